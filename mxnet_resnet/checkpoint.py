@@ -1,0 +1,83 @@
+"""Checkpoints that all MXNet tools load: ``PREFIX-symbol.json`` and ``PREFIX-0004.params``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import mxnet as mx
+
+from mxnet_resnet.errors import UserError
+from mxnet_resnet.files import replacing
+
+Arrays = dict[str, mx.nd.NDArray]
+
+
+def params_path(prefix: str, epoch: int) -> Path:
+    """The file of the parameters after ``epoch`` epochs."""
+    return Path(f"{prefix}-{epoch:04d}.params")
+
+
+def save(prefix: str, epoch: int, symbol: mx.sym.Symbol, arg_params: Arrays, aux_params: Arrays) -> Path:
+    """Write the graph and the parameters after ``epoch`` epochs, each file whole or not at all."""
+    arrays = {f"arg:{name}": array for name, array in arg_params.items()}
+    arrays.update({f"aux:{name}": array for name, array in aux_params.items()})
+    target = params_path(prefix, epoch)
+    with replacing(Path(f"{prefix}-symbol.json"), target) as (symbol_path, arrays_path):
+        symbol.save(str(symbol_path))
+        mx.nd.save(str(arrays_path), arrays)
+    return target
+
+
+def load_params(prefix: str, epoch: int) -> tuple[Arrays, Arrays]:
+    """The arguments and auxiliary states after ``epoch`` epochs. Raises UserError, which lists the epochs there are."""
+    path = params_path(prefix, epoch)
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}: {_epochs_there(prefix)}")
+    try:
+        arrays = mx.nd.load(str(path))
+    except mx.base.MXNetError as error:
+        raise UserError(f"{path} is cut short or no MXNet parameter file") from error
+    if not isinstance(arrays, dict) or not all(name.startswith(("arg:", "aux:")) for name in arrays):
+        raise UserError(f"{path} is not a Module checkpoint: its arrays are not named arg:... and aux:...")
+    args = {name[4:]: array for name, array in arrays.items() if name.startswith("arg:")}
+    auxs = {name[4:]: array for name, array in arrays.items() if name.startswith("aux:")}
+    return args, auxs
+
+
+def load_symbol(prefix: str) -> mx.sym.Symbol:
+    """The graph of a checkpoint. Raises UserError where it is missing or no graph."""
+    path = Path(f"{prefix}-symbol.json")
+    if not path.is_file():
+        raise UserError(f"there is no graph {path}: check --prefix, which is the path up to -symbol.json")
+    try:
+        return mx.sym.load(str(path))
+    except mx.base.MXNetError as error:
+        raise UserError(f"{path} is not an MXNet graph") from error
+
+
+def check_fit(symbol: mx.sym.Symbol, input_shape: tuple[int, ...], arg_params: Arrays, aux_params: Arrays) -> None:
+    """Raise UserError unless the parameters are those of ``symbol`` on ``data`` of ``input_shape`` (N, C, H, W)."""
+    arg_shapes, _, aux_shapes = symbol.infer_shape(data=input_shape)
+    expected = dict(zip(symbol.list_arguments(), arg_shapes))
+    inputs = {name for name in expected if name == "data" or name.endswith("label")}
+    expected.update(zip(symbol.list_auxiliary_states(), aux_shapes))
+    found = {name: array.shape for name, array in {**arg_params, **aux_params}.items()}
+    for name, shape in expected.items():
+        if name in inputs:
+            continue
+        if name not in found:
+            raise UserError(f"the checkpoint does not fit the net: it has no {name}, expected with shape {shape}")
+        if found[name] != shape:
+            raise UserError(f"the checkpoint does not fit the net: {name} has shape {found[name]}, expected {shape}")
+    surplus = sorted(found.keys() - expected.keys())
+    if surplus:
+        raise UserError(f"the checkpoint does not fit the net, which has no {surplus[0]}")
+
+
+def _epochs_there(prefix: str) -> str:
+    name = re.compile(re.escape(Path(prefix).name) + r"-(\d{4,})\.params")
+    folder = Path(prefix).parent
+    files = folder.iterdir() if folder.is_dir() else ()
+    epochs = sorted(int(match.group(1)) for match in map(name.fullmatch, (file.name for file in files)) if match)
+    return f"the epochs there are {', '.join(map(str, epochs))}" if epochs else f"{folder} has none with this prefix"

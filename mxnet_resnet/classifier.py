@@ -1,0 +1,49 @@
+"""A checkpoint that classifies images."""
+
+from __future__ import annotations
+
+import mxnet as mx
+import numpy as np
+
+from mxnet_resnet import checkpoint
+from mxnet_resnet.errors import UserError
+from mxnet_resnet.preprocess import ImageShape, evaluation_transform
+from mxnet_resnet.symbols import noted_image_shape
+
+IMAGENET_SHAPE = (3, 224, 224)
+
+
+class Classifier:
+    """The net of ``PREFIX-symbol.json`` with the parameters after ``epoch`` epochs, on one device.
+
+    ``image_shape`` is the (C, H, W) of the net's input: what the training noted in the graph, and for graphs from
+    elsewhere ImageNet's. Raises UserError where the files are missing, damaged or do not fit each other.
+    """
+
+    def __init__(self, prefix: str, epoch: int, context: mx.Context, image_shape: ImageShape | None = None):
+        symbol = checkpoint.load_symbol(prefix)
+        self.image_shape = image_shape or noted_image_shape(symbol) or IMAGENET_SHAPE
+        self._params = checkpoint.load_params(prefix, epoch)
+        checkpoint.check_fit(symbol, (1, *self.image_shape), *self._params)
+        self._symbol, self._context = symbol, context
+        _, output_shapes, _ = symbol.infer_shape(data=(1, *self.image_shape))
+        self.num_classes = output_shapes[0][1]
+
+    def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
+        """The class probabilities (N, classes) of RGB images (H, W, 3), uint8, of any size."""
+        batch = np.stack([evaluation_transform(image, self.image_shape) for image in images])
+        executor = self._symbol.simple_bind(self._context, grad_req="null", data=batch.shape)
+        executor.copy_params_from(*self._params)
+        return executor.forward(is_train=False, data=mx.nd.array(batch))[0].asnumpy()
+
+
+def read_synset(path: str, num_classes: int) -> list[str]:
+    """The class names of a synset file, a line a class. Raises UserError unless there are ``num_classes``."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            names = [line.strip() for line in file if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read class names from {path}: {error}") from error
+    if len(names) != num_classes:
+        raise UserError(f"{path} names {len(names)} classes, and the net has {num_classes}")
+    return names

@@ -1,0 +1,176 @@
+"""MXNet 1.9.1 on today's Python, NumPy, CPUs and GPUs.
+
+Importing this module prepares the process for ``import mxnet``; the package imports it before anything else.
+Nothing else in the project knows what MXNet 1.9.1 lacks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import types
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+# The GPU code in the mxnet-cu112 1.9.1 wheel, as `cuobjdump --list-elf libmxnet.so` lists it; it has no PTX.
+# Code for X.Y runs on every X.Z with Z >= Y, and on nothing of another major version.
+WHEEL_COMPUTE_CAPABILITIES = ((5, 0), (6, 0), (7, 0), (8, 0), (8, 6))
+
+# Loaded before libmxnet.so, each after the ones it needs. cuDNN loads its parts by name when it is first called.
+CUDA_LIBRARIES = (
+    "libcudart.so.11.0",
+    "libnvrtc.so.11.2",
+    "libnvToolsExt.so.1",
+    "libcublasLt.so.11",
+    "libcublas.so.11",
+    "libcufft.so.10",
+    "libcurand.so.10",
+    "libcusparse.so.11",
+    "libcusolver.so.11",
+    "libnccl.so.2",
+    "libcudnn.so.8",
+    "libcudnn_ops_infer.so.8",
+    "libcudnn_ops_train.so.8",
+    "libcudnn_cnn_infer.so.8",
+    "libcudnn_cnn_train.so.8",
+    "libcudnn_adv_infer.so.8",
+    "libcudnn_adv_train.so.8",
+)
+
+
+def _financial(*args, **kwargs):
+    """Stand for the financial functions that MXNet passes on and NumPy 1.20 gave up."""
+    raise RuntimeError("NumPy has no financial functions any more: use the package numpy-financial")
+
+
+def _restore_numpy_names() -> None:
+    """Put back the NumPy names that MXNet 1.9.1 uses and NumPy 1.24 to 2.x removed."""
+    replacements = {
+        "bool": np.bool_,
+        "int": int,
+        "float": float,
+        "object": object,
+        "PZERO": 0.0,
+        "NZERO": -0.0,
+        "PINF": np.inf,
+        "NINF": -np.inf,
+        "NaN": np.nan,
+        "NAN": np.nan,
+        "Inf": np.inf,
+        "alltrue": np.all,
+        "sometrue": np.any,
+        "round_": np.round,
+        "product": np.prod,
+        "cumproduct": np.cumprod,
+        "in1d": lambda ar1, ar2, *args, **kwargs: np.isin(np.ravel(ar1), ar2, *args, **kwargs),
+        "msort": lambda a: np.sort(a, axis=0),
+        "row_stack": np.vstack,
+        "trapz": getattr(np, "trapezoid", None),
+        "compat": types.SimpleNamespace(basestring=str),
+        **dict.fromkeys(("mirr", "npv", "pmt", "ppmt", "pv", "rate"), _financial),
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # merely asking for an outgoing name warns
+        for name, value in replacements.items():
+            if not hasattr(np, name):
+                setattr(np, name, value)
+
+
+def _restore_distutils() -> None:
+    """Give Python 3.12 and later the version comparison of ``distutils``, all that MXNet and GluonCV use of it."""
+    if sys.version_info < (3, 12):
+        return
+    from packaging.version import parse
+
+    version = types.ModuleType("distutils.version")
+    version.LooseVersion = version.StrictVersion = parse
+    package = types.ModuleType("distutils")
+    package.version = version
+    sys.modules.setdefault("distutils", package)
+    sys.modules.setdefault("distutils.version", version)
+
+
+def _set_environment() -> None:
+    """Set what MXNet reads from the environment when it loads, each unless the user has set it."""
+    # MXNet counts on hyper-threads and takes half of the cores.
+    if "MXNET_OMP_MAX_THREADS" not in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    # MXNet folds a convolution into the BatchNorm behind it even where a shortcut needs the unfolded output,
+    # as every identity shortcut of a pre-activation net does, and then answers wrongly without a word.
+    os.environ.setdefault("MXNET_DISABLE_MKLDNN_FUSE_CONV_BN", "1")
+    os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
+    os.environ.setdefault("MXNET_CUDNN_AUTOTUNE_DEFAULT", "1")
+    os.environ.setdefault("MXNET_STORAGE_FALLBACK_LOG_VERBOSE", "0")
+
+
+def _quiet_warnings() -> None:
+    """Silence what MXNet's own code makes newer Pythons and NumPys say; warnings for the user's code stay."""
+    for module in ("mxnet", "gluoncv"):
+        warnings.filterwarnings("ignore", module=rf"{module}(\.|$)", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", module=rf"{module}(\.|$)", category=SyntaxWarning)
+        warnings.filterwarnings("ignore", module=rf"{module}(\.|$)", category=FutureWarning)
+
+
+def _load_cuda_libraries() -> None:
+    """Load CUDA's libraries from the ``nvidia-*-cu11`` packages, so that libmxnet.so finds them already there.
+
+    Does nothing where those packages are not installed.
+    """
+    found = {library.name: library for folder in map(Path, sys.path) for library in folder.glob("nvidia/*/lib/*.so*")}
+    for name in CUDA_LIBRARIES:
+        if name in found:
+            ctypes.CDLL(str(found[name]), mode=ctypes.RTLD_GLOBAL)
+
+
+_restore_numpy_names()
+_restore_distutils()
+_set_environment()
+_quiet_warnings()
+_load_cuda_libraries()
+
+
+def gpu_refusal(index: int) -> str | None:
+    """Why GPU ``index`` cannot serve MXNet 1.9.1, in one sentence that says what to do, or None where it can."""
+    import mxnet as mx
+
+    if not mx.runtime.Features().is_enabled("CUDA"):
+        return (
+            f"GPU {index} cannot serve: this MXNet is built for the CPU only; install requirements-gpu.txt instead of "
+            "requirements.txt, or leave --gpus out"
+        )
+    capabilities = _compute_capabilities()
+    if index >= len(capabilities):
+        return f"there is no GPU {index}: the NVIDIA driver shows {len(capabilities)}"
+    return _capability_refusal(index, capabilities[index])
+
+
+def _capability_refusal(index: int, capability: tuple[int, int]) -> str | None:
+    major, minor = capability
+    if any(major == have and minor >= least for have, least in WHEEL_COMPUTE_CAPABILITIES):
+        return None
+    return (
+        f"GPU {index} has compute capability {major}.{minor}, and mxnet-cu112 1.9.1 holds code for 5.0 to 8.9 only: "
+        "use another GPU, or the CPU"
+    )
+
+
+def _compute_capabilities() -> list[tuple[int, int]]:
+    """The (major, minor) compute capability of each GPU, asked of the driver; MXNet itself cannot tell."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return []
+    count = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return []
+
+    def attribute(number: int, device: int) -> int:
+        value = ctypes.c_int()
+        driver.cuDeviceGetAttribute(ctypes.byref(value), number, device)
+        return value.value
+
+    major, minor = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+    return [(attribute(major, device), attribute(minor, device)) for device in range(count.value)]

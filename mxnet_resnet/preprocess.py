@@ -1,0 +1,61 @@
+"""The one evaluation transform, which validation and prediction share.
+
+Short side to ``short_side`` (bilinear, the long side rounded down), then the centre crop: what MXNet's
+``ImageRecordIter(resize=...)`` does, to the pixel.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mxnet_resnet.errors import UserError
+
+ImageShape = tuple[int, int, int]
+
+
+def short_side(image_shape: ImageShape) -> int:
+    """Pixels that the short side of an image has before the centre crop of ``image_shape`` (C, H, W) is taken.
+
+    256 for 224, as in training on 256-pixel records; small images (CIFAR) are not enlarged.
+    """
+    crop = max(image_shape[1:])
+    return crop if crop <= 64 else round(crop * 256 / 224)
+
+
+def evaluation_transform(image: np.ndarray, image_shape: ImageShape) -> np.ndarray:
+    """An RGB image (H, W, 3), uint8, to the network's input (3, H, W), float32, RGB, 0..255."""
+    short = short_side(image_shape)
+    height, width = image.shape[:2]
+    size = (short, short * height // width) if height > width else (short * width // height, short)
+    image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    _, crop_height, crop_width = image_shape
+    top = (image.shape[0] - crop_height) // 2
+    left = (image.shape[1] - crop_width) // 2
+    crop = image[top : top + crop_height, left : left + crop_width]
+    return crop.transpose(2, 0, 1).astype(np.float32)
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """An image file as RGB (H, W, 3), uint8, turned upright as its EXIF data say. Raises UserError."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read image {path}: {error.strerror}") from error
+    image = decode(data)
+    if image is None:
+        raise UserError(f"{path} is not an image that OpenCV can decode")
+    return image
+
+
+def decode(data: bytes) -> np.ndarray | None:
+    """An encoded image as RGB (H, W, 3), uint8, or None where it does not decode."""
+    if not data:
+        return None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -1,0 +1,60 @@
+"""A network as a trainable Symbol: the Gluon definition traced, with the layer names of the published graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import mxnet as mx
+from mxnet.gluon import HybridBlock
+
+TRACED_SUFFIX = "_fwd"  # Gluon calls the operator of layer `conv0` `conv0_fwd`; published graphs call it `conv0`
+
+
+def trace(block: HybridBlock, data: mx.sym.Symbol, workspace: int = 512) -> mx.sym.Symbol:
+    """Apply ``block`` to ``data`` as a graph whose layers have the published names.
+
+    ``workspace`` is the most memory, in MB, that one convolution may use for its algorithm on a GPU. Weight decay is
+    for weights and gammas only, as in a Symbol written by hand: a traced one would decay biases and betas too.
+    """
+    known = set(data.get_internals().list_outputs())
+    symbol = block(data)
+    for node in nodes(symbol):
+        if node.list_outputs()[0] in known:
+            continue
+        if node.name.endswith(TRACED_SUFFIX):
+            if "kernel" in node.list_attr() and "num_filter" in node.list_attr():
+                node._set_attr(workspace=str(workspace))
+            node._set_attr(name=node.name[: -len(TRACED_SUFFIX)])
+        elif node.name.endswith(("_bias", "_beta")):
+            node._set_attr(__wd_mult__="0.0")
+    return symbol
+
+
+def softmax(net: HybridBlock, workspace: int = 512, image_shape: tuple[int, int, int] | None = None) -> mx.sym.Symbol:
+    """``net`` as a graph from ``data`` (N, C, H, W) to ``softmax`` (N, classes), trained against ``softmax_label`` (N,).
+
+    ``image_shape`` (C, H, W) is noted on ``data`` for whoever loads the graph to predict; it restricts nothing.
+    """
+    noted = {"__image_shape__": ",".join(map(str, image_shape))} if image_shape else None
+    scores = trace(net, mx.sym.var("data", attr=noted), workspace)
+    additions = (node for node in nodes(scores) if node.name.endswith("_plus"))
+    for number, addition in enumerate(additions):
+        addition._set_attr(name=f"_plus{number}")
+    return mx.sym.SoftmaxOutput(scores, name="softmax")
+
+
+def noted_image_shape(symbol: mx.sym.Symbol) -> tuple[int, int, int] | None:
+    """The (C, H, W) that ``softmax`` noted on a graph, or None for a graph from elsewhere."""
+    noted = symbol.attr_dict().get("data", {}).get("__image_shape__")
+    return tuple(map(int, noted.split(","))) if noted else None
+
+
+def nodes(symbol: mx.sym.Symbol) -> Iterator[mx.sym.Symbol]:
+    """Every node of a graph once, variables and operators, inputs first."""
+    internals = symbol.get_internals()
+    seen = set()
+    for index, _output in enumerate(internals.list_outputs()):
+        node = internals[index]
+        if node.name not in seen:
+            seen.add(node.name)
+            yield node

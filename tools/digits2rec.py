@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""Write the UCI handwritten digits as records: 1,797 real images, a first data set that needs no download.
+
+Scikit-learn carries them as 8x8 images of 17 grey levels (UCI Machine Learning Repository, "Optical Recognition of
+Handwritten Digits", test part). They become 32x32 RGB PNGs, split 80/20 with the same share of each digit in both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mxnet_resnet.errors import run
+from mxnet_resnet.files import replacing
+
+SIZE = 32
+
+
+def enlarge(digit: np.ndarray) -> np.ndarray:
+    """A digit (8, 8), 0..16, as an image (32, 32, 3), uint8, 0..255."""
+    grey = cv2.resize(digit.astype(np.float32) * (255 / 16), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+    return cv2.cvtColor(grey.clip(0, 255).round().astype(np.uint8), cv2.COLOR_GRAY2RGB)
+
+
+def write_split(out: Path, name: str, numbers: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
+    """Write ``digits_{name}.rec``, ``.idx`` and ``.lst``, and the images themselves to ``out/name/``."""
+    import mxnet as mx
+
+    targets = [out / f"digits_{name}{suffix}" for suffix in (".rec", ".idx", ".lst")]
+    with replacing(*targets) as (record_path, index_path, list_path):
+        (out / name).mkdir(parents=True, exist_ok=True)
+        writer = mx.recordio.MXIndexedRecordIO(str(index_path), str(record_path), "w")
+        with list_path.open("w") as listing:
+            for number in numbers:
+                file = f"{name}/{number:04d}-{labels[number]}.png"
+                _, png = cv2.imencode(".png", enlarge(images[number]))
+                (out / file).write_bytes(png.tobytes())
+                header = mx.recordio.IRHeader(0, float(labels[number]), int(number), 0)
+                writer.write_idx(int(number), mx.recordio.pack(header, png.tobytes()))
+                listing.write(f"{number}\t{labels[number]}\t{file}\n")
+        writer.close()
+    print(f"{len(numbers)} images in {targets[0]}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("data/digits"), help="folder for the records (%(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the split and of the order of the records (%(default)s)"
+    )
+    arguments = parser.parse_args()
+
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    train, val = train_test_split(
+        np.arange(len(digits.target)), test_size=0.2, stratify=digits.target, random_state=arguments.seed
+    )
+    write_split(arguments.out, "train", train, digits.images, digits.target)
+    write_split(arguments.out, "val", val, digits.images, digits.target)
+    with replacing(arguments.out / "synset.txt") as (synset,):
+        synset.write_text("".join(f"digit {label}\n" for label in range(10)))
+
+
+if __name__ == "__main__":
+    run(main)

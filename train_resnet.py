@@ -1,0 +1,17 @@
+#!/usr/bin/env python3
+"""Train a ResNet-v2 on RecordIO images; `python train_resnet.py --help` lists the flags."""
+
+from mxnet_resnet import options
+from mxnet_resnet.errors import run
+
+
+def main() -> None:
+    settings = options.parse()  # before MXNet is imported, so that a wrong flag is told at once
+
+    from mxnet_resnet import trainer
+
+    trainer.train(settings)
+
+
+if __name__ == "__main__":
+    run(main)
