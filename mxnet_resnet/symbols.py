@@ -31,7 +31,7 @@ def trace(block: HybridBlock, data: mx.sym.Symbol, workspace: int = 512) -> mx.s
 
 
 def softmax(net: HybridBlock, workspace: int = 512, image_shape: tuple[int, int, int] | None = None) -> mx.sym.Symbol:
-    """``net`` as a graph from ``data`` (N, C, H, W) to ``softmax`` (N, classes), trained against ``softmax_label`` (N,).
+    """``net`` as a graph from ``data`` (N, C, H, W) and ``softmax_label`` (N,) to ``softmax`` (N, classes).
 
     ``image_shape`` (C, H, W) is noted on ``data`` for whoever loads the graph to predict; it restricts nothing.
     """
@@ -53,7 +53,7 @@ def nodes(symbol: mx.sym.Symbol) -> Iterator[mx.sym.Symbol]:
     """Every node of a graph once, variables and operators, inputs first."""
     internals = symbol.get_internals()
     seen = set()
-    for index, _output in enumerate(internals.list_outputs()):
+    for index in range(len(internals.list_outputs())):
         node = internals[index]
         if node.name not in seen:
             seen.add(node.name)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Classify an image with a trained net: `python predict/predict.py --img test.jpg --prefix model/resnet-50 --epoch 0`."""
+"""Classify an image with a trained net: `python predict/predict.py --img test.jpg --prefix resnet-50 --epoch 0`."""
 
 from __future__ import annotations
 
