@@ -76,7 +76,7 @@ def resnet(
     """
     if not len(units) == num_stage == len(filter_list) - 1:
         raise ValueError(
-            f"num_stage {num_stage} asks for that many units, not {len(units)}, and one more filter, not {len(filter_list)}"
+            f"num_stage {num_stage} asks for that many units, not {len(units)}, and one filter more, not {len(filter_list)}"
         )
     stems = {**dict(zip(STEMS, STEMS)), **{name: data.stem for name, data in DATA_TYPES.items()}}
     if data_type not in stems:

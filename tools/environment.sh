@@ -46,7 +46,6 @@ installed() {
 
 install() {
     "$python" -m pip install --quiet --disable-pip-version-check --no-deps -r "$1" || fail "pip could not install $1"
-    echo "$wanted" >"$stamp"
 }
 
 # set_up REQUIREMENTS [MORE]: make the environment of the first file anew unless it is there, and add the second.
@@ -60,9 +59,11 @@ set_up() {
         "$base" -m venv --clear .venv || fail "cannot make .venv (on Debian and Ubuntu: apt-get install python3-venv)"
         install "$1"
         borrow_libraries
+        echo "$wanted" >"$stamp"
     fi
     if [ -n "${2:-}" ] && ! installed "$2"; then
         install "$2"
+        echo "$wanted" >"$stamp"
     fi
 }
 
