@@ -76,7 +76,8 @@ def resnet(
     """
     if not len(units) == num_stage == len(filter_list) - 1:
         raise ValueError(
-            f"num_stage {num_stage} asks for that many units, not {len(units)}, and one filter more, not {len(filter_list)}"
+            f"{num_stage} stages need {num_stage} units and {num_stage + 1} filters, "
+            f"and there are {len(units)} and {len(filter_list)}"
         )
     stems = {**dict(zip(STEMS, STEMS)), **{name: data.stem for name, data in DATA_TYPES.items()}}
     if data_type not in stems:

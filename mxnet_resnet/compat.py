@@ -132,6 +132,18 @@ _quiet_warnings()
 _load_cuda_libraries()
 
 
+def missing_library(error: OSError) -> str | None:
+    """What to do about a system library without which MXNet does not load, or None for any other error."""
+    if "libcuda.so.1" in str(error):
+        return (
+            "mxnet-cu112 needs the NVIDIA driver (libcuda.so.1), which is not here: install the driver, or for the CPU "
+            "requirements.txt instead of requirements-gpu.txt"
+        )
+    if "libgomp.so.1" in str(error) or "libquadmath.so.0" in str(error):
+        return f"MXNet does not load ({error}): on Debian and Ubuntu, apt-get install libgomp1 libquadmath0"
+    return None
+
+
 def gpu_refusal(index: int) -> str | None:
     """Why GPU ``index`` cannot serve MXNet 1.9.1, in one sentence that says what to do, or None where it can."""
     import mxnet as mx

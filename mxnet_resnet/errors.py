@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Callable
 
+from mxnet_resnet.compat import missing_library
+
 
 class UserError(Exception):
     """Input that cannot be used. The message is one sentence: what, where, what was expected, what to do."""
@@ -16,6 +18,12 @@ def run(main: Callable[[], int | None]) -> None:
         sys.exit(main() or 0)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        reason = missing_library(error)
+        if not reason:
+            raise
+        print(f"error: {reason}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
 
     run = result.add_argument_group("run")
     run.add_argument("--gpus", type=integers, help="GPUs: 0,1,2,3, or none (GPU 0 if it can serve, else the CPU)")
-    run.add_argument("--kv-store", default="device", help="how gradients are summed: local, device or nccl")
+    run.add_argument("--kv-store", choices=["local", "device", "nccl"], default="device", help="sums gradients")
     run.add_argument("--model-prefix", help="checkpoints are PREFIX-0001.params ... (model/resnet-DATA_TYPE-DEPTH)")
     run.add_argument("--retrain", action="store_true", help="start from the parameters of --model-load-epoch")
     run.add_argument("--model-load-epoch", type=int, default=0, help="epochs done before, with --retrain")

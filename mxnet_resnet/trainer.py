@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import platform
 import time
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from mxnet_resnet import architecture, checkpoint, devices, logbook, memonger, models, records, symbols
+from mxnet_resnet import architecture, checkpoint, devices, logbook, memonger, models, recordio, records, symbols
 from mxnet_resnet.errors import UserError
 
 
@@ -25,7 +26,7 @@ def train(options: argparse.Namespace) -> None:
     Raises UserError before anything is written where the options and the data do not fit each other.
     """
     contexts = devices.choose(options.gpus)
-    store = mx.kvstore.create(options.kv_store)
+    store = _create_store(options.kv_store)
     summary, val_summary = _check_records(options, len(contexts))
     symbol = build_symbol(options)
     initial = _initial_params(options, symbol)
@@ -36,7 +37,14 @@ def train(options: argparse.Namespace) -> None:
         examples = options.num_examples or summary.count
         steps_per_epoch = -(-examples // (options.batch_size * store.num_workers))
         module = _bind(symbol, options, contexts, initial, steps_per_epoch, store)
-        _fit(module, symbol, options, store, val_summary.count)
+        _fit(module, symbol, options, store)
+
+
+def _create_store(kind: str) -> mx.kvstore.KVStore:
+    try:
+        return mx.kvstore.create(kind)
+    except mx.base.MXNetError as error:
+        raise UserError(f"this MXNet has no --kv-store {kind}: take device or local") from error
 
 
 def build_symbol(options: argparse.Namespace) -> mx.sym.Symbol:
@@ -47,19 +55,18 @@ def build_symbol(options: argparse.Namespace) -> mx.sym.Symbol:
     return memonger.mirror(symbol) if options.memonger else symbol
 
 
-def _check_records(options: argparse.Namespace, device_count: int) -> tuple[records.Summary, records.Summary]:
+def _check_records(options: argparse.Namespace, device_count: int) -> tuple[recordio.Summary, recordio.Summary]:
     if options.batch_size < device_count:
         raise UserError(f"--batch-size {options.batch_size} is smaller than the number of devices, {device_count}")
     summaries = []
     for path in (options.data_train, options.data_val):
-        summaries.append(records.scan(path))
-        records.check_labels(path, summaries[-1], options.num_classes)
+        # Where images are padded, MXNet's reader takes one that does not decode for a grey one.
+        summaries.append(recordio.scan(path, decoding=options.pad > 0))
+        recordio.check_labels(path, summaries[-1], options.num_classes)
     if summaries[0].count < options.batch_size:
         raise UserError(
             f"{options.data_train} has {summaries[0].count} records, fewer than --batch-size {options.batch_size}"
         )
-    if summaries[1].count < device_count:
-        raise UserError(f"{options.data_val} has {summaries[1].count} records, fewer than devices, {device_count}")
     return summaries[0], summaries[1]
 
 
@@ -73,17 +80,18 @@ def _initial_params(options: argparse.Namespace, symbol: mx.sym.Symbol):
 
 
 def _write_header(
-    options: argparse.Namespace, contexts: list[mx.Context], train: records.Summary, val: records.Summary
+    options: argparse.Namespace, contexts: list[mx.Context], train: recordio.Summary, val: recordio.Summary
 ):
     """Log all that is needed to repeat the run."""
     logging.info(options)
     logging.info(
-        "Python %s, MXNet %s, NumPy %s, OpenCV %s, %s",
+        "Python %s, MXNet %s, NumPy %s, OpenCV %s, %s, OMP_NUM_THREADS=%s",
         platform.python_version(),
         mx.__version__,
         np.__version__,
         cv2.__version__,
         platform.platform(),
+        os.environ.get("OMP_NUM_THREADS"),
     )
     logging.info("%d training images in %s", train.count, options.data_train)
     logging.info("%d validation images in %s", val.count, options.data_val)
@@ -126,7 +134,7 @@ def _optimizer_settings(options: argparse.Namespace, steps_per_epoch: int) -> di
     return {**settings, "learning_rate": lr, "lr_scheduler": schedule}
 
 
-def _fit(module: mx.mod.Module, symbol: mx.sym.Symbol, options: argparse.Namespace, store, val_count: int) -> None:
+def _fit(module: mx.mod.Module, symbol: mx.sym.Symbol, options: argparse.Namespace, store) -> None:
     train_records = records.TrainingRecords(
         options.data_train,
         options.image_shape,
@@ -144,7 +152,7 @@ def _fit(module: mx.mod.Module, symbol: mx.sym.Symbol, options: argparse.Namespa
         if store.rank == 0:
             saved = checkpoint.save(options.model_prefix, epoch + 1, symbol, *module.get_params())
             logging.info('Saved checkpoint to "%s"', saved)
-        batches = records.validation_batches(options.data_val, options.image_shape, min(options.batch_size, val_count))
+        batches = records.validation_batches(options.data_val, options.image_shape, options.batch_size)
         metrics = evaluate(module, batches, options.num_classes)
         logbook.write_epoch(epoch, "Validation", metrics)
         errors[epoch] = 100 * (1 - dict(metrics)["accuracy"])

@@ -28,7 +28,7 @@ borrow_libraries() {
         [ -z "$borrowed" ] || ln -sf "$borrowed" "$packages/mxnet/$name"
     done
     if ! .venv/bin/python -c 'import cv2' 2>/dev/null; then
-        .venv/bin/python -m pip install --quiet --no-deps --force-reinstall \
+        .venv/bin/python -m pip install -qq --no-deps --force-reinstall \
             "$(sed -n 's/^opencv-python==/opencv-python-headless==/p' requirements-common.txt)" ||
             fail "OpenCV does not load: install the system's libGL (Debian: libgl1)"
     fi
@@ -45,7 +45,7 @@ installed() {
 }
 
 install() {
-    "$python" -m pip install --quiet --disable-pip-version-check --no-deps -r "$1" || fail "pip could not install $1"
+    "$python" -m pip install -qq --disable-pip-version-check --no-deps -r "$1" || fail "pip could not install $1"
 }
 
 # set_up REQUIREMENTS [MORE]: make the environment of the first file anew unless it is there, and add the second.

@@ -1,0 +1,69 @@
+"""Shared fixtures: small real data, and the data that lies beside a developer's checkout."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+import mxnet_resnet  # noqa: F401  (before any `import mxnet`)
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Published checkpoints, graphs and logs; skips the test where they are not."""
+    if not SHARED.is_dir():
+        pytest.skip("there is no ../shared/data")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def command():
+    """Run a command of the repository in this process: (status, standard output, standard error)."""
+
+    def run(capsys, script: str, *arguments: object) -> tuple[int, str, str]:
+        before = sys.argv
+        sys.argv = [script, *map(str, arguments)]
+        try:
+            with pytest.raises(SystemExit) as ended:
+                runpy.run_path(str(REPOSITORY / script), run_name="__main__")
+        finally:
+            sys.argv = before
+        return (ended.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """The handwritten digits as records."""
+    out = tmp_path_factory.mktemp("digits")
+    before = sys.argv
+    sys.argv = ["digits2rec.py", "--out", str(out)]
+    try:
+        with pytest.raises(SystemExit):
+            runpy.run_path(str(REPOSITORY / "tools" / "digits2rec.py"), run_name="__main__")
+    finally:
+        sys.argv = before
+    return out
+
+
+@pytest.fixture(scope="session")
+def trained(digits, tmp_path_factory) -> Path:
+    """The folder of a run on the digits: a depth-8 net after three epochs, ``model/net`` and ``log/net/train.log``."""
+    from mxnet_resnet import options, trainer
+
+    folder = tmp_path_factory.mktemp("run")
+    trainer.train(options.parse(train_arguments(digits, folder, "--epochs", "3", "--frequent", "10")))
+    return folder
+
+
+def train_arguments(digits: Path, folder: Path, *more: str) -> list[str]:
+    """Arguments of train_resnet.py for a small net on the digits, which writes into ``folder``."""
+    arguments = f"--data-type digits --depth 8 --data-dir {digits} --gpus none"
+    return [*arguments.split(), "--model-prefix", f"{folder}/model/net", "--log-dir", f"{folder}/log", *more]

@@ -1,0 +1,32 @@
+import pytest
+
+from mxnet_resnet import architecture
+from mxnet_resnet.errors import UserError
+
+
+def layers(plan: architecture.Architecture) -> int:
+    """Weighted layers on the longest path: the stem, those of the units, and the classifier."""
+    return 2 + sum(plan.units) * (3 if plan.bottleneck else 2)
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152, 200, 269])
+def test_imagenet_depths(depth):
+    assert layers(architecture.imagenet(depth)) == depth
+
+
+@pytest.mark.parametrize("depth", [8, 20, 56, 110, 158, 164, 173, 1001])
+def test_cifar_depths(depth):
+    plan = architecture.cifar(depth)
+    assert layers(plan) == depth
+    assert plan.bottleneck == (depth >= 164)
+
+
+@pytest.mark.parametrize("depth", [-4, 0, 2, 21, 160, 163, 170, 1202])
+def test_cifar_depths_there_are_not(depth):
+    with pytest.raises(UserError, match=r"6n\+2 below 164 .* 9n\+2 from 164"):
+        architecture.cifar(depth)
+
+
+def test_imagenet_depths_there_are_not():
+    with pytest.raises(UserError, match="18, 34, 50, 101, 152, 200, 269"):
+        architecture.resnet_v2("imagenet", 20)

@@ -1,0 +1,133 @@
+"""The commands as users type them: their output, and one sentence with status 2 for input that cannot be used."""
+
+import cv2
+import numpy as np
+import pytest
+from conftest import train_arguments
+
+from mxnet_resnet.preprocess import evaluation_transform
+
+
+def predict(command, capsys, trained, image, *more):
+    prefix = trained / "model/net"
+    return command(capsys, "predict/predict.py", "--img", image, "--prefix", prefix, "--epoch", 3, *more)
+
+
+def test_predict_names_the_digit(command, capsys, trained, digits):
+    right = 0
+    for image in sorted((digits / "val").iterdir())[:20]:
+        status, out, _ = predict(command, capsys, trained, image, "--synset", digits / "synset.txt")
+        assert status == 0
+        top1, top5 = out.splitlines()
+        assert top1.startswith("top-1: digit ") and top5.count("%") == 5
+        right += f"digit {image.stem[-1]} " in top1
+    assert right >= 10
+
+
+def test_predict_gives_the_probabilities_of_validation(trained, digits):
+    import mxnet as mx
+
+    from mxnet_resnet.classifier import Classifier
+    from mxnet_resnet.records import validation_batches
+
+    net = Classifier(str(trained / "model/net"), 3, mx.cpu())
+    lines = [line.split("\t") for line in (digits / "digits_val.lst").read_text().splitlines()[:8]]
+    images = [cv2.imread(str(digits / name))[:, :, ::-1] for _, _, name in lines]
+    batch = next(validation_batches(digits / "digits_val.rec", (3, 32, 32), 8))
+    np.testing.assert_array_equal(
+        batch.data[0].asnumpy(), [evaluation_transform(image, net.image_shape) for image in images]
+    )
+    found = net.probabilities(images)
+    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
+    assert [label for _, label, _ in lines] == [str(int(label)) for label in batch.label[0].asnumpy()]
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "text.jpg").write_text("this is no image")
+    (folder / "empty.jpg").touch()
+    (folder / "names.txt").write_text("only\nthree\nnames\n")
+    (folder / "empty.log").touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--img", "{bad}/text.jpg"], "text.jpg is not an image"),
+        (["--img", "{bad}/empty.jpg"], "empty.jpg is not an image"),
+        (["--img", "{bad}/none.jpg"], "cannot read image .*none.jpg: No such file"),
+        (["--img", "{bad}"], "cannot read image"),
+        (["--epoch", "7"], "the epochs there are 1, 2, 3"),
+        (["--prefix", "{bad}/none"], "there is no graph"),
+        (["--synset", "{bad}/names.txt"], "names 3 classes, and the net has 10"),
+        (["--synset", "{bad}/none.txt"], "cannot read class names"),
+        (["--gpu", "0"], "GPU 0 cannot serve"),
+    ],
+)
+def test_predict_tells_bad_input(command, capsys, trained, digits, bad, more, message):
+    more = [word.format(bad=bad) for word in more]
+    status, out, err = predict(command, capsys, trained, digits / "val/0021-1.png", *more)
+    assert_one_sentence(status, out, err, message)
+
+
+def assert_one_sentence(status, out, err, message):
+    import re
+
+    assert (status, out) == (2, "")
+    assert re.fullmatch(rf"error: .*{message}.*\n", err), err
+
+
+@pytest.mark.parametrize("size", [1, 100, 30_000])
+def test_predict_tells_a_cut_checkpoint(command, capsys, trained, digits, tmp_path, size):
+    (tmp_path / "net-symbol.json").write_bytes((trained / "model/net-symbol.json").read_bytes())
+    (tmp_path / "net-0000.params").write_bytes((trained / "model/net-0003.params").read_bytes()[:size])
+    image, prefix = digits / "val/0021-1.png", tmp_path / "net"
+    result = command(capsys, "predict/predict.py", "--img", image, "--prefix", prefix, "--epoch", 0)
+    assert_one_sentence(*result, "net-0000.params is cut short")
+
+
+def test_train_tells_bad_input(command, capsys, digits, tmp_path):
+    arguments = train_arguments(digits, tmp_path, "--depth", "21")
+    assert_one_sentence(*command(capsys, "train_resnet.py", *arguments), r"no CIFAR ResNet has depth 21.*6n\+2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_image_that_does_not_decode_ends_the_training_in_a_sentence(command, capsys, digits, tmp_path):
+    records = bytearray((digits / "digits_train.rec").read_bytes())
+    records[8 + 24 : 8 + 24 + 8] = b"not a PNG"[:8]
+    (tmp_path / "bad.rec").write_bytes(records)
+    arguments = train_arguments(digits, tmp_path / "run", "--data-train", tmp_path / "bad.rec")
+    result = command(capsys, "train_resnet.py", *arguments)
+    assert_one_sentence(*result, "bad.rec, record 0, byte 0: the image does not decode")
+    assert not (tmp_path / "run").exists()
+
+
+def test_plot_curve_draws_any_number_of_logs(command, capsys, trained, tmp_path):
+    log, out = trained / "log/net/train.log", tmp_path / "curve.png"
+    status, printed, _ = command(capsys, "log/plot_curve.py", f"--logs={log}", f"--out={out}")
+    assert status == 0
+    assert printed.startswith("top-1 error ") and printed.endswith(f"%), curve {out}\n")
+    one = cv2.imread(str(out))
+    status, printed, _ = command(capsys, "log/plot_curve.py", "--logs", ",".join([str(log)] * 12), "--out", out)
+    assert status == 0 and printed.count("net: top-1 error") == 12
+    assert one.shape[:2] == (825, 1350) and not np.array_equal(one, cv2.imread(str(out)))
+    assert [path.name for path in tmp_path.iterdir()] == ["curve.png"]
+
+
+def test_plot_curve_draws_the_published_logs(command, capsys, shared, tmp_path):
+    logs = sorted((shared / "logs").iterdir())
+    out = tmp_path / "curve.png"
+    status, printed, _ = command(capsys, "log/plot_curve.py", "--logs", ",".join(map(str, logs)), "--out", out)
+    assert status == 0 and out.stat().st_size > 20_000
+    assert "tornadomeet-resnet-164: top-1 error 4.71% (best 4.68%)" in printed
+
+
+@pytest.mark.parametrize(
+    "logs, message", [("{bad}/empty.log", "has no curve in it"), ("{bad}/none.log", "cannot read log .*none.log")]
+)
+def test_plot_curve_tells_bad_input(command, capsys, bad, tmp_path, logs, message):
+    result = command(capsys, "log/plot_curve.py", "--logs", logs.format(bad=bad), "--out", tmp_path / "x.png")
+    assert_one_sentence(*result, message)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+
+from mxnet_resnet import options
+from mxnet_resnet.errors import UserError
+
+
+def test_defaults_follow_the_data_type():
+    imagenet = options.parse([])
+    assert (imagenet.depth, imagenet.num_classes, imagenet.batch_size, imagenet.epochs) == (50, 1000, 256, 120)
+    assert imagenet.lr_steps == [30, 60, 90]
+    assert imagenet.data_train == Path("data/imagenet/train_480_q90.rec")
+    cifar = options.parse(["--data-type", "cifar100", "--data-dir", "/data"])
+    assert (cifar.num_classes, cifar.image_shape, cifar.pad, cifar.mirror) == (100, (3, 32, 32), 4, True)
+    assert cifar.data_val == Path("/data/cifar100_val.rec")
+
+
+def test_a_flag_always_wins():
+    network = "--data-type cifar10 --depth 20 --num-classes 7 --aug-level 2 --batch-size 32"
+    given = options.parse(f"{network} --epochs 9 --lr-steps 3,6".split())
+    assert (given.depth, given.num_classes, given.epochs, given.lr_steps) == (20, 7, 9, [3, 6])
+    assert (given.aug_level, given.batch_size) == (2, 32)
+
+
+def test_the_augmentation_level_chooses_the_records():
+    assert options.parse(["--aug-level", "1"]).data_train.name == "train_256_q90.rec"
+    assert options.parse(["--aug-level", "3"]).data_train.name == "train_480_q90.rec"
+
+
+def test_the_commands_people_have():
+    old = (
+        "--data-dir data/imagenet --data-type imagenet --depth 50 --batch-size 256 --gpus=0,1,2,3,4,5,6,7 "
+        "--model-load-epoch=70 --lr 0.0005 --wd 0.001 --retrain --mom 0.9 --bn-mom 0.9 --workspace 256 "
+        "--num-classes 1000 --aug-level 2 --num-examples 1281167 --kv-store device --frequent 50 --memonger"
+    )
+    parsed = options.parse(old.split())
+    assert (parsed.gpus, parsed.lr, parsed.model_load_epoch) == (list(range(8)), 0.0005, 70)
+
+
+@pytest.mark.parametrize("side, stem", [(32, "cifar"), (64, "cifar"), (128, "imagenet")])
+def test_custom_data_get_the_net_for_their_size(side, stem):
+    custom = f"--data-type custom --data-train a.rec --data-val b.rec --num-classes 3 --image-shape 3,{side},{side}"
+    parsed = options.parse(custom.split())
+    assert (parsed.stem, parsed.data_train, parsed.data_val) == (stem, Path("a.rec"), Path("b.rec"))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ("--depth 51", "18, 34, 50, 101, 152, 200, 269"),
+        ("--data-type custom", "needs --data-train"),
+        ("--image-shape 1,224,224", "3,HEIGHT,WIDTH"),
+        ("--image-shape 3,224", "3,HEIGHT,WIDTH"),
+        ("--retrain", "go together"),
+        ("--model-load-epoch 3", "go together"),
+        ("--retrain --model-load-epoch 120", "nothing to train"),
+        ("--lr-steps 60,30", "rising order"),
+    ],
+)
+def test_contradictions_are_told(arguments, message):
+    with pytest.raises(UserError, match=message):
+        options.parse(arguments.split())
+
+
+@pytest.mark.parametrize("arguments", ["--batch-size 0", "--gpus a", "--data-type mnist", "--aug-level 4", "--lr x"])
+def test_what_is_no_value_is_refused(arguments):
+    with pytest.raises(SystemExit) as ended:
+        options.parse(arguments.split())
+    assert ended.value.code == 2

@@ -1,0 +1,197 @@
+import runpy
+import shutil
+import struct
+from pathlib import Path
+
+import cv2
+import mxnet as mx
+import numpy as np
+import pytest
+
+from mxnet_resnet import recordio, records
+from mxnet_resnet.errors import UserError
+from mxnet_resnet.preprocess import evaluation_transform, read_image
+
+
+def write_records(path: Path, images: list[bytes], labels=None) -> Path:
+    writer = mx.recordio.MXRecordIO(str(path), "w")
+    for number, image in enumerate(images):
+        label = labels[number] if labels else 0.0
+        writer.write(mx.recordio.pack(mx.recordio.IRHeader(0, label, number, 0), image))
+    writer.close()
+    return path
+
+
+def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
+    """A smooth random image, RGB."""
+    small = np.random.RandomState(seed).uniform(0, 255, (6, 8, 3)).astype(np.float32)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+
+
+def png(image: np.ndarray) -> bytes:
+    return cv2.imencode(".png", image[:, :, ::-1])[1].tobytes()
+
+
+def offsets(path: Path) -> list[int]:
+    return [record.offset for record in recordio.walk(path)]
+
+
+def test_scan_counts_and_finds_the_labels(tmp_path):
+    path = write_records(tmp_path / "a.rec", [png(photograph(8, 8))] * 3, labels=[4.0, 0.0, [2.0, 9.0]])
+    assert recordio.scan(path) == recordio.Summary(3, 0.0, 4.0)
+
+
+def test_scan_agrees_with_mxnets_reader(digits):
+    reader = mx.recordio.MXIndexedRecordIO(str(digits / "digits_val.idx"), str(digits / "digits_val.rec"), "r")
+    assert recordio.scan(digits / "digits_val.rec").count == len(reader.keys)
+    assert offsets(digits / "digits_val.rec") == sorted(reader.idx.values())
+
+
+def test_a_file_cut_anywhere_is_told(tmp_path, digits):
+    whole = (digits / "digits_val.rec").read_bytes()[: offsets(digits / "digits_val.rec")[3]]
+    ends = offsets(digits / "digits_val.rec")[:4]
+    path = tmp_path / "cut.rec"
+    for size in range(1, len(whole), 97):
+        path.write_bytes(whole[:size])
+        if size in ends:
+            continue
+        with pytest.raises(UserError, match=r"record \d, byte \d+"):
+            recordio.scan(path)
+
+
+def test_a_damaged_header_is_told(tmp_path, digits):
+    data = bytearray((digits / "digits_val.rec").read_bytes())
+    place = offsets(digits / "digits_val.rec")[5]
+    data[place] ^= 0x10
+    path = tmp_path / "damaged.rec"
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=f"record 5, byte {place}"):
+        recordio.scan(path)
+
+
+def test_missing_and_empty_files_are_told(tmp_path):
+    with pytest.raises(UserError, match="there is no record file"):
+        recordio.scan(tmp_path / "none.rec")
+    (tmp_path / "empty.rec").touch()
+    with pytest.raises(UserError, match="holds no records"):
+        recordio.scan(tmp_path / "empty.rec")
+
+
+def test_a_record_without_an_image_header_is_told(tmp_path):
+    (tmp_path / "short.rec").write_bytes(struct.pack("<II", recordio.MAGIC, 4) + b"abcd")
+    with pytest.raises(UserError, match="record 0, byte 0"):
+        recordio.scan(tmp_path / "short.rec")
+
+
+def test_labels_outside_the_classes_are_told(tmp_path):
+    path = write_records(tmp_path / "a.rec", [png(photograph(8, 8))] * 2, labels=[0.0, 10.0])
+    with pytest.raises(UserError, match="labels from 0 to 10, and --num-classes 10 allows 0 to 9"):
+        recordio.check_labels(path, recordio.scan(path), 10)
+
+
+@pytest.mark.parametrize("bad", [b"", b"no image", png(photograph(32, 32))[:60]])
+def test_an_image_that_does_not_decode_is_told_with_its_place(tmp_path, bad):
+    good = png(photograph(32, 32))
+    path = write_records(tmp_path / "bad.rec", [good] * 5 + [bad] + [good] * 5)
+    training = records.TrainingRecords(path, (3, 32, 32), 4, records.AUGMENTATION_LEVELS[1], 0, True, seed=0)
+    readings = [
+        lambda: recordio.scan(path, decoding=True),
+        lambda: list(records.validation_batches(path, (3, 32, 32), 4)),
+        lambda: list(training.epoch(0)),
+    ]
+    for read in readings:
+        with pytest.raises(UserError, match=f"record 5, byte {offsets(path)[5]}: the image does not decode"):
+            read()
+
+
+def test_validation_counts_every_record_once(digits):
+    batches = list(records.validation_batches(digits / "digits_val.rec", (3, 32, 32), 100))
+    labels = [label for batch in batches for label in batch.label[0].asnumpy()[: 100 - batch.pad]]
+    assert labels == [record.label for record in recordio.walk(digits / "digits_val.rec")]
+    assert [batch.pad for batch in batches] == [0, 0, 0, 40]
+
+
+def batches(digits, seed=0, epoch=0, level=1):
+    training = records.TrainingRecords(
+        digits / "digits_val.rec",
+        (3, 32, 32),
+        64,
+        records.augmentation(level, small_images=True),
+        pad=4,
+        mirror=True,
+        seed=seed,
+    )
+    return [(batch.data[0].asnumpy(), batch.label[0].asnumpy()) for batch in training.epoch(epoch)]
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_an_epoch_is_a_function_of_seed_and_number(digits, level):
+    first, again = batches(digits, level=level), batches(digits, level=level)
+    for (images, labels), (same_images, same_labels) in zip(first, again):
+        np.testing.assert_array_equal(images, same_images)
+        np.testing.assert_array_equal(labels, same_labels)
+    assert not np.array_equal(first[0][1], batches(digits, epoch=1, level=level)[0][1])
+    assert not np.array_equal(first[0][1], batches(digits, seed=1, level=level)[0][1])
+
+
+def test_every_level_adds_to_the_one_before():
+    presets = [vars(records.AUGMENTATION_LEVELS[level]) for level in (1, 2, 3)]
+    changed = [{name for name in a if a[name] != b[name]} for a, b in zip(presets, presets[1:])]
+    assert changed[0] == {"min_random_scale", "max_aspect_ratio", "random_h", "random_s", "random_l"}
+    assert changed[1] == {"max_rotate_angle", "max_shear_ratio"}
+
+
+def test_the_validation_iterator_applies_the_evaluation_transform(tmp_path):
+    sizes = [(300, 400), (500, 333), (256, 256), (100, 80), (224, 1000)]
+    photographs = [photograph(*size, seed) for seed, size in enumerate(sizes)]
+    path = write_records(tmp_path / "photographs.rec", [png(image) for image in photographs])
+    compare_with_mxnets_reader(path, photographs)
+
+
+def compare_with_mxnets_reader(path, photographs):
+    """The evaluation transform, our validation batches and MXNet's ImageRecordIter give the same pixels."""
+    (batch,) = records.validation_batches(path, (3, 224, 224), len(photographs))
+    mxnets = mx.io.ImageRecordIter(
+        path_imgrec=str(path), data_shape=(3, 224, 224), resize=256, batch_size=len(photographs), verbose=False
+    )
+    for ours, reference, image in zip(batch.data[0].asnumpy(), next(mxnets).data[0].asnumpy(), photographs):
+        np.testing.assert_array_equal(ours, evaluation_transform(image, (3, 224, 224)))
+        np.testing.assert_array_equal(ours, reference)
+
+
+def test_real_photographs_too(tmp_path, shared):
+    files = sorted((shared / "imagenet_samples/images").iterdir())[::20]
+    path = write_records(tmp_path / "photographs.rec", [file.read_bytes() for file in files])
+    compare_with_mxnets_reader(path, [read_image(file) for file in files])
+
+
+def test_digits_are_split_and_lossless(digits):
+    from sklearn.datasets import load_digits
+
+    enlarge = runpy.run_path("tools/digits2rec.py")["enlarge"]
+    source = load_digits()
+    seen = []
+    for name, count in (("train", 1437), ("val", 360)):
+        reader = mx.recordio.MXIndexedRecordIO(
+            str(digits / f"digits_{name}.idx"), str(digits / f"digits_{name}.rec"), "r"
+        )
+        assert len(reader.keys) == count
+        assert len((digits / f"digits_{name}.lst").read_text().splitlines()) == count
+        shares = np.zeros(10)
+        for key in reader.keys:
+            header, image = mx.recordio.unpack_img(reader.read_idx(key))
+            assert header.label == source.target[key]
+            np.testing.assert_array_equal(image, enlarge(source.images[key]))
+            shares[int(header.label)] += 1
+        np.testing.assert_allclose(shares / count, np.bincount(source.target) / 1797, atol=0.002)
+        seen += reader.keys
+    assert sorted(seen) == list(range(1797))
+
+
+def test_digits_leave_nothing_half_written(tmp_path, command, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "train").write_text("a file where a folder should be")
+    status, _, err = command(capsys, "tools/digits2rec.py", "--out", tmp_path / "out")
+    assert status == 2 and err.startswith("error: cannot write")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["train"]
+    shutil.rmtree(tmp_path / "out")

@@ -1,0 +1,142 @@
+import mxnet as mx
+import numpy as np
+import pytest
+from conftest import train_arguments
+
+from mxnet_resnet import checkpoint, logbook, options, trainer
+from mxnet_resnet.errors import UserError
+
+
+def test_a_run_learns_and_logs(trained):
+    run = logbook.read(trained / "log/net/train.log")
+    train, validation = run.curve("train"), run.curve("validation")
+    assert [epoch for epoch, _ in train] == [epoch for epoch, _ in validation] == [0, 1, 2]
+    assert train[2][1] < 25 < 50 < train[0][1]
+    assert validation[2][1] < 40
+    text = (trained / "log/net/train.log").read_text()
+    for needed in ("seed=0", "MXNet 1.9.1", "1437 training images", "360 validation images", "[cpu(0)]", "depth=8"):
+        assert needed in text
+    assert "INFO:root:Epoch[0] Batch [10]\tSpeed: " in text
+
+
+def test_mxnet_loads_the_checkpoint_and_agrees_on_the_error(trained, digits):
+    symbol, args, auxs = mx.model.load_checkpoint(str(trained / "model/net"), 3)
+    images = mx.io.ImageRecordIter(
+        path_imgrec=str(digits / "digits_val.rec"), data_shape=(3, 32, 32), batch_size=60, verbose=False
+    )
+    module = mx.mod.Module(symbol)
+    module.bind(images.provide_data, images.provide_label, for_training=False)
+    module.set_params(args, auxs)
+    accuracy = dict(module.score(images, "acc"))["accuracy"]
+    logged = logbook.read(trained / "log/net/train.log").epochs[2].validation["top1"]
+    assert 100 * (1 - accuracy) == pytest.approx(logged, abs=1e-3)
+
+
+def test_the_same_seed_gives_the_same_parameters(trained, digits, tmp_path):
+    trainer.train(options.parse(train_arguments(digits, tmp_path, "--epochs", "1")))
+    assert_same(tmp_path / "model/net", trained / "model/net", epoch=1)
+
+
+def test_memonger_gives_the_same_parameters_in_less_memory(trained, digits, tmp_path):
+    trainer.train(options.parse(train_arguments(digits, tmp_path, "--epochs", "1", "--memonger")))
+    assert_same(tmp_path / "model/net", trained / "model/net", epoch=1)
+    assert "Planned activation memory" in (tmp_path / "log/net/train.log").read_text()
+
+
+def assert_same(prefix, other, epoch):
+    for found, expected in zip(checkpoint.load_params(str(prefix), epoch), checkpoint.load_params(str(other), epoch)):
+        assert found.keys() == expected.keys()
+        for name, array in expected.items():
+            np.testing.assert_array_equal(found[name].asnumpy(), array.asnumpy(), err_msg=name)
+
+
+def test_retrain_goes_on_from_the_checkpoint(trained, digits, tmp_path):
+    for path in (trained / "model").iterdir():
+        (tmp_path / "model").mkdir(exist_ok=True)
+        (tmp_path / "model" / path.name).write_bytes(path.read_bytes())
+    more = ("--epochs", "4", "--retrain", "--model-load-epoch", "3", "--lr", "1e-9", "--wd", "0.001")
+    trainer.train(options.parse(train_arguments(digits, tmp_path, *more)))
+    before, _ = checkpoint.load_params(str(tmp_path / "model/net"), 3)
+    after, _ = checkpoint.load_params(str(tmp_path / "model/net"), 4)
+    for name, array in before.items():
+        np.testing.assert_allclose(after[name].asnumpy(), array.asnumpy(), atol=1e-5)
+    assert logbook.read(tmp_path / "log/net/train.log").epochs.keys() == {3}
+
+
+def schedule(arguments: str) -> list[float]:
+    """The learning rate at the first step of each epoch, 10 steps an epoch."""
+    parsed = options.parse(["--data-type", "digits", *arguments.split()])
+    settings = trainer._optimizer_settings(parsed, steps_per_epoch=10)
+    rate = settings.get("lr_scheduler", lambda _: settings["learning_rate"])
+    return [rate(10 * epoch + 1) for epoch in range(parsed.model_load_epoch, parsed.epochs)]
+
+
+def test_the_learning_rate_drops_after_the_given_epochs():
+    assert schedule("--epochs 6 --lr-steps 2,4") == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_retrain_keeps_to_the_schedule():
+    assert schedule("--epochs 6 --lr-steps 2,4 --retrain --model-load-epoch 3") == pytest.approx([0.01, 0.001, 0.001])
+
+
+def test_a_learning_rate_given_at_retrain_counts_from_there():
+    found = schedule("--epochs 6 --lr-steps 2,4 --retrain --model-load-epoch 3 --lr 0.5")
+    assert found == pytest.approx([0.5, 0.05, 0.05])
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--num-classes", "5"], r"labels from 0 to 9, and --num-classes 5 allows 0 to 4"),
+        (["--data-train", "none.rec"], "there is no record file none.rec"),
+        (["--batch-size", "2000"], "1437 records, fewer than --batch-size 2000"),
+        (["--gpus", "0"], "GPU 0 cannot serve"),
+        (["--retrain", "--model-load-epoch", "1"], "there is no checkpoint"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_written(digits, tmp_path, more, message):
+    with pytest.raises(UserError, match=message):
+        trainer.train(options.parse(train_arguments(digits, tmp_path, *more)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_another_net_is_told(trained, digits, tmp_path):
+    arguments = train_arguments(digits, trained, "--depth", "14", "--retrain", "--model-load-epoch", "2")
+    with pytest.raises(UserError, match="does not fit the net: it has no stage1_unit2_bn1_gamma"):
+        trainer.train(options.parse(arguments))
+    arguments = train_arguments(digits, trained, "--num-classes", "12", "--retrain", "--model-load-epoch", "2")
+    with pytest.raises(UserError, match=r"fc1_weight has shape \(10, 64\), expected \(12, 64\)"):
+        trainer.train(options.parse(arguments))
+
+
+def test_two_devices_do_the_work_of_one():
+    """Both halves of the batch are the same, so that BatchNorm sees the same statistics on each of two devices."""
+    parsed = options.parse(["--data-type", "digits", "--depth", "8", "--batch-size", "8"])
+    half, labels = mx.nd.random.uniform(0, 255, (4, 3, 32, 32)), mx.nd.arange(4)
+    batch = mx.io.DataBatch([mx.nd.concat(half, half, dim=0)], [mx.nd.concat(labels, labels, dim=0)])
+    results = []
+    for contexts in ([mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]):
+        store = mx.kvstore.create("device")
+        module = trainer._bind(trainer.build_symbol(parsed), parsed, contexts, (None, None), 1, store)
+        module.forward_backward(batch)
+        module.update()
+        results.append(module.get_params()[0])
+    for name, array in results[0].items():
+        np.testing.assert_allclose(results[1][name].asnumpy(), array.asnumpy(), rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def test_resnet50_takes_a_step_at_224_pixels():
+    parsed = options.parse(["--batch-size", "2"])
+    symbol = trainer.build_symbol(parsed)
+    module = trainer._bind(symbol, parsed, [mx.cpu()], (None, None), 1, mx.kvstore.create("device"))
+    images = mx.nd.random.uniform(0, 255, (2, 3, 224, 224))
+    batch = mx.io.DataBatch([images], [mx.nd.array([3, 7])])
+    before = module.get_params()[0]["conv0_weight"].asnumpy()
+    losses = []
+    for _ in range(3):
+        module.forward_backward(batch)
+        probabilities = module.get_outputs()[0].asnumpy()
+        losses.append(-np.log(probabilities[[0, 1], [3, 7]]).mean())
+        module.update()
+    assert losses[-1] < losses[0]
+    assert not np.array_equal(module.get_params()[0]["conv0_weight"].asnumpy(), before)
