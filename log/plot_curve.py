@@ -22,6 +22,7 @@ def draw(runs: list[logbook.Run], out: Path) -> None:
     """Draw the curves of ``runs`` to ``out``, in the format that its suffix names."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     colours = colormaps["turbo"]
     figure = Figure(figsize=(9, 5.5), layout="constrained")
@@ -34,6 +35,7 @@ def draw(runs: list[logbook.Run], out: Path) -> None:
                 marker = "o" if len(curve) == 1 else None
                 axes.plot(*zip(*curve), style, color=colour, marker=marker, linewidth=1.5, label=f"{run_.name} {phase}")
     axes.set(xlabel="epoch", ylabel="top-1 error (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", ncols=1 + len(runs) // 8)
