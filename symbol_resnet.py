@@ -11,17 +11,20 @@ The network is the Gluon definition in mxnet_resnet, traced:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-from mxnet_resnet.architecture import STEMS, Architecture
-from mxnet_resnet.blocks import PreActBasic, PreActBottleneck
+from mxnet_resnet.architecture import STEMS, SYMBOLIC_EPSILON, Architecture, as_symbolic_v2
+from mxnet_resnet.blocks import BatchNorm, FullProjectionShortcut, ProjectionShortcut, block_of
 from mxnet_resnet.datasets import DATA_TYPES
 from mxnet_resnet.memonger import mirror
-from mxnet_resnet.models import ResNetV2
+from mxnet_resnet.models import from_architecture
 from mxnet_resnet.symbols import softmax, trace
 
 if TYPE_CHECKING:
     import mxnet as mx
+
+EXPANSION = {True: 4, False: 1}  # output channels of a unit by those of its middle: bottlenecks, basic units
 
 
 def residual_unit(
@@ -48,8 +51,13 @@ def residual_unit(
     height, width = (stride, stride) if isinstance(stride, int) else stride
     if height != width:
         raise ValueError(f"a residual unit has one stride for height and width, not {stride}")
-    unit = (PreActBottleneck if bottle_neck else PreActBasic)(
-        num_filter if dim_match else 0, num_filter, height, not dim_match, bn_mom, prefix=f"{name}_"
+    unit = block_of(bottle_neck, preact=True)(
+        num_filter if dim_match else 0,
+        num_filter // EXPANSION[bottle_neck],
+        shortcut=ProjectionShortcut if dim_match else FullProjectionShortcut,
+        stride=height,
+        norm=partial(BatchNorm, momentum=bn_mom, epsilon=SYMBOLIC_EPSILON),
+        prefix=f"{name}_",
     )
     symbol = trace(unit, data, workspace)
     return mirror(symbol) if memonger else symbol
@@ -82,6 +90,8 @@ def resnet(
     stems = {**dict(zip(STEMS, STEMS)), **{name: data.stem for name, data in DATA_TYPES.items()}}
     if data_type not in stems:
         raise ValueError(f"unknown data type {data_type!r}: it is one of {', '.join(sorted(stems))}")
-    architecture = Architecture(tuple(map(int, units)), tuple(filter_list), bottle_neck, stems[data_type])
-    symbol = softmax(ResNetV2(architecture, num_class, bn_mom), workspace)
+    planes = [filter_list[0], *(filters // EXPANSION[bottle_neck] for filters in filter_list[1:])]
+    small = stems[data_type] == "cifar"
+    plan = Architecture(tuple(zip((1, *units), planes)), bottle_neck, True, small, "symbol_resnet.py")
+    symbol = softmax(from_architecture(as_symbolic_v2(plan), num_class, bn_mom), workspace)
     return mirror(symbol) if memonger else symbol

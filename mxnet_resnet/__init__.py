@@ -1,3 +1,17 @@
-"""ResNets on Apache MXNet 1.9.1: definitions, records, training, logs and prediction."""
+"""ResNets on Apache MXNet 1.9.1: definitions, records, training, logs and prediction.
+
+The networks of mxnet_resnet.models are attributes of the package: ``mxnet_resnet.ResNet50``, ``mxnet_resnet.build``.
+"""
+
+from importlib import import_module
 
 from mxnet_resnet import compat as compat  # first: it prepares the process for `import mxnet`
+
+FUNCTIONS = ("build", "count_layers", "count_parameters", "list_models")
+
+
+def __getattr__(name: str):
+    """Import the networks, and with them MXNet, when the first is asked for: logs and plots need neither."""
+    if name in FUNCTIONS or name[0].isupper():
+        return getattr(import_module("mxnet_resnet.models"), name)
+    raise AttributeError(f"module 'mxnet_resnet' has no attribute {name!r}")

@@ -53,7 +53,11 @@ def parser() -> argparse.ArgumentParser:
     )
 
     net = result.add_argument_group("network")
-    net.add_argument("--depth", type=int, help="layers, e.g. 50 for imagenet, 164 for cifar10")
+    net.add_argument("--depth", type=int, help="layers of a ResNet-v2: 50 for imagenet, 164 for cifar10")
+    net.add_argument("--network", help="another net instead, by its name in docs/models.md: preact_resnet20")
+    net.add_argument("--width", type=positive, help="factor on the channels of the 3x3 convolutions")
+    net.add_argument("--drop-rate", type=float, help="dropout in basic units, from 0 to below 1")
+    net.add_argument("--shortcut", choices=architecture.SHORTCUT_NAMES, help="how units with a new shape are passed by")
     net.add_argument("--bn-mom", type=float, default=0.9, help="momentum of the BatchNorm statistics")
     net.add_argument("--workspace", type=positive, default=512, help="MB that one convolution may use on a GPU")
     net.add_argument("--memonger", action="store_true", help="compute activations again instead of keeping them")
@@ -85,7 +89,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     defaults = {
         "image_shape": data.image_shape,
         "num_classes": data.num_classes,
-        "depth": data.depth,
         "batch_size": data.batch_size,
         "epochs": data.epochs,
         "lr_steps": list(data.lr_steps),
@@ -99,9 +102,28 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options.stem, options.pad, options.mirror = data.stem, data.pad, data.mirror
     options.data_train = options.data_train or options.data_dir / data.train[options.aug_level]
     options.data_val = options.data_val or options.data_dir / data.val
-    options.model_prefix = options.model_prefix or f"model/resnet-{options.data_type}-{options.depth}"
+    if options.network is None and options.depth is None:
+        options.depth = data.depth
+    net, data_type = options.network, options.data_type
+    name = f"{net}-{data_type}" if net else f"resnet-{data_type}-{options.depth}"
+    options.model_prefix = options.model_prefix or f"model/{name}"
     _check(options)
     return options
+
+
+def network_plan(options: argparse.Namespace) -> architecture.Architecture:
+    """The plan of the net to train. Raises UserError for a name or a depth there is not.
+
+    Images enter as 0..255: a net that does not normalise them itself gets a BatchNorm without parameters in front.
+    """
+    if options.network is None:
+        plan = architecture.symbolic_v2(options.depth, options.stem)
+    else:
+        plan = architecture.find(options.network)
+        small = plan.small_images or options.stem == "cifar"
+        plan = dataclasses.replace(plan, small_images=small, data_norm=plan.data_norm or "plain")
+    given = {"width": options.width, "drop_rate": options.drop_rate, "shortcut": options.shortcut}
+    return dataclasses.replace(plan, **{name: value for name, value in given.items() if value is not None})
 
 
 def _data_type(options: argparse.Namespace) -> DataType:
@@ -119,7 +141,9 @@ def _check(options: argparse.Namespace) -> None:
     """Refuse values that contradict each other or mean nothing."""
     if len(options.image_shape) != 3 or options.image_shape[0] != 3 or min(options.image_shape) < 1:
         raise UserError("--image-shape is three numbers, 3,HEIGHT,WIDTH: images have the channels R, G and B")
-    architecture.resnet_v2(options.stem, options.depth)
+    network_plan(options)
+    if options.network is not None and options.depth is not None:
+        raise UserError("--network and --depth both choose the net: give one of them")
     if options.retrain != bool(options.model_load_epoch):
         raise UserError("--retrain and --model-load-epoch go together: the epoch says which parameters to start from")
     if options.model_load_epoch >= options.epochs:

@@ -16,8 +16,9 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from mxnet_resnet import architecture, checkpoint, devices, logbook, memonger, models, recordio, records, symbols
+from mxnet_resnet import checkpoint, devices, logbook, memonger, models, recordio, records, symbols
 from mxnet_resnet.errors import UserError
+from mxnet_resnet.options import network_plan
 
 
 def train(options: argparse.Namespace) -> None:
@@ -49,8 +50,7 @@ def _create_store(kind: str) -> mx.kvstore.KVStore:
 
 def build_symbol(options: argparse.Namespace) -> mx.sym.Symbol:
     """The network of the options as a trainable Symbol."""
-    plan = architecture.resnet_v2(options.stem, options.depth)
-    net = models.ResNetV2(plan, options.num_classes, options.bn_mom)
+    net = models.from_architecture(network_plan(options), options.num_classes, options.bn_mom)
     symbol = symbols.softmax(net, options.workspace, options.image_shape)
     return memonger.mirror(symbol) if options.memonger else symbol
 

@@ -6,17 +6,18 @@ from mxnet_resnet.errors import UserError
 
 def layers(plan: architecture.Architecture) -> int:
     """Weighted layers on the longest path: the stem, those of the units, and the classifier."""
-    return 2 + sum(plan.units) * (3 if plan.bottleneck else 2)
+    units = sum(count for count, _ in plan.dimensions[1:])
+    return 2 + units * (3 if plan.bottleneck else 2)
 
 
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152, 200, 269])
 def test_imagenet_depths(depth):
-    assert layers(architecture.imagenet(depth)) == depth
+    assert layers(architecture.symbolic_v2(depth, "imagenet")) == depth
 
 
 @pytest.mark.parametrize("depth", [8, 20, 56, 110, 158, 164, 173, 1001])
 def test_cifar_depths(depth):
-    plan = architecture.cifar(depth)
+    plan = architecture.symbolic_v2(depth, "cifar")
     assert layers(plan) == depth
     assert plan.bottleneck == (depth >= 164)
 
@@ -24,9 +25,9 @@ def test_cifar_depths(depth):
 @pytest.mark.parametrize("depth", [-4, 0, 2, 21, 160, 163, 170, 1202])
 def test_cifar_depths_there_are_not(depth):
     with pytest.raises(UserError, match=r"6n\+2 below 164 .* 9n\+2 from 164"):
-        architecture.cifar(depth)
+        architecture.symbolic_v2(depth, "cifar")
 
 
 def test_imagenet_depths_there_are_not():
     with pytest.raises(UserError, match="18, 34, 50, 101, 152, 200, 269"):
-        architecture.resnet_v2("imagenet", 20)
+        architecture.symbolic_v2(20, "imagenet")

@@ -83,7 +83,7 @@ def test_published_graphs_compute_the_same(shared, depth):
 
 @pytest.mark.parametrize("stem, depth", [("cifar", 20), ("cifar", 164), ("imagenet", 18), ("imagenet", 50)])
 def test_symbol_and_gluon_net_compute_the_same(images, stem, depth):
-    net = models.ResNetV2(architecture.resnet_v2(stem, depth), 7)
+    net = models.from_architecture(architecture.symbolic_v2(depth, stem), 7)
     executor, params = forward(symbols.softmax(net), images)
     net.initialize()
     for name, parameter in net.collect_params().items():
@@ -94,7 +94,7 @@ def test_symbol_and_gluon_net_compute_the_same(images, stem, depth):
 
 @pytest.mark.parametrize("stem, depth", [("imagenet", d) for d in architecture.IMAGENET_UNITS] + [("cifar", 1001)])
 def test_every_depth_infers_its_shapes(stem, depth):
-    symbol = symbols.softmax(models.ResNetV2(architecture.resnet_v2(stem, depth), 10))
+    symbol = symbols.softmax(models.from_architecture(architecture.symbolic_v2(depth, stem), 10))
     side = 224 if stem == "imagenet" else 32
     assert symbol.infer_shape(data=(1, 3, side, side))[1] == [(1, 10)]
 
