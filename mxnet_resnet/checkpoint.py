@@ -33,16 +33,28 @@ def load_params(prefix: str, epoch: int) -> tuple[Arrays, Arrays]:
     """The arguments and auxiliary states after ``epoch`` epochs. Raises UserError, which lists the epochs there are."""
     path = params_path(prefix, epoch)
     if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}: {_epochs_there(prefix)}")
-    try:
-        arrays = mx.nd.load(str(path))
-    except mx.base.MXNetError as error:
-        raise UserError(f"{path} is cut short or no MXNet parameter file") from error
-    if not isinstance(arrays, dict) or not all(name.startswith(("arg:", "aux:")) for name in arrays):
+        epochs = _epochs(prefix)
+        there = f"the epochs there are {', '.join(map(str, epochs))}" if epochs else "there is none with this prefix"
+        raise UserError(f"there is no checkpoint {path}: {there}")
+    arrays = load_arrays(path)
+    if not all(name.startswith(("arg:", "aux:")) for name in arrays):
         raise UserError(f"{path} is not a Module checkpoint: its arrays are not named arg:... and aux:...")
     args = {name[4:]: array for name, array in arrays.items() if name.startswith("arg:")}
     auxs = {name[4:]: array for name, array in arrays.items() if name.startswith("aux:")}
     return args, auxs
+
+
+def load_arrays(path: Path) -> Arrays:
+    """The named arrays of an MXNet parameter file. Raises UserError where it is missing or damaged."""
+    if not path.is_file():
+        raise UserError(f"there is no checkpoint {path}")
+    try:
+        arrays = mx.nd.load(str(path))
+    except mx.base.MXNetError as error:
+        raise UserError(f"{path} is cut short or no MXNet parameter file") from error
+    if not isinstance(arrays, dict):
+        raise UserError(f"{path} holds arrays without names")
+    return arrays
 
 
 def load_symbol(prefix: str) -> mx.sym.Symbol:
@@ -75,9 +87,16 @@ def check_fit(symbol: mx.sym.Symbol, input_shape: tuple[int, ...], arg_params: A
         raise UserError(f"the checkpoint does not fit the net, which has no {surplus[0]}")
 
 
-def _epochs_there(prefix: str) -> str:
+def last_epoch(prefix: str) -> int:
+    """The last epoch of which there are parameters. Raises UserError where there are none."""
+    epochs = _epochs(prefix)
+    if not epochs:
+        raise UserError(f"there is no checkpoint {prefix}-0000.params or of any other epoch")
+    return epochs[-1]
+
+
+def _epochs(prefix: str) -> list[int]:
     name = re.compile(re.escape(Path(prefix).name) + r"-(\d{4,})\.params")
     folder = Path(prefix).parent
     files = folder.iterdir() if folder.is_dir() else ()
-    epochs = sorted(int(match.group(1)) for match in map(name.fullmatch, (file.name for file in files)) if match)
-    return f"the epochs there are {', '.join(map(str, epochs))}" if epochs else f"{folder} has none with this prefix"
+    return sorted(int(match.group(1)) for match in map(name.fullmatch, (file.name for file in files)) if match)

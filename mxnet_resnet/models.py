@@ -61,7 +61,9 @@ class _Network(HybridBlock):
         with self.name_scope():
             self.features = nn.HybridSequential(prefix="")
             if data_norm:
-                self.features.add(norm(in_planes, scale=False, shift=data_norm == "shift", prefix="bn_data_"))
+                self.features.add(
+                    norm(in_planes, scale=data_norm == "full", shift=data_norm != "plain", prefix="bn_data_")
+                )
             channels = dimensions[0][1]
             self.features.add(*_stem(in_planes, channels, small_images, norm if stem_norm else None, stem_relu))
             for number, (units, planes) in enumerate(dimensions[1:], start=1):

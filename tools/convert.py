@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""Convert a ResNet checkpoint, and prove that the result computes the same: `python tools/convert.py SOURCE TARGET`.
+
+SOURCE is an MXNet checkpoint (its prefix, with --epoch, or one of its files), a Gluon .params file, or a PyTorch
+state_dict (.th, .pth, .pt, .bin, .safetensors) of torch-resnet, torchvision, timm or pytorch_resnet_cifar10.
+TARGET is a prefix (PREFIX-symbol.json and PREFIX-0000.params), a .params file for Gluon's load_parameters, or a .pth or
+.safetensors file for PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mxnet_resnet.errors import UserError, run
+
+LARGEST_RELATIVE_DIFFERENCE = 1e-4
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", help="the checkpoint")
+    parser.add_argument("target", help="what to write")
+    parser.add_argument("--epoch", type=int, help="epoch of an MXNet checkpoint given by its prefix (the last)")
+    parser.add_argument("--layout", choices=["torchvision", "torch-resnet"], help="names in a PyTorch target")
+    parser.add_argument("--images", nargs="+", default=[], help="photographs to prove the conversion on (two are here)")
+    arguments = parser.parse_args()
+
+    from mxnet_resnet import proof, weights
+
+    source = weights.read(arguments.source, arguments.epoch)
+    for line in proof.describe(source):
+        print(line)
+    images = proof.images(source, arguments.images)
+    print(f"Written: {write(arguments.target, source, arguments.layout)}")
+    written = weights.read(arguments.target, epoch=0, plan=source.plan)
+    worst = 0.0
+    for kind, batch in images.items():
+        absolute, relative, whose = proof.difference(source, written, batch)
+        worst = max(worst, relative)
+        print(f"{len(batch)} {kind} images: largest difference {absolute:.2e}, {relative:.2e} of the scores ({whose})")
+    if not worst <= LARGEST_RELATIVE_DIFFERENCE:
+        print(f"error: {arguments.target} does not compute what {arguments.source} does", file=sys.stderr)
+        return 1
+    return 0
+
+
+def write(target: str, source, layout: str | None) -> str:
+    """Write ``source`` in the form that the name of ``target`` asks for; a sentence of what was written."""
+    from mxnet_resnet import proof, weights
+
+    suffix = Path(target).suffix
+    if suffix in (".pth", ".pt", ".safetensors"):
+        return f"{target}, {weights.write_torch(Path(target), source, layout)}"
+    if layout:
+        raise UserError(f"--layout is for PyTorch targets (.pth, .safetensors), not for {target}")
+    if suffix == ".params":
+        weights.write_gluon(Path(target), source)
+        return f"{target}, for load_parameters of the Gluon net"
+    return f"{target}-symbol.json and {weights.write_module(target, source, proof.image_shape(source))}"
+
+
+if __name__ == "__main__":
+    run(main)
