@@ -60,7 +60,7 @@ def residual_unit(
         prefix=f"{name}_",
     )
     symbol = trace(unit, data, workspace)
-    return mirror(symbol) if memonger else symbol
+    return mirror(symbol, behind=data) if memonger else symbol
 
 
 def resnet(

@@ -7,13 +7,13 @@ of the MXNet ResNet-v2 repository, of Module.fit and of GluonCV.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mxnet_resnet import logbook
+from mxnet_resnet.arguments import Parser
 from mxnet_resnet.errors import UserError, run
 from mxnet_resnet.files import replacing
 
@@ -39,8 +39,12 @@ def draw(runs: list[logbook.Run], out: Path) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", ncols=1 + len(runs) // 8)
+    formats = figure.canvas.get_supported_filetypes()
+    suffix = out.suffix[1:].lower()
+    if suffix not in formats:
+        raise UserError(f"cannot draw to {out}: its name has to end in one of {', '.join(sorted(formats))}")
     with replacing(out) as (temporary,):
-        figure.savefig(temporary, dpi=150)
+        figure.savefig(temporary, dpi=150, format=suffix)
 
 
 def summary(run_: logbook.Run) -> str:
@@ -51,9 +55,9 @@ def summary(run_: logbook.Run) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--logs", required=True, help="logs, separated by commas")
-    parser.add_argument("--out", type=Path, default=Path("curve.png"), help="the picture (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("curve.png"), help="the picture")
     arguments = parser.parse_args()
 
     runs = [logbook.read(Path(name)) for name in arguments.logs.split(",")]

@@ -45,8 +45,8 @@ class Architecture:
         width: factor on the channels of the 3x3 convolutions [3].
         drop_rate: of the dropout before the last convolution of a basic unit [3].
         shortcut: a value of SHORTCUT_NAMES.
-        data_norm: a BatchNorm on the images: ``"full"``, ``"shift"`` (its scale is 1), ``"plain"`` (and its shift 0), or
-            None.
+        data_norm: a BatchNorm on the images: ``"full"``, ``"shift"`` (its scale is 1), ``"plain"`` (and its shift 0),
+            or None.
         stem_norm: a BatchNorm behind the first convolution.
         stem_relu: a ReLU behind that BatchNorm.
         project_first: the first unit of each stage projects its shortcut even where the shapes match.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 
 import mxnet as mx
@@ -63,9 +64,24 @@ def load_symbol(prefix: str) -> mx.sym.Symbol:
     if not path.is_file():
         raise UserError(f"there is no graph {path}: check --prefix, which is the path up to -symbol.json")
     try:
-        return mx.sym.load(str(path))
-    except mx.base.MXNetError as error:
-        raise UserError(f"{path} is not an MXNet graph") from error
+        symbol = mx.sym.load(str(path))
+        names = symbol.list_arguments()
+    except (mx.base.MXNetError, ValueError) as error:
+        raise UserError(f"{path} is damaged or not an MXNet graph") from error
+    if "data" not in names:
+        raise UserError(f"{path} is a graph without an input `data`")
+    return symbol
+
+
+def check_writable(prefix: str) -> None:
+    """Raise UserError unless checkpoints can be written at ``prefix``."""
+    folder = Path(prefix).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"cannot write checkpoints to {folder}: {error.strerror}") from error
 
 
 def check_fit(symbol: mx.sym.Symbol, input_shape: tuple[int, ...], arg_params: Arrays, aux_params: Arrays) -> None:

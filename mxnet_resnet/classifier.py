@@ -7,22 +7,25 @@ import numpy as np
 
 from mxnet_resnet import checkpoint
 from mxnet_resnet.errors import UserError
+from mxnet_resnet.graphs import first_stride, without_softmax
 from mxnet_resnet.preprocess import ImageShape, evaluation_transform
 from mxnet_resnet.symbols import noted_image_shape
-
-IMAGENET_SHAPE = (3, 224, 224)
 
 
 class Classifier:
     """The net of ``PREFIX-symbol.json`` with the parameters after ``epoch`` epochs, on one device.
 
-    ``image_shape`` is the (C, H, W) of the net's input: what the training noted in the graph, and for graphs from
-    elsewhere ImageNet's. Raises UserError where the files are missing, damaged or do not fit each other.
+    ``image_shape`` is the (C, H, W) of the net's input: what the training noted in the graph; where nothing is noted
+    (``shape_is_assumed``), 32x32 or 224x224 by the stride of its first convolution. A graph of bare scores gets a
+    softmax. Raises UserError where the files are missing, damaged or do not fit each other.
     """
 
     def __init__(self, prefix: str, epoch: int, context: mx.Context, image_shape: ImageShape | None = None):
-        symbol = checkpoint.load_symbol(prefix)
-        self.image_shape = image_shape or noted_image_shape(symbol) or IMAGENET_SHAPE
+        graph = checkpoint.load_symbol(prefix)
+        symbol = mx.sym.softmax(without_softmax(graph))
+        known = image_shape or noted_image_shape(graph)
+        self.shape_is_assumed = known is None
+        self.image_shape = known or ((3, 32, 32) if first_stride(graph) == 1 else (3, 224, 224))
         self._params = checkpoint.load_params(prefix, epoch)
         checkpoint.check_fit(symbol, (1, *self.image_shape), *self._params)
         self._symbol, self._context = symbol, context

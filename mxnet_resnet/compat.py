@@ -150,8 +150,8 @@ def gpu_refusal(index: int) -> str | None:
 
     if not mx.runtime.Features().is_enabled("CUDA"):
         return (
-            f"GPU {index} cannot serve: this MXNet is built for the CPU only; install requirements-gpu.txt instead of "
-            "requirements.txt, or leave --gpus out"
+            f"GPU {index} cannot serve, since this MXNet is built for the CPU only (requirements-gpu.txt has the one "
+            "for GPUs)"
         )
     capabilities = _compute_capabilities()
     if index >= len(capabilities):

@@ -22,6 +22,7 @@ class DataType:
         depth, batch_size (total), epochs, lr_steps (epochs), aug_level: defaults of the flags of that name.
         pad: pixels of value 127 put around a training image before it is cropped.
         mirror: whether a mirrored image is still one of its class.
+        frequent: batches between two lines of the log.
     """
 
     stem: str
@@ -36,6 +37,7 @@ class DataType:
     aug_level: int
     pad: int = 0
     mirror: bool = True
+    frequent: int = 50
 
 
 def _same(name: str) -> dict[int, str]:
@@ -72,5 +74,6 @@ DATA_TYPES = {
         aug_level=1,
         pad=4,
         mirror=False,
+        frequent=10,
     ),
 }

@@ -8,15 +8,19 @@ from mxnet_resnet.compat import gpu_refusal
 from mxnet_resnet.errors import UserError
 
 
-def choose(gpus: list[int] | None) -> list[mx.Context]:
+def choose(gpus: list[int] | None) -> tuple[list[mx.Context], str]:
     """The devices for ``--gpus``: those GPUs, or where None were asked for, GPU 0 if it can serve, else the CPU.
 
-    An empty list asks for the CPU. Raises UserError for a GPU that cannot serve.
+    An empty list asks for the CPU. The second value says in a line what was chosen and why. Raises UserError for a GPU
+    that cannot serve.
     """
     if gpus is None:
-        return [mx.cpu() if gpu_refusal(0) else mx.gpu(0)]
+        refusal = gpu_refusal(0)
+        return ([mx.cpu()], f"Computing on the CPU: {refusal}") if refusal else ([mx.gpu(0)], "Computing on GPU 0")
     for index in gpus:
         refusal = gpu_refusal(index)
         if refusal:
             raise UserError(refusal)
-    return [mx.gpu(index) for index in gpus] or [mx.cpu()]
+    if not gpus:
+        return [mx.cpu()], "Computing on the CPU, as asked"
+    return [mx.gpu(index) for index in gpus], f"Computing on GPU {', '.join(map(str, gpus))}"

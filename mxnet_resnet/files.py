@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mxnet_resnet.errors import UserError
@@ -29,4 +29,5 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
         raise UserError(f"cannot write {error.filename or paths[0]}: {error.strerror}") from error
     finally:
         for path in temporary:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()

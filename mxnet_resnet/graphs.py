@@ -44,6 +44,14 @@ def match(symbol: mx.sym.Symbol, other: mx.sym.Symbol) -> dict[str, str] | None:
     return names
 
 
+def first_stride(symbol: mx.sym.Symbol) -> int:
+    """The stride of the first convolution of a graph; 1 where there is none."""
+    for node in json.loads(symbol.tojson())["nodes"]:
+        if node["op"] == "Convolution":
+            return _operation("Convolution", node.get("attrs", {}))[2][0]
+    return 1
+
+
 def without_softmax(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     """The scores that go into a final softmax, or the graph itself where it ends in none."""
     graph = json.loads(symbol.tojson())

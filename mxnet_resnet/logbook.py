@@ -8,6 +8,7 @@ count from 0, as in the logs.
 from __future__ import annotations
 
 import logging
+import math
 import re
 import sys
 import time
@@ -23,12 +24,18 @@ Metrics = Iterable[tuple[str, float]]
 
 @contextmanager
 def writing(path: Path, append: bool) -> Iterator[None]:
-    """Send log lines to the terminal and to ``path``. Without ``append`` an older log there is kept under its date."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not append:
-        date = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
-        path.rename(path.with_name(f"{path.stem}-{date}{path.suffix}"))
-    handlers = [logging.StreamHandler(sys.stderr), logging.FileHandler(path)]
+    """Send log lines to the terminal and to ``path``. Without ``append`` an older log there is kept under its date.
+
+    Raises UserError where ``path`` cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not append:
+            date = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
+            path.rename(path.with_name(f"{path.stem}-{date}{path.suffix}"))
+        handlers = [logging.StreamHandler(sys.stderr), logging.FileHandler(path)]
+    except OSError as error:
+        raise UserError(f"cannot write the log {path}: {error.strerror}") from error
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.INFO)
@@ -81,9 +88,9 @@ class Run:
     epochs: dict[int, Epoch] = field(default_factory=dict)
 
     def curve(self, phase: str, metric: str = "top1") -> list[tuple[int, float]]:
-        """The (epoch, value) pairs of ``"train"`` or ``"validation"`` in the order of the epochs."""
+        """The (epoch, value) pairs of ``"train"`` or ``"validation"`` in the order of the epochs, without NaNs."""
         points = ((number, getattr(epoch, phase).get(metric)) for number, epoch in sorted(self.epochs.items()))
-        return [(number, value) for number, value in points if value is not None]
+        return [(number, value) for number, value in points if value is not None and not math.isnan(value)]
 
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|nan|inf)"
@@ -114,24 +121,34 @@ def _name(path: Path) -> str:
 
 
 class _Reader:
-    """Goes through the lines of a log; the training metrics of batches stand in where an epoch's own are missing."""
+    """Goes through the lines of a log; the training metrics of batches stand in where an epoch's own are missing.
+
+    Where the lines go back to an epoch, the run was restarted there, and what stood from that epoch on is forgotten.
+    """
 
     def __init__(self, run: Run):
         self.run = run
-        self.batches: dict[int, list[tuple[int, dict[str, float]]]] = {}
+        self.batches: dict[int, dict[tuple[int, str], float]] = {}
 
     def read(self, lines: Iterable[str]) -> Run:
         for line in lines:
             self._line(line)
         for number, batches in self.batches.items():
-            train = self._epoch(number).train
-            for name in {name for _, metrics in batches for name in metrics} - train.keys():
-                values = [metrics[name] for _, metrics in batches if name in metrics]
+            train = self.run.epochs[number].train
+            for name in {name for _, name in batches} - train.keys():
+                values = [value for (_, metric), value in batches.items() if metric == name]
                 train[name] = sum(values) / len(values)
         return self.run
 
     def _epoch(self, number: int) -> Epoch:
+        if self.run.epochs and number < max(self.run.epochs):
+            self._forget(number)
         return self.run.epochs.setdefault(number, Epoch())
+
+    def _forget(self, first: int) -> None:
+        for later in [number for number in self.run.epochs if number >= first]:
+            del self.run.epochs[later]
+            self.batches.pop(later, None)
 
     def _line(self, line: str) -> None:
         if match := _BATCH.search(line):
@@ -150,14 +167,17 @@ class _Reader:
         elif match := _TIME.search(line) or _GLUONCV_TIME.search(line):
             self._epoch(int(match[1])).seconds = float(match[2])
 
-    def _batch(self, epoch: int, batch: int, metrics: dict[str, float]) -> None:
-        batches = self.batches.setdefault(epoch, [])
-        if batches and batch < batches[-1][0]:  # the run was restarted, and this epoch begins again
-            batches.clear()
-            self._epoch(epoch).train.clear()
-        batches.append((batch, metrics))
+    def _batch(self, number: int, batch: int, metrics: dict[str, float]) -> None:
+        self._epoch(number)
+        before = self.batches.get(number, {})
+        repeated = any((batch, name) in before for name in metrics)
+        if repeated or any(batch < earlier for earlier, _ in before):
+            self._forget(number)
+            self._epoch(number)
+        self.batches.setdefault(number, {}).update({(batch, name): value for name, value in metrics.items()})
 
 
+ERRORS = ("top1", "top5")  # our names, in percent
 _ERROR_NAMES = {"top1-err": "top1", "err-top1": "top1", "top5-err": "top5", "err-top5": "top5"}
 _ACCURACY_NAMES = {"accuracy": "top1", "top_k_accuracy_5": "top5"}
 
@@ -172,7 +192,7 @@ def _metrics(text: str) -> dict[str, float]:
         elif name in _ACCURACY_NAMES:
             result[_ACCURACY_NAMES[name]] = _error(value)
         else:
-            result[name] = float(value)
+            result[name if name not in ERRORS else f"logged {name}"] = float(value)
     return result
 
 

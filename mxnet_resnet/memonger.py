@@ -11,15 +11,17 @@ from mxnet_resnet.symbols import nodes
 KEPT = re.compile(r"_plus\d+|pooling0|conv0|softmax|.*_plus")
 
 
-def mirror(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
+def mirror(symbol: mx.sym.Symbol, behind: mx.sym.Symbol | None = None) -> mx.sym.Symbol:
     """Keep what enters and leaves the residual units; compute the inside of each again. Changes ``symbol``, returns it.
 
-    MXNet honours it in executors (``Module``), not in hybridized Gluon blocks. Gradients and running statistics stay
-    the same, to the bit on the CPU.
+    With ``behind``, only what is computed from it is marked. MXNet honours the marks in executors (``Module``), not in
+    hybridized Gluon blocks. Gradients and running statistics stay the same, to the bit on the CPU.
     """
-    variables = set(symbol.list_inputs())
+    others = set(symbol.list_inputs())
+    if behind is not None:
+        others |= {node.name for node in nodes(behind)}
     for node in nodes(symbol):
-        if node.name not in variables and not KEPT.fullmatch(node.name):
+        if node.name not in others and not KEPT.fullmatch(node.name):
             node._set_attr(force_mirroring="True")
     return symbol
 

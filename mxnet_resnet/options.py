@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mxnet_resnet import architecture
+from mxnet_resnet.arguments import Parser, integers, number, shape, whole
 from mxnet_resnet.datasets import DATA_TYPES, DataType
 from mxnet_resnet.errors import UserError
 
@@ -15,36 +16,17 @@ CUSTOM = "custom"
 SMALLEST_SIDE_WITH_IMAGENET_STEM = 65
 
 
-def integers(text: str) -> list[int]:
-    """``"0,1,2"`` as a list; ``"none"`` is the empty list."""
-    if text == "none":
-        return []
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,1,2") from None
-
-
-def positive(text: str) -> int:
-    """A whole number from 1 on."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
-
-
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line of train_resnet.py. A default of None follows from the data type."""
-    result = argparse.ArgumentParser(
-        prog="train_resnet.py", description="Train a ResNet-v2.", formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    result = Parser("Train a ResNet on RecordIO images.", prog="train_resnet.py")
     data = result.add_argument_group("data")
     data.add_argument("--data-type", choices=[*DATA_TYPES, CUSTOM], default="imagenet", help="the data set")
     data.add_argument("--data-dir", type=Path, help="folder of its records (data/DATA_TYPE)")
     data.add_argument("--data-train", type=Path, help="training records, instead of those in --data-dir")
     data.add_argument("--data-val", type=Path, help="validation records, instead of those in --data-dir")
-    data.add_argument("--image-shape", type=integers, help="channels, height and width of the net's input: 3,224,224")
-    data.add_argument("--num-classes", type=positive, help="number of classes")
-    data.add_argument("--num-examples", type=positive, help="training images an epoch (counted)")
+    data.add_argument("--image-shape", type=shape, help="channels, height and width of the net's input: 3,224,224")
+    data.add_argument("--num-classes", type=whole(), help="number of classes")
+    data.add_argument("--num-examples", type=whole(), help="training images, for the learning rate steps (counted)")
     data.add_argument(
         "--aug-level",
         type=int,
@@ -55,30 +37,36 @@ def parser() -> argparse.ArgumentParser:
     net = result.add_argument_group("network")
     net.add_argument("--depth", type=int, help="layers of a ResNet-v2: 50 for imagenet, 164 for cifar10")
     net.add_argument("--network", help="another net instead, by its name in docs/models.md: preact_resnet20")
-    net.add_argument("--width", type=positive, help="factor on the channels of the 3x3 convolutions")
-    net.add_argument("--drop-rate", type=float, help="dropout in basic units, from 0 to below 1")
+    net.add_argument("--width", type=whole(), help="factor on the channels of the 3x3 convolutions")
+    net.add_argument(
+        "--drop-rate", type=number(0, 1, high_included=False), help="dropout in basic units, from 0 to below 1"
+    )
     net.add_argument("--shortcut", choices=architecture.SHORTCUT_NAMES, help="how units with a new shape are passed by")
-    net.add_argument("--bn-mom", type=float, default=0.9, help="momentum of the BatchNorm statistics")
-    net.add_argument("--workspace", type=positive, default=512, help="MB that one convolution may use on a GPU")
+    net.add_argument("--bn-mom", type=number(0, 1), default=0.9, help="momentum of the BatchNorm statistics")
+    net.add_argument("--workspace", type=whole(), default=512, help="MB that one convolution may use on a GPU")
     net.add_argument("--memonger", action="store_true", help="compute activations again instead of keeping them")
 
     training = result.add_argument_group("training")
-    training.add_argument("--lr", type=float, help="learning rate at the start, or from --model-load-epoch on (0.1)")
+    training.add_argument(
+        "--lr", type=number(0), help="learning rate at the start, or from --model-load-epoch on (0.1)"
+    )
     training.add_argument("--lr-steps", type=integers, help="epochs after which the learning rate is divided by 10")
-    training.add_argument("--mom", type=float, default=0.9, help="Nesterov momentum")
-    training.add_argument("--wd", type=float, default=0.0001, help="weight decay of weights and gammas")
-    training.add_argument("--batch-size", type=positive, help="images a step, over all devices of this machine")
-    training.add_argument("--epochs", type=positive, help="epochs in all, those before --model-load-epoch included")
-    training.add_argument("--seed", type=int, default=0, help="of the initial weights, the order and the augmentation")
+    training.add_argument("--mom", type=number(0, 1, high_included=False), default=0.9, help="Nesterov momentum")
+    training.add_argument("--wd", type=number(0), default=0.0001, help="weight decay of weights and gammas")
+    training.add_argument("--batch-size", type=whole(), help="images a step, over all devices of this machine")
+    training.add_argument("--epochs", type=whole(), help="epochs in all, those before --model-load-epoch included")
+    training.add_argument(
+        "--seed", type=whole(0), default=0, help="of the initial weights, the order and the augmentation"
+    )
 
     run = result.add_argument_group("run")
     run.add_argument("--gpus", type=integers, help="GPUs: 0,1,2,3, or none (GPU 0 if it can serve, else the CPU)")
     run.add_argument("--kv-store", choices=["local", "device", "nccl"], default="device", help="sums gradients")
     run.add_argument("--model-prefix", help="checkpoints are PREFIX-0001.params ... (model/resnet-DATA_TYPE-DEPTH)")
     run.add_argument("--retrain", action="store_true", help="start from the parameters of --model-load-epoch")
-    run.add_argument("--model-load-epoch", type=int, default=0, help="epochs done before, with --retrain")
+    run.add_argument("--model-load-epoch", type=whole(0), help="epochs done before, with --retrain")
     run.add_argument("--log-dir", type=Path, default=Path("log"), help="the log is LOG_DIR/NAME_OF_PREFIX/train.log")
-    run.add_argument("--frequent", type=positive, default=50, help="batches between two lines of the log")
+    run.add_argument("--frequent", type=whole(), help="batches between two lines of the log (50; digits: 10)")
     return result
 
 
@@ -93,12 +81,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "epochs": data.epochs,
         "lr_steps": list(data.lr_steps),
         "aug_level": data.aug_level,
+        "frequent": data.frequent,
         "data_dir": Path("data", options.data_type),
     }
     for name, value in defaults.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
-    options.image_shape = tuple(options.image_shape)
     options.stem, options.pad, options.mirror = data.stem, data.pad, data.mirror
     options.data_train = options.data_train or options.data_dir / data.train[options.aug_level]
     options.data_val = options.data_val or options.data_dir / data.val
@@ -139,14 +127,12 @@ def _data_type(options: argparse.Namespace) -> DataType:
 
 def _check(options: argparse.Namespace) -> None:
     """Refuse values that contradict each other or mean nothing."""
-    if len(options.image_shape) != 3 or options.image_shape[0] != 3 or min(options.image_shape) < 1:
-        raise UserError("--image-shape is three numbers, 3,HEIGHT,WIDTH: images have the channels R, G and B")
     network_plan(options)
     if options.network is not None and options.depth is not None:
         raise UserError("--network and --depth both choose the net: give one of them")
-    if options.retrain != bool(options.model_load_epoch):
+    if options.retrain != (options.model_load_epoch is not None):
         raise UserError("--retrain and --model-load-epoch go together: the epoch says which parameters to start from")
-    if options.model_load_epoch >= options.epochs:
+    if options.retrain and options.model_load_epoch >= options.epochs:
         raise UserError(
             f"--model-load-epoch {options.model_load_epoch} leaves nothing to train of --epochs {options.epochs}"
         )

@@ -14,6 +14,7 @@ import numpy as np
 from mxnet_resnet.errors import UserError
 
 ImageShape = tuple[int, int, int]
+LARGEST_SIDE = 32767  # of OpenCV's resize
 
 
 def short_side(image_shape: ImageShape) -> int:
@@ -30,6 +31,8 @@ def evaluation_transform(image: np.ndarray, image_shape: ImageShape) -> np.ndarr
     short = short_side(image_shape)
     height, width = image.shape[:2]
     size = (short, short * height // width) if height > width else (short * width // height, short)
+    if max(size) > LARGEST_SIDE:
+        raise UserError(f"an image of {width}x{height} pixels is too narrow to be made {short} pixels wide")
     image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
     _, crop_height, crop_width = image_shape
     top = (image.shape[0] - crop_height) // 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import mxnet as mx
@@ -45,8 +46,8 @@ def softmax(net: HybridBlock, workspace: int = 512, image_shape: tuple[int, int,
 
 def noted_image_shape(symbol: mx.sym.Symbol) -> tuple[int, int, int] | None:
     """The (C, H, W) that ``softmax`` noted on a graph, or None for a graph from elsewhere."""
-    noted = symbol.attr_dict().get("data", {}).get("__image_shape__")
-    return tuple(map(int, noted.split(","))) if noted else None
+    noted = symbol.attr_dict().get("data", {}).get("__image_shape__", "")
+    return tuple(map(int, noted.split(","))) if re.fullmatch(r"\d+,\d+,\d+", noted) else None
 
 
 def nodes(symbol: mx.sym.Symbol) -> Iterator[mx.sym.Symbol]:

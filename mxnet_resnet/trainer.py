@@ -9,6 +9,7 @@ import platform
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Optional
 
 import cv2
 import mxnet as mx
@@ -20,25 +21,33 @@ from mxnet_resnet import checkpoint, devices, logbook, memonger, models, recordi
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.options import network_plan
 
+PROGRESS_BAR = {"unit": "batch", "leave": False, "disable": None}  # None: on a terminal only
+InitialParams = tuple[Optional[checkpoint.Arrays], Optional[checkpoint.Arrays]]
+
 
 def train(options: argparse.Namespace) -> None:
     """Train as the options of options.parse say: checkpoints at ``options.model_prefix``, a log in ``options.log_dir``.
 
     Raises UserError before anything is written where the options and the data do not fit each other.
     """
-    contexts = devices.choose(options.gpus)
+    contexts, device_line = devices.choose(options.gpus)
     store = _create_store(options.kv_store)
     summary, val_summary = _check_records(options, len(contexts))
     symbol = build_symbol(options)
     initial = _initial_params(options, symbol)
+    checkpoint.check_writable(options.model_prefix)
 
     log = options.log_dir / Path(options.model_prefix).name / "train.log"
     with logbook.writing(log, append=options.retrain), logging_redirect_tqdm():
-        _write_header(options, contexts, summary, val_summary)
-        examples = options.num_examples or summary.count
-        steps_per_epoch = -(-examples // (options.batch_size * store.num_workers))
+        _write_header(options, device_line, summary, val_summary)
+        steps_per_epoch = _steps_per_epoch(options, summary.count, store.num_workers)
         module = _bind(symbol, options, contexts, initial, steps_per_epoch, store)
-        _fit(module, symbol, options, store)
+        _fit(module, symbol, options, store, steps_per_epoch)
+
+
+def _steps_per_epoch(options: argparse.Namespace, counted: int, workers: int) -> int:
+    """The batches of each worker in an epoch, the last one filled up."""
+    return -(-(options.num_examples or counted) // (options.batch_size * workers))
 
 
 def _create_store(kind: str) -> mx.kvstore.KVStore:
@@ -59,9 +68,9 @@ def _check_records(options: argparse.Namespace, device_count: int) -> tuple[reco
     if options.batch_size < device_count:
         raise UserError(f"--batch-size {options.batch_size} is smaller than the number of devices, {device_count}")
     summaries = []
-    for path in (options.data_train, options.data_val):
-        # Where images are padded, MXNet's reader takes one that does not decode for a grey one.
-        summaries.append(recordio.scan(path, decoding=options.pad > 0))
+    # A bad training image ends the run where it is met, except that MXNet's reader takes a padded one for a grey one.
+    for path, decoding in ((options.data_train, options.pad > 0), (options.data_val, True)):
+        summaries.append(recordio.scan(path, decoding))
         recordio.check_labels(path, summaries[-1], options.num_classes)
     if summaries[0].count < options.batch_size:
         raise UserError(
@@ -70,7 +79,7 @@ def _check_records(options: argparse.Namespace, device_count: int) -> tuple[reco
     return summaries[0], summaries[1]
 
 
-def _initial_params(options: argparse.Namespace, symbol: mx.sym.Symbol):
+def _initial_params(options: argparse.Namespace, symbol: mx.sym.Symbol) -> InitialParams:
     """The (arguments, auxiliary states) to start from with --retrain, else (None, None), which are drawn at random."""
     if not options.retrain:
         return None, None
@@ -80,8 +89,8 @@ def _initial_params(options: argparse.Namespace, symbol: mx.sym.Symbol):
 
 
 def _write_header(
-    options: argparse.Namespace, contexts: list[mx.Context], train: recordio.Summary, val: recordio.Summary
-):
+    options: argparse.Namespace, device_line: str, train: recordio.Summary, val: recordio.Summary
+) -> None:
     """Log all that is needed to repeat the run."""
     logging.info(options)
     logging.info(
@@ -96,14 +105,23 @@ def _write_header(
     logging.info("%d training images in %s", train.count, options.data_train)
     logging.info("%d validation images in %s", val.count, options.data_val)
     logging.info("Augmentation level %d: %s", options.aug_level, _augmentation(options))
-    logging.info("Start training with %s", contexts)
+    lr, steps = _learning_rate(options)
+    logging.info("Learning rate %g, divided by 10 after epochs %s", lr, steps)
+    logging.info(device_line)
 
 
 def _augmentation(options: argparse.Namespace) -> records.Augmentation:
     return records.augmentation(options.aug_level, small_images=options.stem == "cifar")
 
 
-def _bind(symbol, options, contexts, initial, steps_per_epoch: int, store) -> mx.mod.Module:
+def _bind(
+    symbol: mx.sym.Symbol,
+    options: argparse.Namespace,
+    contexts: list[mx.Context],
+    initial: InitialParams,
+    steps_per_epoch: int,
+    store: mx.kvstore.KVStore,
+) -> mx.mod.Module:
     """A module with parameters, optimizer and learning rate schedule, ready for its first step."""
     mx.random.seed(options.seed)
     np.random.seed(options.seed)
@@ -118,23 +136,35 @@ def _bind(symbol, options, contexts, initial, steps_per_epoch: int, store) -> mx
     return module
 
 
-def _optimizer_settings(options: argparse.Namespace, steps_per_epoch: int) -> dict:
-    """Nesterov momentum under a multi-factor schedule.
+def _learning_rate(options: argparse.Namespace) -> tuple[float, list[int]]:
+    """The learning rate to begin with, and the epochs after which it is divided by 10.
 
-    A learning rate given with --retrain is the one from there on, and only the steps still ahead divide it.
+    One given with --retrain is the one from there on, and only the epochs still ahead divide it.
     """
-    done = options.model_load_epoch
-    changed = options.retrain and options.lr is not None
-    lr = 0.1 if options.lr is None else options.lr
-    steps = [epoch * steps_per_epoch for epoch in options.lr_steps if not changed or epoch > done]
-    settings = {"momentum": options.mom, "wd": options.wd, "begin_num_update": done * steps_per_epoch}
-    if not steps:
-        return {**settings, "learning_rate": lr}
-    schedule = mx.lr_scheduler.MultiFactorScheduler(steps, factor=0.1, base_lr=lr)
-    return {**settings, "learning_rate": lr, "lr_scheduler": schedule}
+    if options.retrain and options.lr is not None:
+        return options.lr, [epoch for epoch in options.lr_steps if epoch > options.model_load_epoch]
+    return 0.1 if options.lr is None else options.lr, options.lr_steps
 
 
-def _fit(module: mx.mod.Module, symbol: mx.sym.Symbol, options: argparse.Namespace, store) -> None:
+def _optimizer_settings(options: argparse.Namespace, steps_per_epoch: int) -> dict[str, object]:
+    """Nesterov momentum under a multi-factor schedule."""
+    lr, epochs = _learning_rate(options)
+    done = (options.model_load_epoch or 0) * steps_per_epoch
+    settings = {"learning_rate": lr, "momentum": options.mom, "wd": options.wd, "begin_num_update": done}
+    if epochs:
+        steps = [epoch * steps_per_epoch for epoch in epochs]
+        settings["lr_scheduler"] = mx.lr_scheduler.MultiFactorScheduler(steps, factor=0.1, base_lr=lr)
+    return settings
+
+
+def _fit(
+    module: mx.mod.Module,
+    symbol: mx.sym.Symbol,
+    options: argparse.Namespace,
+    store: mx.kvstore.KVStore,
+    steps_per_epoch: int,
+) -> None:
+    """Train and validate epoch by epoch."""
     train_records = records.TrainingRecords(
         options.data_train,
         options.image_shape,
@@ -147,8 +177,9 @@ def _fit(module: mx.mod.Module, symbol: mx.sym.Symbol, options: argparse.Namespa
         store.num_workers,
     )
     errors = {}
-    for epoch in range(options.model_load_epoch, options.epochs):
-        _train_epoch(module, train_records.epoch(epoch), epoch, options)
+    for epoch in range(options.model_load_epoch or 0, options.epochs):
+        bar = tqdm(train_records.epoch(epoch), f"Epoch[{epoch}]", steps_per_epoch, **PROGRESS_BAR)
+        _train_epoch(module, bar, epoch, options)
         if store.rank == 0:
             saved = checkpoint.save(options.model_prefix, epoch + 1, symbol, *module.get_params())
             logging.info('Saved checkpoint to "%s"', saved)
@@ -160,13 +191,15 @@ def _fit(module: mx.mod.Module, symbol: mx.sym.Symbol, options: argparse.Namespa
     logging.info("Finished: top-1 error %.2f%% (best %.2f%%, epoch %d)", errors[epoch], errors[best], best)
 
 
-def _train_epoch(module: mx.mod.Module, batches: Iterable[mx.io.DataBatch], epoch: int, options: argparse.Namespace):
+def _train_epoch(
+    module: mx.mod.Module, batches: Iterable[mx.io.DataBatch], epoch: int, options: argparse.Namespace
+) -> None:
     """One pass over the training batches, logged."""
     metric = _metrics(options.num_classes)
     metric.reset()
     started = window_started = time.time()
     window = 0
-    for index, batch in enumerate(tqdm(batches, f"Epoch[{epoch}]", unit="batch", leave=False, disable=None)):
+    for index, batch in enumerate(batches):
         module.forward_backward(batch)
         module.update()
         module.update_metric(metric, batch.label)

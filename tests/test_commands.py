@@ -37,9 +37,22 @@ def test_predict_gives_the_probabilities_of_validation(trained, digits):
     np.testing.assert_array_equal(
         batch.data[0].asnumpy(), [evaluation_transform(image, net.image_shape) for image in images]
     )
-    found = net.probabilities(images)
-    np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
-    assert [label for _, label, _ in lines] == [str(int(label)) for label in batch.label[0].asnumpy()]
+    executor = mx.sym.load(f"{trained}/model/net-symbol.json").simple_bind(
+        mx.cpu(), grad_req="null", data=(8, 3, 32, 32)
+    )
+    _, args, auxs = mx.model.load_checkpoint(str(trained / "model/net"), 3)
+    executor.copy_params_from(args, auxs)
+    expected = executor.forward(is_train=False, data=batch.data[0])[0].asnumpy()
+    np.testing.assert_allclose(net.probabilities(images), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_predict_makes_probabilities_of_bare_scores(command, capsys, shared, digits):
+    prefix = shared / "checkpoints/cifar_resnet20_v2"
+    arguments = ("--img", digits / "val/0021-1.png", "--prefix", prefix, "--epoch", 0)
+    status, out, err = command(capsys, "predict/predict.py", *arguments)
+    assert status == 0 and "assuming an input of (3, 32, 32)" in err
+    shares = [float(part.split("(")[1].split("%")[0]) for part in out.splitlines()[1].split(";")]
+    assert 0 < sum(shares) <= 100.01
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +62,7 @@ def bad(tmp_path_factory):
     (folder / "empty.jpg").touch()
     (folder / "names.txt").write_text("only\nthree\nnames\n")
     (folder / "empty.log").touch()
+    cv2.imwrite(str(folder / "line.png"), np.zeros((1, 60_000, 3), np.uint8))
     return folder
 
 
@@ -64,6 +78,7 @@ def bad(tmp_path_factory):
         (["--synset", "{bad}/names.txt"], "names 3 classes, and the net has 10"),
         (["--synset", "{bad}/none.txt"], "cannot read class names"),
         (["--gpu", "0"], "GPU 0 cannot serve"),
+        (["--img", "{bad}/line.png", "--image-shape", "3,224,224"], "too narrow"),
     ],
 )
 def test_predict_tells_bad_input(command, capsys, trained, digits, bad, more, message):
@@ -77,6 +92,13 @@ def assert_one_sentence(status, out, err, message):
 
     assert (status, out) == (2, "")
     assert re.fullmatch(rf"error: .*{message}.*\n", err), err
+
+
+@pytest.mark.parametrize("graph", ["", "{}", '{"nodes": [], "heads": [], "arg_nodes": []}', "no json"])
+def test_predict_tells_a_damaged_graph(command, capsys, trained, digits, tmp_path, graph):
+    (tmp_path / "net-symbol.json").write_text(graph)
+    result = command(capsys, "predict/predict.py", "--img", digits / "val/0021-1.png", "--prefix", tmp_path / "net")
+    assert_one_sentence(*result, "net-symbol.json is (damaged|a graph without)")
 
 
 @pytest.mark.parametrize("size", [1, 100, 30_000])
@@ -122,6 +144,15 @@ def test_plot_curve_draws_the_published_logs(command, capsys, shared, tmp_path):
     status, printed, _ = command(capsys, "log/plot_curve.py", "--logs", ",".join(map(str, logs)), "--out", out)
     assert status == 0 and out.stat().st_size > 20_000
     assert "tornadomeet-resnet-164: top-1 error 4.71% (best 4.68%)" in printed
+    assert len(printed.splitlines()) == len(logs) == 6
+
+
+@pytest.mark.parametrize("out", ["x.foo", "x", "file/x.png"])
+def test_plot_curve_tells_where_it_cannot_draw(command, capsys, trained, tmp_path, out):
+    (tmp_path / "file").touch()
+    arguments = ("--logs", trained / "log/net/train.log", "--out", tmp_path / out)
+    assert_one_sentence(*command(capsys, "log/plot_curve.py", *arguments), "cannot (draw|write)")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_module_fit_tells_the_training_metric_of_an_epoch_itself(tmp_path):
 
 
 def test_gluoncv(tmp_path):
-    run = read(tmp_path, GLUONCV_CIFAR + GLUONCV_IMAGENET)
+    run = read(tmp_path, GLUONCV_IMAGENET + GLUONCV_CIFAR)
     assert run.curve("train") == [(3, pytest.approx(25)), (7, pytest.approx(25))]
     assert run.curve("validation") == [(3, pytest.approx(22.9)), (7, pytest.approx(50))]
     assert run.curve("validation", "top5") == [(3, pytest.approx(6.5))]
@@ -65,6 +65,24 @@ def test_later_lines_win_after_a_restart(tmp_path):
     assert run.curve("train")[1] == (1, pytest.approx(30))
     assert run.curve("validation")[1] == (1, pytest.approx(25))
     assert len(run.epochs) == 2
+
+
+def test_a_restart_from_an_earlier_epoch_forgets_the_later_ones(tmp_path):
+    run = read(tmp_path, FIRST_REPOSITORY + FIT)
+    assert run.curve("train") == [(0, pytest.approx(70))]
+    assert run.curve("validation") == [(0, pytest.approx(50))]
+
+
+def test_an_epoch_with_one_batch_line_repeated_is_not_averaged(tmp_path):
+    line = "INFO:root:Epoch[0] Batch [50]\tSpeed: 1.00 samples/sec\tTrain-accuracy=0.{}\n"
+    assert read(tmp_path, line.format(2) + line.format(8)).curve("train") == [(0, pytest.approx(20))]
+
+
+def test_nan_and_foreign_metrics_are_no_errors(tmp_path):
+    text = "INFO:root:Epoch[0] Validation-accuracy=nan\nINFO:root:Epoch[0] Validation-top1=0.5\n"
+    run = read(tmp_path, text)
+    assert run.curve("validation") == []
+    assert run.epochs[0].validation["logged top1"] == 0.5
 
 
 def test_a_truncated_last_line_is_no_metric(tmp_path):

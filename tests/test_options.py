@@ -52,6 +52,9 @@ def test_custom_data_get_the_net_for_their_size(side, stem):
         ("--data-type custom", "needs --data-train"),
         ("--image-shape 1,224,224", "3,HEIGHT,WIDTH"),
         ("--image-shape 3,224", "3,HEIGHT,WIDTH"),
+        ("--image-shape 3,100000,100000", "3,HEIGHT,WIDTH"),
+        ("--network resnet19", "the nearest are"),
+        ("--network resnet18 --depth 18", "give one of them"),
         ("--retrain", "go together"),
         ("--model-load-epoch 3", "go together"),
         ("--retrain --model-load-epoch 120", "nothing to train"),
@@ -63,8 +66,41 @@ def test_contradictions_are_told(arguments, message):
         options.parse(arguments.split())
 
 
-@pytest.mark.parametrize("arguments", ["--batch-size 0", "--gpus a", "--data-type mnist", "--aug-level 4", "--lr x"])
-def test_what_is_no_value_is_refused(arguments):
-    with pytest.raises(SystemExit) as ended:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--batch-size 0",
+        "--gpus a",
+        "--gpus=-1",
+        "--gpus 0,0",
+        "--data-type mnist",
+        "--aug-level 4",
+        "--lr x",
+        "--lr -1",
+        "--lr nan",
+        "--mom 1",
+        "--bn-mom 7",
+        "--wd -1",
+        "--seed -1",
+        "--seed 1099511627776",
+        "--kv-store dist_sync",
+        "--unknown 1",
+    ],
+)
+def test_what_is_no_value_is_refused_in_a_sentence(arguments):
+    with pytest.raises(UserError):
         options.parse(arguments.split())
-    assert ended.value.code == 2
+
+
+def test_retrain_takes_epoch_0_of_published_checkpoints():
+    assert options.parse(["--retrain", "--model-load-epoch", "0"]).model_load_epoch == 0
+
+
+@pytest.mark.parametrize("data_type, small", [("imagenet", False), ("cifar10", True)])
+def test_a_network_by_name_adapts_to_the_images(data_type, small):
+    parsed = options.parse(
+        ["--network", "preact_resnet18", "--data-type", data_type, "--width", "2", "--shortcut", "A"]
+    )
+    plan = options.network_plan(parsed)
+    assert (plan.small_images, plan.width, plan.shortcut, plan.data_norm) == (small, 2, "A", "plain")
+    assert parsed.model_prefix == f"model/preact_resnet18-{data_type}"

@@ -1,5 +1,4 @@
 import runpy
-import shutil
 import struct
 from pathlib import Path
 
@@ -7,6 +6,7 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 
 from mxnet_resnet import recordio, records
 from mxnet_resnet.errors import UserError
@@ -37,7 +37,7 @@ def offsets(path: Path) -> list[int]:
 
 
 def test_scan_counts_and_finds_the_labels(tmp_path):
-    path = write_records(tmp_path / "a.rec", [png(photograph(8, 8))] * 3, labels=[4.0, 0.0, [2.0, 9.0]])
+    path = write_records(tmp_path / "a.rec", [png(photograph(8, 8))] * 3, labels=[4.0, 0.0, [2.0]])
     assert recordio.scan(path) == recordio.Summary(3, 0.0, 4.0)
 
 
@@ -81,6 +81,26 @@ def test_a_record_without_an_image_header_is_told(tmp_path):
     (tmp_path / "short.rec").write_bytes(struct.pack("<II", recordio.MAGIC, 4) + b"abcd")
     with pytest.raises(UserError, match="record 0, byte 0"):
         recordio.scan(tmp_path / "short.rec")
+
+
+@pytest.mark.parametrize(
+    "label, message", [(1.5, "no whole number"), (float("nan"), "no whole"), ([1.0, 2.0], "2 labels")]
+)
+def test_what_is_no_label_is_told_with_its_record(tmp_path, label, message):
+    path = write_records(tmp_path / "a.rec", [png(photograph(8, 8))] * 3, labels=[0.0, label, 0.0])
+    with pytest.raises(UserError, match=f"record 1, byte .*{message}"):
+        recordio.scan(path)
+
+
+def test_a_record_split_at_the_magic_word_is_joined(tmp_path):
+    """MXNet cuts a record where its data have the magic word, and leaves the word out."""
+    magic = struct.pack("<I", recordio.MAGIC)
+    images = [b"abcd" + magic + b"efgh" + magic + magic + b"i", b"plain", magic]
+    path = write_records(tmp_path / "split.rec", images)
+    assert len(path.read_bytes()) != sum(8 + 24 + len(image) for image in images)
+    assert [record.image for record in recordio.walk(path)] == images
+    reader = mx.recordio.MXRecordIO(str(path), "r")
+    assert [mx.recordio.unpack(reader.read())[1] for _ in images] == images
 
 
 def test_labels_outside_the_classes_are_told(tmp_path):
@@ -168,7 +188,7 @@ def test_real_photographs_too(tmp_path, shared):
 def test_digits_are_split_and_lossless(digits):
     from sklearn.datasets import load_digits
 
-    enlarge = runpy.run_path("tools/digits2rec.py")["enlarge"]
+    enlarge = runpy.run_path(str(REPOSITORY / "tools/digits2rec.py"))["enlarge"]
     source = load_digits()
     seen = []
     for name, count in (("train", 1437), ("val", 360)):
@@ -194,4 +214,9 @@ def test_digits_leave_nothing_half_written(tmp_path, command, capsys):
     status, _, err = command(capsys, "tools/digits2rec.py", "--out", tmp_path / "out")
     assert status == 2 and err.startswith("error: cannot write")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["train"]
-    shutil.rmtree(tmp_path / "out")
+
+
+def test_another_split_leaves_no_image_of_the_old_one(tmp_path, command, capsys):
+    for seed in (0, 1):
+        assert command(capsys, "tools/digits2rec.py", "--out", tmp_path, "--seed", seed)[0] == 0
+    assert len(list((tmp_path / "val").iterdir())) == 360

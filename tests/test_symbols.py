@@ -122,6 +122,13 @@ def test_memonger_takes_less_memory_and_changes_no_gradient(images):
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
+def test_memonger_leaves_alone_what_comes_before_the_unit():
+    before = mx.sym.relu(mx.sym.var("data"), name="mine")
+    marked = residual_unit(before, 16, (1, 1), True, "unit", memonger=True).attr_dict()
+    assert "__force_mirroring__" not in marked.get("mine", {})
+    assert marked["unit_conv1"]["__force_mirroring__"] == "True"
+
+
 def test_wrong_calls_are_told():
     with pytest.raises(ValueError, match="3 stages"):
         resnet([1, 1], 3, [16, 16, 32, 64], 10, "cifar10")

@@ -14,7 +14,14 @@ def test_a_run_learns_and_logs(trained):
     assert train[2][1] < 25 < 50 < train[0][1]
     assert validation[2][1] < 40
     text = (trained / "log/net/train.log").read_text()
-    for needed in ("seed=0", "MXNet 1.9.1", "1437 training images", "360 validation images", "[cpu(0)]", "depth=8"):
+    for needed in (
+        "seed=0",
+        "MXNet 1.9.1",
+        "1437 training images",
+        "360 validation images",
+        "Computing on the CPU",
+        "depth=8",
+    ):
         assert needed in text
     assert "INFO:root:Epoch[0] Batch [10]\tSpeed: " in text
 
@@ -43,6 +50,14 @@ def test_memonger_gives_the_same_parameters_in_less_memory(trained, digits, tmp_
     assert "Planned activation memory" in (tmp_path / "log/net/train.log").read_text()
 
 
+@pytest.mark.parametrize("network", ["resnet20 --shortcut A", "preact_wide_resnet16_8 --width 1 --drop-rate 0.2"])
+def test_other_networks_train(digits, tmp_path, network):
+    arguments = train_arguments(digits, tmp_path, "--epochs", "1", "--network", *network.split())
+    trainer.train(options.parse(arguments))
+    ((_, error),) = logbook.read(tmp_path / "log/net/train.log").curve("train")
+    assert error < 80
+
+
 def assert_same(prefix, other, epoch):
     for found, expected in zip(checkpoint.load_params(str(prefix), epoch), checkpoint.load_params(str(other), epoch)):
         assert found.keys() == expected.keys()
@@ -68,11 +83,18 @@ def schedule(arguments: str) -> list[float]:
     parsed = options.parse(["--data-type", "digits", *arguments.split()])
     settings = trainer._optimizer_settings(parsed, steps_per_epoch=10)
     rate = settings.get("lr_scheduler", lambda _: settings["learning_rate"])
-    return [rate(10 * epoch + 1) for epoch in range(parsed.model_load_epoch, parsed.epochs)]
+    return [rate(10 * epoch + 1) for epoch in range(parsed.model_load_epoch or 0, parsed.epochs)]
 
 
 def test_the_learning_rate_drops_after_the_given_epochs():
     assert schedule("--epochs 6 --lr-steps 2,4") == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_given_examples_move_the_steps():
+    parsed = options.parse("--data-type digits --num-examples 640 --batch-size 64 --lr-steps 2".split())
+    assert trainer._steps_per_epoch(parsed, counted=1437, workers=1) == 10
+    parsed.num_examples = None
+    assert trainer._steps_per_epoch(parsed, counted=1437, workers=2) == 12
 
 
 def test_retrain_keeps_to_the_schedule():
@@ -92,6 +114,8 @@ def test_a_learning_rate_given_at_retrain_counts_from_there():
         (["--batch-size", "2000"], "1437 records, fewer than --batch-size 2000"),
         (["--gpus", "0"], "GPU 0 cannot serve"),
         (["--retrain", "--model-load-epoch", "1"], "there is no checkpoint"),
+        (["--network", "resnet164", "--drop-rate", "0.5"], "bottleneck units have no dropout"),
+        (["--model-prefix", "/proc/none/net"], "cannot write checkpoints to /proc/none"),
     ],
 )
 def test_bad_input_is_told_before_anything_is_written(digits, tmp_path, more, message):

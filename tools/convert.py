@@ -9,22 +9,22 @@ TARGET is a prefix (PREFIX-symbol.json and PREFIX-0000.params), a .params file f
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mxnet_resnet.arguments import Parser, whole
 from mxnet_resnet.errors import UserError, run
 
 LARGEST_RELATIVE_DIFFERENCE = 1e-4
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("source", help="the checkpoint")
     parser.add_argument("target", help="what to write")
-    parser.add_argument("--epoch", type=int, help="epoch of an MXNet checkpoint given by its prefix (the last)")
+    parser.add_argument("--epoch", type=whole(0), help="epoch of an MXNet checkpoint given by its prefix (the last)")
     parser.add_argument("--layout", choices=["torchvision", "torch-resnet"], help="names in a PyTorch target")
     parser.add_argument("--images", nargs="+", default=[], help="photographs to prove the conversion on (two are here)")
     arguments = parser.parse_args()

@@ -7,7 +7,7 @@ Handwritten Digits", test part). They become 32x32 RGB PNGs, split 80/20 with th
 
 from __future__ import annotations
 
-import argparse
+import shutil
 import sys
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from mxnet_resnet.arguments import Parser, whole
 from mxnet_resnet.errors import run
 from mxnet_resnet.files import replacing
 
@@ -34,7 +35,8 @@ def write_split(out: Path, name: str, numbers: np.ndarray, images: np.ndarray, l
 
     targets = [out / f"digits_{name}{suffix}" for suffix in (".rec", ".idx", ".lst")]
     with replacing(*targets) as (record_path, index_path, list_path):
-        (out / name).mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(out / name, ignore_errors=True)  # images of another split
+        (out / name).mkdir(parents=True)
         writer = mx.recordio.MXIndexedRecordIO(str(index_path), str(record_path), "w")
         with list_path.open("w") as listing:
             for number in numbers:
@@ -49,11 +51,9 @@ def write_split(out: Path, name: str, numbers: np.ndarray, images: np.ndarray, l
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("data/digits"), help="folder for the records (%(default)s)")
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the split and of the order of the records (%(default)s)"
-    )
+    parser = Parser(__doc__)
+    parser.add_argument("--out", type=Path, default=Path("data/digits"), help="folder for the records")
+    parser.add_argument("--seed", type=whole(0), default=0, help="of the split and of the order of the records")
     arguments = parser.parse_args()
 
     from sklearn.datasets import load_digits

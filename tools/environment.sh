@@ -6,10 +6,11 @@ fail() {
     exit 2
 }
 
-# The first Python from 3.9 to 3.13: PYTHON, python3, then the versioned names.
+# The Python that PYTHON names, else the first from 3.9 to 3.13 of python3 and the versioned names.
 find_python() {
-    local candidate
-    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.10 python3.9}; do
+    local candidate candidates=(python3 python3.13 python3.12 python3.11 python3.10 python3.9)
+    [ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
+    for candidate in "${candidates[@]}"; do
         if "$candidate" -c 'import sys; sys.exit(not (3, 9) <= sys.version_info < (3, 14))' 2>/dev/null; then
             command -v "$candidate"
             return
@@ -37,7 +38,7 @@ borrow_libraries() {
 # installed FILE...: whether the environment was made by the same Python from these same files.
 installed() {
     wanted=$(
-        "$base" -c 'import sys; print(sys.version, sys.executable)'
+        "$base" -c 'import sys; print(sys.version, sys.base_prefix)'
         cat "$@" requirements-common.txt tools/environment.sh
     )
     stamp=".venv/installed-$1"
@@ -52,7 +53,9 @@ install() {
 set_up() {
     local base wanted stamp
     [ "$(uname -sm)" = "Linux x86_64" ] || fail "MXNet 1.9.1 has builds for Linux on x86-64 only"
-    base=$(find_python) || fail "there is no Python from 3.9 to 3.13: install one, or name it as PYTHON=/its/path"
+    base=$(find_python) || fail "${PYTHON:-python3} is no Python from 3.9 to 3.13: install one, or set PYTHON to its path"
+    exec 9>.venv.lock
+    flock 9 # another set-up in this clone may be under way
     python=.venv/bin/python
     if ! installed "$1"; then
         echo "Setting up .venv with $("$base" --version) ..."
@@ -65,6 +68,7 @@ set_up() {
         install "$2"
         echo "$wanted" >"$stamp"
     fi
+    exec 9>&-
 }
 
 requirements=requirements${GPU:+-gpu}.txt
