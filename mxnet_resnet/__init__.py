@@ -13,5 +13,7 @@ FUNCTIONS = ("build", "count_layers", "count_parameters", "list_models")
 def __getattr__(name: str):
     """Import the networks, and with them MXNet, when the first is asked for: logs and plots need neither."""
     if name in FUNCTIONS or name[0].isupper():
-        return getattr(import_module("mxnet_resnet.models"), name)
+        models = import_module("mxnet_resnet.models")
+        if hasattr(models, name):
+            return getattr(models, name)
     raise AttributeError(f"module 'mxnet_resnet' has no attribute {name!r}")

@@ -74,7 +74,7 @@ class Architecture:
     he_init: bool = True
 
 
-# [1], table 1; 200 is [2], section 4.2; 269 is of [4].
+# [1], table 1; 200 is [2], section 5; 269 is of [4].
 IMAGENET_UNITS = {
     18: (2, 2, 2, 2),
     34: (3, 4, 6, 3),
@@ -101,7 +101,7 @@ CIFAR_UNITS = {
 CIFAR_PLANES = (16, 16, 32, 64)
 FIRST_CIFAR_BOTTLENECK = 164  # of the depths in [4]
 
-WIDE_CIFAR_UNITS = {16: 2, 28: 4, 40: 6}  # [3], section 2.3: depth 6n+4, projections counted as layers
+WIDE_CIFAR_UNITS = {16: 2, 28: 4, 40: 6}  # [3], section 2.3: units in each of three stages, depth 6n+4
 
 
 def _dimensions(units: tuple[int, ...], planes: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
@@ -125,13 +125,13 @@ def _library() -> dict[str, Architecture]:
     for preact in (False, True):
         prefix = "preact_" if preact else ""
         for depth in (18, 34, 50, 101, 152, 200):
-            source = "[2] 4.2" if preact or depth == 200 else "[1] 4.1"
+            source = "[2] 5" if preact or depth == 200 else "[1] 4.1"
             models[f"{prefix}resnet{depth}"] = _imagenet(depth, preact, source)
         for depth, (units, bottleneck) in CIFAR_UNITS.items():
             source = "[2] 4.1" if preact or bottleneck else "[1] 4.2"
             models[f"{prefix}resnet{depth}"] = _cifar(units, bottleneck, preact, source)
         for depth in (50, 101):
-            models[f"{prefix}wide_resnet{depth}_2"] = replace(_imagenet(depth, preact, "[3] 3.4"), width=2)
+            models[f"{prefix}wide_resnet{depth}_2"] = replace(_imagenet(depth, preact, "[3] 3"), width=2)
         for depth, width in ((16, 8), (28, 10), (28, 12), (40, 4)):
             models[f"{prefix}wide_resnet{depth}_{width}"] = _wide(depth, width, preact)
     return models

@@ -141,7 +141,7 @@ class PreActResNet(_Network):
 def _check(dimensions: Sequence[tuple[int, int]], width: int, drop_rate: float, classes: int | None) -> None:
     if len(dimensions) < 2 or any(units < 1 or planes < 1 for units, planes in dimensions):
         raise UserError(f"dimensions {list(dimensions)} need a stem and a stage, each of at least one unit and plane")
-    if int(width) != width or width < 1:
+    if not isinstance(width, int) or width < 1:
         raise UserError(f"width {width} is not a whole number from 1 on")
     if not 0 <= drop_rate < 1:
         raise UserError(f"drop rate {drop_rate} is not in [0, 1)")
@@ -237,7 +237,7 @@ def _size(shape: tuple[int, ...]) -> int:
 
 
 def count_layers(net: HybridBlock, kinds: tuple[type, ...] = (nn.Conv2D, nn.Dense)) -> int:
-    """The number of layers of these kinds, projections included (which the papers do not count, but for wide nets)."""
+    """The number of layers of these kinds, projections included, which the names of the nets do not count."""
     found = []
     net.apply(lambda block: found.append(isinstance(block, kinds)))
     return sum(found)
