@@ -160,6 +160,8 @@ class _Unit(HybridBlock):
     """
 
     expansion = 1
+    preact: bool
+    convolutions: Callable[..., list[tuple[int, int, int, bool]]]  # the (channels, kernel, stride, bias) of each
 
     def __init__(
         self,
@@ -192,11 +194,6 @@ class _Unit(HybridBlock):
 
     def _layers(self, number: int) -> tuple[HybridBlock, HybridBlock, HybridBlock]:
         return tuple(getattr(self, f"{kind}{number}") for kind in ("bn", "relu", "conv"))
-
-    @staticmethod
-    def convolutions(planes: int, stride: int, width: int) -> list[tuple[int, int, int, bool]]:
-        """The (channels, kernel, stride, bias) of each convolution, first to last."""
-        raise NotImplementedError
 
     def _drop(self, x, number: int):
         return self.dropout(x) if self.dropout is not None and number == self._depth else x
@@ -254,8 +251,8 @@ class _Basic:
 class _Bottleneck:
     """1x1, 3x3 and 1x1 convolutions, the last with four times the planes.
 
-    The 3x3 convolution has the stride, or with ``stride_first`` the first one (arXiv 1512.03385, footnote 1 of
-    torchvision's "v1.5"). ``bias`` is for the 1x1 convolutions.
+    The 3x3 convolution has the stride, as in torchvision's "v1.5", or with ``stride_first`` the first one, as in Gluon's
+    v1. ``bias`` is for the 1x1 convolutions.
     """
 
     expansion = 4
