@@ -251,8 +251,8 @@ class _Basic:
 class _Bottleneck:
     """1x1, 3x3 and 1x1 convolutions, the last with four times the planes.
 
-    The 3x3 convolution has the stride, as in torchvision's "v1.5", or with ``stride_first`` the first one, as in Gluon's
-    v1. ``bias`` is for the 1x1 convolutions.
+    The 3x3 convolution has the stride (torchvision's "v1.5"), or with ``stride_first`` the first one (Gluon's
+    v1). ``bias`` is for the 1x1 convolutions.
     """
 
     expansion = 4
