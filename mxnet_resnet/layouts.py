@@ -182,7 +182,7 @@ def _ours() -> Iterator[Layout]:
             top["bn1"] = "features.{after}"
         if relu and not stem_norm:
             continue
-        plan = {"preact": preact, "stem_relu": relu or not stem_norm}
+        plan = {"preact": preact, "stem_relu": relu or not stem_norm, "small_images": not pool}
         first_stage = len(stem) + relu + pool
         yield Layout(
             "mxnet_resnet Gluon", top, "features.{stage}.{unit}", first_stage, {"sc": "shortcut.sc"}, OUR_NORM, plan
@@ -192,18 +192,20 @@ def _ours() -> Iterator[Layout]:
 OUR_GLUON_LAYOUTS = tuple(_ours())
 
 
-def recognise(names: Collection[str], layouts: Collection[Layout]) -> tuple[Layout, dict[str, str]]:
-    """The layout that all of ``names`` belong to, and its name of each parameter by ours.
+def recognise(shapes: Mapping[str, Shape], layouts: Collection[Layout]) -> tuple[Layout, dict[str, str]]:
+    """The layout that all parameters of these names and shapes belong to, and its name of each by ours.
 
     Raises UserError, which tells the first names that fit none.
     """
-    wanted = {name for name in names if not name.endswith(TORCH_COUNTER)}
+    wanted = {name for name in shapes if not name.endswith(TORCH_COUNTER)}
     best: set[str] = wanted
     for layout in layouts:
         parameters = layout.parameters(wanted)
         rest = wanted - set(parameters.values())
         if not rest and "conv0_weight" in parameters:
-            return layout, parameters
+            small = _is_small(shapes[parameters["conv0_weight"]])
+            if layout.plan.get("small_images", small) == small:
+                return layout, parameters
         if len(rest) < len(best):
             best = rest
     first = ", ".join(sorted(best)[:3]) or "no convolution"
@@ -216,8 +218,7 @@ def infer(shapes: Mapping[str, Shape], plan: Mapping[str, object]) -> tuple[Arch
     ``plan`` gives the fields that shapes do not tell. Raises UserError for shapes of no ResNet.
     """
     stages = _stages(shapes)
-    if not stages or "conv0_weight" not in shapes:
-        raise UserError("the checkpoint has no residual units: it fits no family of ResNets known here")
+    _check_convolutions(shapes, stages)
     bottleneck = "stage1_unit1_conv3_weight" in shapes
     last = "conv3" if bottleneck else "conv2"
     expansion = 4 if bottleneck else 1
@@ -229,7 +230,7 @@ def infer(shapes: Mapping[str, Shape], plan: Mapping[str, object]) -> tuple[Arch
         "dimensions": tuple(zip((1, *stages), (stem[0], *planes))),
         "bottleneck": bottleneck,
         "preact": "bn1_gamma" in shapes,
-        "small_images": stem[2] == 3,
+        "small_images": _is_small(stem),
         "source": "inferred",
         "width": width,
         "data_norm": "shift" if "bn_data_gamma" in shapes else None,
@@ -246,6 +247,23 @@ def infer(shapes: Mapping[str, Shape], plan: Mapping[str, object]) -> tuple[Arch
         chosen.pop("stride_first", None)
     classes = shapes["fc1_weight"][0] if "fc1_weight" in shapes else None
     return Architecture(**{**found, **chosen}), classes
+
+
+def _is_small(stem: Shape) -> bool:
+    """Whether a first convolution of this shape begins a net for small images."""
+    return stem[-1] == 3
+
+
+def _check_convolutions(shapes: Mapping[str, Shape], stages: list[int]) -> None:
+    """Raise UserError unless the convolutions are there that tell the plan."""
+    needed = ["conv0_weight"]
+    for stage, units in enumerate(stages or [1], start=1):
+        needed += [f"stage{stage}_unit{unit}_conv{n}_weight" for unit in range(1, units + 1) for n in (1, 2)]
+    if "stage1_unit1_conv3_weight" in shapes:
+        needed += [f"stage{stage}_unit1_conv3_weight" for stage in range(1, len(stages) + 1)]
+    for name in needed:
+        if len(shapes.get(name, ())) != 4:
+            raise UserError(f"the checkpoint fits no family of ResNets known here: {name} is missing or no convolution")
 
 
 def _stages(shapes: Mapping[str, Shape]) -> list[int]:

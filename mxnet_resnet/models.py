@@ -100,6 +100,7 @@ class _Network(HybridBlock):
         self.__dict__.pop("head")
         self._children.pop("head", None)
         self.head = head
+        self._clear_cached_op()
 
     def hybrid_forward(self, F, x):
         # Named, because fine-tuning scripts cut published graphs at `flatten0_output`.

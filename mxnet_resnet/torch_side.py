@@ -23,7 +23,7 @@ WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 
 
 def load(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a state_dict, out of what training scripts wrap around it. No code in the file is run.
+    """The tensors of a state_dict, float32, out of what training scripts wrap around it. No code in the file is run.
 
     Raises UserError where the file is missing, damaged, holds more than tensors, or no state_dict.
     """
@@ -49,7 +49,8 @@ def load(path: Path) -> dict[str, torch.Tensor]:
     tensors = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
     if not tensors:
         raise UserError(f"{path} holds no state_dict")
-    return {str(name).removeprefix("module."): tensor for name, tensor in tensors.items()}
+    tensors = {str(name).removeprefix("module."): tensor.detach() for name, tensor in tensors.items()}
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
 def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -52,9 +52,9 @@ class Weights:
         net = models.from_architecture(self.plan, self.classes)
         net.initialize()
         parameters = net.collect_params()
-        missing = sorted(parameters.keys() - self.arrays.keys())
-        if missing:
-            raise UserError(f"the checkpoint does not fit the net: it has no {missing[0]}")
+        for name in sorted(parameters.keys() ^ self.arrays.keys()):
+            which = "it" if name in parameters else "the net that its other layers make"
+            raise UserError(f"the checkpoint does not fit the net: {which} has no {name}")
         for name, parameter in parameters.items():
             if parameter.shape != self.arrays[name].shape:
                 raise UserError(
@@ -159,7 +159,7 @@ def _read_gluon(path: Path) -> Weights:
 
 
 def _by_layout(arrays: Mapping[str, np.ndarray], known: tuple[layouts.Layout, ...]) -> tuple[Weights, layouts.Layout]:
-    layout, names = layouts.recognise(arrays, known)
+    layout, names = layouts.recognise({name: array.shape for name, array in arrays.items()}, known)
     ours = {mine: np.asarray(arrays[theirs], np.float32) for mine, theirs in names.items()}
     plan, classes = layouts.infer({name: array.shape for name, array in ours.items()}, layout.plan)
     return Weights(plan, classes, ours, layout.name), layout
