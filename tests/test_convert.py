@@ -1,0 +1,467 @@
+"""Checkpoints from elsewhere in our nets, and ours elsewhere: `tools/convert.py` and mxnet_resnet.weights."""
+
+import pickle
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet.gluon.model_zoo import vision
+
+import mxnet_resnet
+from mxnet_resnet import architecture, models, weights
+from mxnet_resnet.errors import UserError
+
+GLUONCV_NORMALISATION = ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])
+TORCH_NORMALISATION = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+
+
+@pytest.fixture(scope="module")
+def torch():
+    pytest.importorskip("safetensors")
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def torch_resnet(torch):
+    return pytest.importorskip("torch_resnet")
+
+
+@pytest.fixture
+def convert(command, capsys):
+    return lambda *arguments: command(capsys, "tools/convert.py", *arguments)
+
+
+def assert_proven(status, out, err):
+    """The conversion ended well, and the differences that it tells are small."""
+    assert (status, err) == (0, "")
+    differences = re.findall(r"\d+ (random|real) images: largest difference \S+, (\S+) of the scores", out)
+    assert [kind for kind, _ in differences] == ["random", "real"]
+    assert all(float(difference) < 1e-4 for _, difference in differences)
+
+
+def assert_told(status, out, err, message):
+    assert status == 2
+    assert "Written" not in out
+    assert re.fullmatch(rf"error: .*{message}.*\n", err), err
+
+
+def random_images(side, batch=2):
+    return np.random.RandomState(3).normal(size=(batch, 3, side, side)).astype(np.float32)
+
+
+def assert_same(found, expected):
+    assert found.shape == expected.shape and np.ptp(expected) > 0
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def randomise(net, side=32):
+    """Initialize a Gluon net as if it were trained."""
+    net.initialize(mx.init.Xavier())
+    net(mx.nd.zeros((1, 3, side, side)))
+    random = np.random.RandomState(0)
+    for name, parameter in net.collect_params().items():
+        if name.endswith(("mean", "beta", "bias")) and "bn_data_beta" not in name:
+            parameter.set_data(mx.nd.array(random.normal(0, 0.1, parameter.shape)))
+        elif name.endswith(("var", "gamma")):
+            parameter.set_data(mx.nd.array(random.uniform(0.5, 1.5, parameter.shape)))
+    return net
+
+
+def ours(plan, classes=10):
+    """A net of ours, as if it were trained, and as weights.read gives it."""
+    net = randomise(models.from_architecture(plan, classes))
+    arrays = {name: parameter.data().asnumpy() for name, parameter in net.collect_params().items()}
+    return weights.Weights(plan, classes, arrays, "a test")
+
+
+def theirs(torch, net, classes=10):
+    """A net of torch-resnet as if it were trained."""
+    torch.manual_seed(0)
+    net.set_head(torch.nn.Linear(net.out_planes, classes))
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.1)
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return net.eval()
+
+
+def torch_scores(torch, net, data):
+    with torch.no_grad():
+        return net.eval()(torch.from_numpy(data)).numpy()
+
+
+def load_torch(torch, path):
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return torch.load(path, weights_only=True)
+
+
+def accuracy(net, shared, normalisation, number):
+    raw = np.fromfile(shared / "cifar10/cifar-10-batches-bin/test_batch.bin", np.uint8).reshape(-1, 3073)[:number]
+    mean, std = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in normalisation)
+    net.hybridize()
+    right = 0
+    for start in range(0, number, 500):
+        batch = raw[start : start + 500]
+        images = (batch[:, 1:].reshape(-1, 3, 32, 32).astype(np.float32) / 255 - mean) / std
+        right += int((net(mx.nd.array(images)).asnumpy().argmax(axis=1) == batch[:, 0]).sum())
+    return 100 * right / number
+
+
+@pytest.mark.parametrize("number", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "file, normalisation, on_1000, on_all",
+    [
+        ("cifar_resnet20_v1-0000.params", GLUONCV_NORMALISATION, 93.8, 92.88),
+        ("cifar_resnet20_v2-0000.params", GLUONCV_NORMALISATION, 93.5, 92.70),
+        ("resnet20-12fca82f.th", TORCH_NORMALISATION, 91.5, 91.73),
+    ],
+)
+def test_published_checkpoints_are_as_good_in_our_nets(request, shared, file, normalisation, on_1000, on_all, number):
+    if file.endswith(".th"):
+        request.getfixturevalue("torch")
+    net = weights.read(str(shared / "checkpoints" / file)).net()
+    expected = on_all if number == 10_000 else on_1000
+    assert abs(accuracy(net, shared, normalisation, number) - expected) <= (0.05 if number == 10_000 else 0.2)
+
+
+def test_published_option_a_net_goes_to_ours_and_to_gluon(torch, shared, convert, tmp_path):
+    source = shared / "checkpoints/resnet20-12fca82f.th"
+    status, out, err = convert(source, tmp_path / "net")
+    assert_proven(status, out, err)
+    assert "pytorch_resnet_cifar10" in out and "3, 3, 3 basic units" in out and "269,722 parameters" in out
+    assert {path.name for path in tmp_path.iterdir()} == {"net-symbol.json", "net-0000.params"}
+    assert_proven(*convert(tmp_path / "net", tmp_path / "gluon.params"))
+    net = mxnet_resnet.ResNet20(shortcut="centered_identity", classes=10)
+    net.load_parameters(str(tmp_path / "gluon.params"))
+    data = random_images(32)
+    assert_same(net(mx.nd.array(data)).asnumpy(), weights.read(str(source)).scores(data))
+
+
+def test_published_gluoncv_net_goes_to_ours(shared, convert, tmp_path):
+    status, out, err = convert(shared / "checkpoints/cifar_resnet20_v2", tmp_path / "net")
+    assert_proven(status, out, err)
+    assert "raw_projection shortcuts" in out
+    symbol, args, auxs = mx.model.load_checkpoint(str(tmp_path / "net"), 0)
+    assert symbol.list_outputs() == ["softmax_output"]
+    assert set(args) | {"data", "softmax_label"} == set(symbol.list_arguments())
+    assert set(auxs) == set(symbol.list_auxiliary_states())
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_torch_resnet_to_ours_and_back(torch, torch_resnet, convert, tmp_path, suffix):
+    source = theirs(torch, torch_resnet.PreActResNet20())
+    torch.save(source.state_dict(), tmp_path / "source.pth")
+    status, out, err = convert(tmp_path / "source.pth", tmp_path / "net")
+    assert_proven(status, out, err)
+    assert "torch-resnet PreActResNet for small images" in out
+    back = tmp_path / f"back{suffix}"
+    assert_proven(*convert(tmp_path / "net", back))
+    target = theirs(torch, torch_resnet.PreActResNet20())
+    target.load_state_dict(load_torch(torch, back), strict=True)
+    data = random_images(32)
+    assert_same(torch_scores(torch, target, data), torch_scores(torch, source, data))
+
+
+SHALLOW = ((1, 16), (2, 16), (2, 32), (2, 64))
+
+
+def test_bottlenecks_of_the_symbolic_v2_go_to_torch_resnet(torch, torch_resnet, convert, tmp_path):
+    source = ours(replace(architecture.symbolic_v2(164, "cifar"), dimensions=SHALLOW))
+    weights.write_module(str(tmp_path / "net"), source, (3, 32, 32))
+    status, out, err = convert(tmp_path / "net", tmp_path / "net.pth")
+    assert_proven(status, out, err)
+    mean, std = weights.input_normalisation(source)
+    assert f"less {mean[0]:.4f}" in out and f"by {std[0]:.4f}" in out
+    from torch_resnet.preact_resnet import PreActBottleneck
+
+    target = theirs(torch, torch_resnet.PreActResNet(list(SHALLOW), PreActBottleneck, small_images=True))
+    target.load_state_dict(load_torch(torch, tmp_path / "net.pth"), strict=True)
+    data = random_images(32) * 64 + 128
+    normalised = (data - mean.reshape(1, 3, 1, 1)) / std.reshape(1, 3, 1, 1)
+    expected = source.net()(mx.nd.array(data)).asnumpy()
+    assert_same(torch_scores(torch, target, normalised.astype(np.float32)), expected)
+
+
+def torchvision_names(units):
+    """Of a bottleneck net's parameters in torchvision."""
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    names = {"conv1.weight", "fc.weight", "fc.bias", *(f"bn1.{kind}" for kind in norm)}
+    for stage, number in enumerate(units, start=1):
+        for unit in range(number):
+            prefix = f"layer{stage}.{unit}"
+            names |= {f"{prefix}.conv{n}.weight" for n in (1, 2, 3)}
+            names |= {f"{prefix}.bn{n}.{kind}" for n in (1, 2, 3) for kind in norm}
+            if not unit:
+                names |= {f"{prefix}.downsample.0.weight", *(f"{prefix}.downsample.1.{kind}" for kind in norm)}
+    return names
+
+
+def test_resnet50_gets_torchvisions_names(torch, tmp_path):
+    plan = architecture.find("resnet50")
+    net = models.from_architecture(plan, 1000)
+    arrays = {name: np.ones(parameter.shape, np.float32) for name, parameter in net.collect_params().items()}
+    weights.write_torch(tmp_path / "net.pth", weights.Weights(plan, 1000, arrays, "a test"))
+    state = load_torch(torch, tmp_path / "net.pth")
+    assert set(state) == torchvision_names((3, 4, 6, 3))
+    trained = (tensor for name, tensor in state.items() if not name.endswith(("mean", "var", "tracked")))
+    assert sum(tensor.numel() for tensor in trained) == 25_557_032
+
+
+NARROW = ((1, 8), (3, 8), (4, 16), (6, 32), (3, 64))
+
+
+@pytest.mark.parametrize("layout", ["torchvision", "torch-resnet"])
+def test_large_bottleneck_nets_go_to_torch_and_back(torch, torch_resnet, convert, tmp_path, layout):
+    source = ours(replace(architecture.find("resnet50"), dimensions=NARROW))
+    weights.write_module(str(tmp_path / "net"), source, (3, 64, 64))
+    file = tmp_path / "net.safetensors"
+    assert_proven(*convert(tmp_path / "net", file, "--layout", layout))
+    state = load_torch(torch, file)
+    if layout == "torchvision":
+        assert set(state) == torchvision_names((3, 4, 6, 3))
+    else:
+        from torch_resnet.resnet import Bottleneck
+
+        target = theirs(torch, torch_resnet.ResNet(list(NARROW), Bottleneck))
+        target.load_state_dict(state, strict=True)
+        data = random_images(64)
+        assert_same(torch_scores(torch, target, data), source.net()(mx.nd.array(data)).asnumpy())
+    back = weights.read(str(file))
+    assert replace(back.plan, source="") == replace(source.plan, source="")
+    assert back.arrays.keys() == source.arrays.keys()
+    assert all(np.array_equal(back.arrays[name], array) for name, array in source.arrays.items())
+
+
+@pytest.mark.parametrize("kind", ["named_parameters", "half", "double", "wrapped", "old"])
+def test_state_dicts_as_scripts_save_them(torch, torch_resnet, tmp_path, kind):
+    net = theirs(torch, torch_resnet.ResNet20())
+    state = net.state_dict()
+    if kind == "named_parameters":
+        state.update(net.named_parameters())
+    elif kind in ("half", "double"):
+        state = {name: getattr(tensor, kind)() for name, tensor in state.items()}
+    elif kind == "wrapped":
+        state = {"epoch": 3, "state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}
+    torch.save(state, tmp_path / "net.pth", _use_new_zipfile_serialization=kind != "old")
+    found = weights.read(str(tmp_path / "net.pth"))
+    assert (found.origin, found.classes) == ("torch-resnet ResNet", 10)
+    data = random_images(32)
+    scores, expected = found.net()(mx.nd.array(data)).asnumpy(), torch_scores(torch, net, data)
+    assert np.abs(scores - expected).max() < (1e-2 if kind == "half" else 1e-4) * np.abs(expected).max()
+    assert_same(found.scores(data), scores)
+
+
+@pytest.mark.parametrize("name", ["resnet18_v1", "resnet18_v2", "resnet50_v1"])
+def test_gluons_zoo_parameters_are_recognised(tmp_path, name):
+    net = randomise(getattr(vision, name)(classes=5))
+    net.save_parameters(str(tmp_path / "net.params"))
+    found = weights.read(str(tmp_path / "net.params"))
+    assert (found.origin, found.classes) == (f"Gluon ResNet {name[-2:]}", 5)
+    data = mx.nd.array(random_images(48))
+    assert_same(found.net()(data).asnumpy(), net(data).asnumpy())
+
+
+def test_gluons_zoo_exports_are_recognised_by_their_graph(tmp_path):
+    net = randomise(vision.resnet18_v2(classes=5))
+    net.hybridize()
+    data = mx.nd.array(random_images(48))
+    expected = net(data).asnumpy()
+    net.export(str(tmp_path / "net"))
+    found = weights.read(str(tmp_path / "net-symbol.json"))
+    assert "gluon_resnet18_v2" in found.origin and found.classes == 5
+    assert_same(found.scores(data.asnumpy()), expected)
+    assert_same(found.net()(data).asnumpy(), expected)
+
+
+def test_published_old_graphs_are_read(shared, tmp_path):
+    published = shared / "symbols/tornadomeet-resnet-18-symbol.json"
+    (tmp_path / "net-symbol.json").write_bytes(published.read_bytes())
+    symbol = mx.sym.load(str(published))
+    executor = symbol.simple_bind(mx.cpu(), grad_req="null", data=(2, 3, 64, 64))
+    random = np.random.RandomState(0)
+    for name, array in {**executor.arg_dict, **executor.aux_dict}.items():
+        if name.endswith(("gamma", "var")):
+            array[:] = random.uniform(0.5, 1.5, array.shape)
+        elif name not in ("data", "softmax_label"):
+            array[:] = random.normal(0, 0.05, array.shape)
+    inputs = ("data", "softmax_label")
+    arrays = {f"arg:{name}": array for name, array in executor.arg_dict.items() if name not in inputs}
+    arrays.update({f"aux:{name}": array for name, array in executor.aux_dict.items()})
+    mx.nd.save(str(tmp_path / "net-0007.params"), arrays)
+    data = mx.nd.array(random_images(64))
+    expected = executor.forward(is_train=False, data=data)[0].asnumpy()
+    found = weights.read(str(tmp_path / "net"))
+    assert replace(found.plan, source="") == replace(architecture.symbolic_v2(18, "imagenet"), source="")
+    assert_same(mx.nd.softmax(found.net()(data)).asnumpy(), expected)
+    assert_same(mx.nd.softmax(mx.nd.array(found.scores(data.asnumpy()))).asnumpy(), expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet20", "resnet18", "preact_resnet20", "gluoncv_cifar_resnet20_v1", "resnet20_v2"]
+)
+def test_our_gluon_parameters_are_read_again_as_the_net_they_are(tmp_path, name):
+    source = ours(architecture.find(name))
+    weights.write_gluon(tmp_path / "net.params", source)
+    found = weights.read(str(tmp_path / "net.params"))
+    data = mx.nd.array(random_images(32))
+    assert_same(found.net()(data).asnumpy(), source.net()(data).asnumpy())
+
+
+class Hostile:
+    """A pickle of it makes a file when it is loaded as pickles are."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("suffix", [".pth", ".th", ".pt", ".bin"])
+def test_code_in_a_pickle_is_not_run(torch, convert, tmp_path, suffix, zipped):
+    source, trace = tmp_path / f"net{suffix}", tmp_path / "trace"
+    content = {"state_dict": {"conv1.weight": torch.zeros(16, 3, 3, 3)}, "optimizer": Hostile(trace)}
+    torch.save(content, source, _use_new_zipfile_serialization=zipped)
+    assert_told(*convert(source, tmp_path / "out"), f"net{suffix} .* is not loaded: that could run code")
+    assert not trace.exists()
+    torch.load(source, weights_only=False)["optimizer"].close()
+    assert trace.exists(), "the pickle is harmless, and the test shows nothing"
+
+
+def test_code_in_a_plain_pickle_is_not_run(torch, convert, tmp_path):
+    (tmp_path / "net.pth").write_bytes(pickle.dumps({"state_dict": Hostile(tmp_path / "trace")}, protocol=2))
+    assert_told(*convert(tmp_path / "net.pth", tmp_path / "out"), "is not loaded: that could run code")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.pth"]
+
+
+@pytest.fixture(scope="module")
+def whole(torch, tmp_path_factory):
+    """A net in a file of each kind."""
+    folder = tmp_path_factory.mktemp("whole")
+    source = ours(replace(architecture.find("resnet20"), dimensions=((1, 4), (1, 4), (1, 8))))
+    weights.write_torch(folder / "net.pth", source)
+    weights.write_torch(folder / "net.safetensors", source)
+    weights.write_gluon(folder / "net.params", source)
+    torch.save(load_torch(torch, folder / "net.pth"), folder / "net.th", _use_new_zipfile_serialization=False)
+    return folder
+
+
+@pytest.mark.parametrize("share", [0, 1, 8, 64, 0.3, 0.9, -1])
+@pytest.mark.parametrize("suffix", [".pth", ".th", ".safetensors", ".params"])
+def test_cut_files_are_told(whole, convert, tmp_path, suffix, share):
+    content = (whole / f"net{suffix}").read_bytes()
+    length = int(share * len(content)) if isinstance(share, float) else share
+    (tmp_path / f"cut{suffix}").write_bytes(content[:length])
+    assert_told(*convert(tmp_path / f"cut{suffix}", tmp_path / "out"), rf"cut{suffix} is (damaged|cut short)")
+    assert [path.name for path in tmp_path.iterdir()] == [f"cut{suffix}"]
+
+
+def torch_file(torch, path, state):
+    torch.save(state, path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".params"])
+def test_nets_of_another_family_are_told(torch, convert, tmp_path, suffix):
+    source = tmp_path / f"vgg{suffix}"
+    shapes = {"features.0.weight": (8, 3, 3, 3), "features.0.bias": (8,), "classifier.0.weight": (10, 8)}
+    if suffix == ".pth":
+        torch_file(torch, source, {name: torch.zeros(shape) for name, shape in shapes.items()})
+    else:
+        mx.nd.save(str(source), {name: mx.nd.zeros(shape) for name, shape in shapes.items()})
+    assert_told(*convert(source, tmp_path / "out"), "fits no family of ResNets .* names that fail: classifier.0.weight")
+
+
+def test_a_graph_of_another_family_is_told(convert, tmp_path):
+    net = vision.mobilenet0_25(classes=5)
+    net.initialize()
+    net.hybridize()
+    net(mx.nd.zeros((1, 3, 32, 32)))
+    net.export(str(tmp_path / "net"))
+    assert_told(*convert(tmp_path / "net", tmp_path / "out"), "net-symbol.json fits no family of ResNets")
+
+
+@pytest.mark.parametrize("part", ["conv1", "conv2", "bn1"])
+@pytest.mark.parametrize("unit", ["0.0", "1.0", "1.2"])
+def test_a_state_dict_with_a_layer_missing_is_told(torch, torch_resnet, tmp_path, unit, part):
+    state = torch_resnet.ResNet20().state_dict()
+    rest = {name: tensor for name, tensor in state.items() if not name.startswith(f"layers.{unit}.{part}.")}
+    source = torch_file(torch, tmp_path / "net.pth", rest)
+    with pytest.raises(UserError, match=r"^the checkpoint .*(has no|fits no)"):
+        weights.read(str(source)).net()
+
+
+@pytest.mark.parametrize(
+    "name, shape",
+    [("init_layer.0.weight", (16,)), ("init_layer.0.weight", (16, 1, 3, 3)), ("layers.0.0.conv1.weight", ())],
+)
+def test_a_state_dict_with_a_wrong_shape_is_told(torch, torch_resnet, tmp_path, name, shape):
+    source = torch_file(torch, tmp_path / "net.pth", {**torch_resnet.ResNet20().state_dict(), name: torch.ones(shape)})
+    with pytest.raises(UserError, match=r"^the checkpoint .*(has shape|fits no)"):
+        weights.read(str(source)).net()
+
+
+@pytest.mark.parametrize("name", ["none.pth", "none.safetensors", "none.params", "none-symbol.json", "none"])
+def test_missing_files_are_told(torch, convert, tmp_path, name):
+    assert_told(*convert(tmp_path / name, tmp_path / "out"), f"there is no (checkpoint|graph) {tmp_path}/none")
+    assert not list(tmp_path.iterdir())
+
+
+def with_options(name, **options):
+    return ours(replace(architecture.find(name), **options))
+
+
+@pytest.mark.parametrize(
+    "name, options, reason",
+    [
+        ("resnet20_v2", {}, "a projection in its first unit, where the shapes match"),
+        ("gluoncv_cifar_resnet20_v1", {}, "no ReLU behind its first convolution"),
+        ("gluoncv_cifar_resnet20_v2", {}, "the shortcut raw_projection"),
+        ("preact_resnet20", {"stem_norm": True}, "a BatchNorm behind its first convolution"),
+        ("resnet164", {"dimensions": SHALLOW, "stride_first": True}, "the stride of its bottlenecks in the first"),
+        ("resnet164", {"dimensions": SHALLOW, "bias": True}, "biases in its convolutions"),
+    ],
+)
+def test_nets_that_torch_has_not_are_told(torch, tmp_path, name, options, reason):
+    with pytest.raises(UserError, match=f"torch-resnet .* cannot be this net, which has {reason}"):
+        weights.write_torch(tmp_path / "net.pth", with_options(name, **options))
+    assert not list(tmp_path.iterdir())
+
+
+def test_nets_that_torchvision_has_not_are_told(torch, convert, whole, tmp_path):
+    for name in ("preact_resnet20", "resnet20"):
+        with pytest.raises(UserError, match="torchvision has post-activation nets for large images"):
+            weights.write_torch(tmp_path / "net.pth", ours(architecture.find(name)), "torchvision")
+
+
+@pytest.mark.parametrize("target", ["out", "out.params"])
+def test_a_layout_is_for_torch_targets(torch, whole, convert, tmp_path, target):
+    result = convert(whole / "net.pth", tmp_path / target, "--layout", "torch-resnet")
+    assert_told(*result, f"--layout is for PyTorch targets .*{target}")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_target_that_cannot_be_written_is_told(torch, whole, convert, tmp_path):
+    (tmp_path / "file").touch()
+    assert_told(*convert(whole / "net.pth", tmp_path / "file" / "out.params"), f"cannot write {Path(tmp_path, 'file')}")
+
+
+def test_a_target_that_computes_something_else_is_no_success(torch, whole, convert, tmp_path, monkeypatch):
+    write = weights.write_gluon
+
+    def write_another(path, source):
+        write(path, replace(source, arrays={**source.arrays, "fc1_bias": source.arrays["fc1_bias"] + 1}))
+
+    monkeypatch.setattr(weights, "write_gluon", write_another)
+    status, _, err = convert(whole / "net.pth", tmp_path / "out.params")
+    assert status == 1
+    assert re.fullmatch("error: .*out.params does not compute what .*net.pth does\n", err)

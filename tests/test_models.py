@@ -1,0 +1,445 @@
+"""The family of nets: their sizes, and the same numbers as implementations that are not ours."""
+
+import sys
+
+import mxnet as mx
+import numpy as np
+import pytest
+from mxnet import autograd, gluon
+from mxnet.gluon import nn
+from mxnet.gluon.model_zoo import vision
+
+import mxnet_resnet
+from mxnet_resnet import architecture, blocks, graphs, layouts, models, symbols
+from mxnet_resnet.errors import UserError
+
+LARGE = ["ResNet18", "ResNet34", "ResNet50", "ResNet101", "ResNet152", "ResNet200"]
+SMALL = ["ResNet20", "ResNet32", "ResNet44", "ResNet56", "ResNet110", "ResNet164"]
+DEEP = ["ResNet1001", "ResNet1202"]
+WIDE = ["WideResNet16", "WideResNet28", "WideResNet40"]
+WIDE_LARGE = ["WideResNet50_2", "WideResNet101_2"]
+SHALLOW = [(1, 8), (2, 8), (1, 16), (2, 24)]
+SHORTCUTS = {
+    "identity": "IdentityShortcut",
+    "projection": "ProjectionShortcut",
+    "full_projection": "FullProjectionShortcut",
+    "convolution": "ConvolutionShortcut",
+}
+
+
+def both(names):
+    return [prefix + name for prefix in ("", "PreAct") for name in names]
+
+
+def images(side, batch=2):
+    return np.random.RandomState(1).normal(size=(batch, 3, side, side)).astype(np.float32)
+
+
+def relative(found, expected):
+    assert found.shape == expected.shape and np.isfinite(expected).all()
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    "name, options, parameters, layers",
+    [
+        ("resnet20", {"shortcut": "A"}, 269_722, 20),
+        ("resnet32", {"shortcut": "A"}, 464_154, 32),
+        ("resnet44", {"shortcut": "A"}, 658_586, 44),
+        ("resnet56", {"shortcut": "A"}, 853_018, 56),
+        ("resnet110", {"shortcut": "A"}, 1_727_962, 110),
+        ("resnet1202", {"shortcut": "A"}, 19_421_274, 1202),
+        ("preact_resnet164", {}, 1_703_258, 164 + 3),
+        ("preact_resnet1001", {}, 10_327_706, 1001 + 3),
+        ("preact_wide_resnet28_10", {}, 36_479_194, 28 + 1),
+        ("preact_wide_resnet40_4", {}, 8_949_210, 40 + 1),
+        ("resnet18", {"classes": 1000}, 11_689_512, 18 + 3),
+        ("resnet34", {"classes": 1000}, 21_797_672, 34 + 3),
+        ("resnet50", {"classes": 1000}, 25_557_032, 50 + 4),
+        ("resnet101", {"classes": 1000}, 44_549_160, 101 + 4),
+        ("resnet152", {"classes": 1000}, 60_192_808, 152 + 4),
+        ("wide_resnet50_2", {"classes": 1000}, 68_883_240, 50 + 4),
+    ],
+)
+def test_published_sizes(name, options, parameters, layers):
+    net = mxnet_resnet.build(name, **{"classes": 10, **options})
+    assert mxnet_resnet.count_parameters(net) == parameters
+    assert mxnet_resnet.count_layers(net) == layers
+
+
+def test_layers_of_a_kind_are_counted():
+    net = mxnet_resnet.build("preact_resnet20", classes=10)
+    assert models.count_layers(net, (nn.Conv2D,)) == 21
+    assert models.count_layers(net, (blocks.PreActBlock,)) == 9
+
+
+class Tiles(mx.init.Initializer):
+    """Some random values over and over: drawing all of them would take most of the time of these tests."""
+
+    def _init_weight(self, _, array):
+        array[:] = np.resize(np.random.RandomState(0).uniform(-0.05, 0.05, 9973).astype(np.float32), array.shape)
+
+
+@pytest.mark.parametrize("name", mxnet_resnet.list_models())
+def test_every_network_computes_scores_of_an_image(name):
+    net = mxnet_resnet.build(name, classes=7, initializer=Tiles())
+    net.initialize()
+    side = 32 if architecture.find(name).small_images else 64
+    scores = net(mx.nd.array(images(side, 1))).asnumpy()
+    assert scores.shape == (1, 7)
+    assert np.isfinite(scores).all() and np.ptp(scores) > 0
+
+
+@pytest.mark.parametrize("name", both(LARGE + SMALL + DEEP + WIDE + WIDE_LARGE))
+def test_every_class_is_there_and_makes_features(name):
+    net = getattr(mxnet_resnet, name)()
+    assert isinstance(net, models.PreActResNet if name.startswith("PreAct") else models.ResNet)
+    side = 32 if name.removeprefix("PreAct") in SMALL + DEEP + WIDE else 64
+    shape = net(mx.sym.var("data")).infer_shape(data=(5, 3, side, side))[1]
+    assert shape == [(5, net.out_planes)]
+
+
+def test_widths_by_keyword_and_by_name_are_the_same_net():
+    for net, name in (
+        (mxnet_resnet.ResNet50(width=2), "wide_resnet50_2"),
+        (mxnet_resnet.PreActWideResNet28(width=3, drop_rate=0.1), "preact_wide_resnet28_3"),
+    ):
+        named = mxnet_resnet.build(name)
+        shapes = {key: parameter.shape for key, parameter in net.collect_params().items()}
+        assert shapes == {key: parameter.shape for key, parameter in named.collect_params().items()}
+
+
+def test_set_head_swaps_heads_of_any_type():
+    net = mxnet_resnet.PreActResNet20()
+    net.initialize()
+    data = mx.nd.array(images(32))
+    features = net(data).asnumpy()
+    assert features.shape == (2, net.out_planes) == (2, 64)
+    dense = nn.Dense(5, in_units=net.out_planes)
+    dense.initialize()
+    net.set_head(dense)
+    np.testing.assert_array_equal(net(data).asnumpy(), dense(mx.nd.array(features)).asnumpy())
+    wrapped = nn.HybridSequential()
+    wrapped.add(nn.Dropout(0.5), nn.Dense(3, in_units=net.out_planes))
+    wrapped.initialize()
+    net.set_head(wrapped)
+    net.hybridize()
+    assert net(data).shape == (2, 3)
+    assert sum(name.endswith("weight") and "dense" in name for name in net.collect_params()) == 1
+    net.set_head(None)
+    np.testing.assert_allclose(net(data).asnumpy(), features, rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def torch():
+    pytest.importorskip("torch_resnet")
+    return pytest.importorskip("torch")
+
+
+def theirs_with_random_weights(torch, name, *arguments, **options):
+    import torch_resnet
+
+    torch.manual_seed(0)
+    net = getattr(torch_resnet, name)(*arguments, **options)
+    net.set_head(torch.nn.Linear(net.out_planes, 10))
+    norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    scale = min(1, 5 / len(norms) ** 0.5)  # lest the scores of deep nets overflow
+    for norm in norms:
+        torch.nn.init.uniform_(norm.weight, 0.5 * scale, 1.5 * scale)
+        torch.nn.init.normal_(norm.bias, std=0.1)
+        torch.nn.init.normal_(norm.running_mean, std=0.1)
+        torch.nn.init.uniform_(norm.running_var, 0.5, 1.5)
+    return net.eval()
+
+
+def take_weights(net, theirs):
+    """Give ``net`` the parameters of a torch-resnet net; what each is called there, by our names."""
+    arrays = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
+    _, names = layouts.recognise({name: array.shape for name, array in arrays.items()}, layouts.TORCH_LAYOUTS)
+    assert names.keys() == net.collect_params().keys()
+    net.initialize()
+    for name, parameter in net.collect_params().items():
+        parameter.set_data(mx.nd.array(arrays[names[name]]))
+    return names
+
+
+def difference_from(torch, theirs, net, side):
+    take_weights(net, theirs)
+    data = images(side)
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(data)).numpy()
+    return relative(net(mx.nd.array(data)).asnumpy(), expected)
+
+
+@pytest.mark.parametrize(
+    "name, side",
+    [(name, 32) for name in both(SMALL + WIDE)]
+    + [(name, 64) for name in both(LARGE)]
+    + [pytest.param(name, 32, marks=pytest.mark.slow) for name in both(DEEP)],
+)
+def test_every_class_of_torch_resnet_computes_the_same(torch, name, side):
+    theirs = theirs_with_random_weights(torch, name)
+    assert difference_from(torch, theirs, getattr(mxnet_resnet, name)(classes=10), side) < 1e-4
+
+
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
+@pytest.mark.parametrize("name", ["ResNet20", "PreActResNet20"])
+def test_shortcuts_of_torch_resnet_compute_the_same(torch, name, shortcut):
+    import torch_resnet
+
+    theirs = theirs_with_random_weights(torch, name, shortcut=getattr(torch_resnet, SHORTCUTS[shortcut]))
+    net = getattr(mxnet_resnet, name)(classes=10, shortcut=shortcut)
+    assert difference_from(torch, theirs, net, 32) < 1e-4
+
+
+@pytest.mark.parametrize("shortcut", SHORTCUTS)
+@pytest.mark.parametrize("kind, block", [("ResNet", "Bottleneck"), ("PreActResNet", "PreActBottleneck")])
+def test_shortcuts_of_torch_resnets_bottlenecks_compute_the_same(torch, kind, block, shortcut):
+    import torch_resnet
+
+    options = {"small_images": True, "width": 2}
+    base = getattr(torch_resnet.preact_resnet if kind.startswith("PreAct") else torch_resnet.resnet, block)
+    choice = getattr(torch_resnet, SHORTCUTS[shortcut])
+    theirs = theirs_with_random_weights(torch, kind, SHALLOW, base, shortcut=choice, **options)
+    net = getattr(models, kind)(SHALLOW, getattr(blocks, block), shortcut=shortcut, classes=10, **options)
+    assert difference_from(torch, theirs, net, 20) < 1e-4
+
+
+@pytest.mark.parametrize("small_images", [True, False])
+@pytest.mark.parametrize("name, width", [("ResNet18", 1), ("ResNet50", 1), ("PreActResNet18", 2)])
+def test_small_and_large_variants_of_torch_resnet_compute_the_same(torch, name, width, small_images):
+    options = {"small_images": small_images, "width": width}
+    theirs = theirs_with_random_weights(torch, name, **options)
+    assert difference_from(torch, theirs, getattr(mxnet_resnet, name)(classes=10, **options), 33) < 1e-4
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [("ResNet20", {}), ("PreActResNet20", {"shortcut": "identity"}), ("PreActResNet50", {"small_images": True})],
+)
+def test_gradients_are_those_of_torch_resnet(torch, name, options):
+    """In double precision: in single, a ReLU whose input is almost zero may open in one net alone."""
+    import torch_resnet
+
+    choices = {key: getattr(torch_resnet, SHORTCUTS[value]) for key, value in options.items() if key == "shortcut"}
+    theirs = theirs_with_random_weights(torch, name, **{**options, **choices}).double().train()
+    net = getattr(mxnet_resnet, name)(classes=10, **options)
+    names = take_weights(net, theirs)
+    net.cast("float64")
+    data = images(16, 8).astype(np.float64)
+    theirs(torch.from_numpy(data)).square().sum().backward()
+    with autograd.record():
+        loss = (net(mx.nd.array(data, dtype="float64")) ** 2).sum()
+    loss.backward()
+    expected = {key: parameter.grad.numpy() for key, parameter in theirs.named_parameters()}
+    statistics = theirs.state_dict()
+    compared = 0
+    for key, parameter in net.collect_params().items():
+        if names[key] in expected:
+            assert relative(parameter.grad().asnumpy(), expected[names[key]]) < 1e-4, key
+            compared += 1
+        elif key.endswith("moving_mean"):
+            assert relative(parameter.data().asnumpy(), statistics[names[key]].numpy()) < 1e-4, key
+    assert compared == len(expected)
+
+
+@pytest.fixture(scope="module")
+def gluoncv():
+    """GluonCV refuses a PyTorch of today, and needs none."""
+    if "gluoncv" not in sys.modules:
+        there, hidden = "torch" in sys.modules, sys.modules.get("torch")
+        sys.modules["torch"] = None
+        try:
+            import gluoncv  # noqa: F401
+        except Exception as error:  # of many kinds, in it and in what it imports
+            pytest.skip(f"GluonCV cannot be imported: {error}")
+        finally:
+            del sys.modules["torch"]
+            if there:
+                sys.modules["torch"] = hidden
+    return sys.modules["gluoncv"].model_zoo
+
+
+def with_random_parameters(net, side):
+    net.initialize(mx.init.Xavier(), force_reinit=True)
+    net(mx.nd.zeros((1, 3, side, side)))
+    random = np.random.RandomState(0)
+    for name, parameter in net.collect_params().items():
+        if name.endswith(("mean", "beta", "bias")):
+            parameter.set_data(mx.nd.array(random.normal(0, 0.1, parameter.shape)))
+        elif name.endswith(("var", "gamma")):
+            parameter.set_data(mx.nd.array(random.uniform(0.5, 1.5, parameter.shape)))
+    return net
+
+
+def assert_same_as_the_zoos(name, theirs, classes, side):
+    theirs = with_random_parameters(theirs, side)
+    net = mxnet_resnet.build(name, classes=classes)
+    names = graphs.match(net(mx.sym.var("data")), theirs(mx.sym.var("data")))
+    assert names is not None
+    assert set(names.values()) - {"data"} == set(theirs.collect_params())
+    net.initialize()
+    for key, parameter in net.collect_params().items():
+        parameter.set_data(theirs.collect_params()[names[key]].data())
+    data = mx.nd.array(images(side))
+    assert relative(net(data).asnumpy(), theirs(data).asnumpy()) < 1e-4
+
+
+@pytest.mark.parametrize("name", ["resnet18_v1", "resnet50_v1", "resnet18_v2", "resnet50_v2"])
+def test_gluons_model_zoo_computes_the_same(name):
+    assert_same_as_the_zoos(f"gluon_{name}", getattr(vision, name)(classes=20), 20, 64)
+
+
+@pytest.mark.parametrize(
+    "name, prefix, classes, side",
+    [
+        ("resnet18_v1b", "gluon_", 1000, 64),
+        ("resnet50_v1b", "gluon_", 1000, 64),
+        ("cifar_resnet20_v1", "gluoncv_", 10, 32),
+        ("cifar_resnet20_v2", "gluoncv_", 10, 32),
+        ("cifar_wideresnet16_10", "gluoncv_", 10, 32),
+    ],
+)
+def test_gluoncvs_model_zoo_computes_the_same(gluoncv, name, prefix, classes, side):
+    assert_same_as_the_zoos(prefix + name, gluoncv.get_model(name), classes, side)
+
+
+def test_graphs_that_compute_different_things_do_not_match():
+    data = mx.sym.var("data")
+    one = mxnet_resnet.build("gluon_resnet50_v1b", classes=20)(data)
+    other = mxnet_resnet.build("resnet50", classes=20)(data)
+    assert graphs.match(one, other) == {name: name for name in one.list_inputs()}
+    v2 = mxnet_resnet.build("gluoncv_cifar_resnet20_v2", classes=10)(data)
+    for options in ({"stem_norm": True}, {"shortcut": "projection"}, {"data_norm": "full"}, {"classes": 11}):
+        changed = mxnet_resnet.build("gluoncv_cifar_resnet20_v2", **{"classes": 10, **options})
+        assert graphs.match(v2, changed(data)) is None
+
+
+class Squeezed(gluon.HybridBlock):
+    """A user's own unit: one convolution, its channels weighted by what they are on average."""
+
+    def __init__(self, in_planes, planes, *, shortcut, stride=1, width=1, drop_rate=0.0, norm=None, prefix=None):
+        super().__init__(prefix=prefix)
+        self.out_planes = planes * width
+        with self.name_scope():
+            self.conv = blocks.convolution(self.out_planes, 3, stride, in_planes, "conv_")
+            self.norm = norm(self.out_planes, prefix="norm_")
+            self.gate = nn.HybridSequential(prefix="gate_")
+            with self.gate.name_scope():
+                self.gate.add(nn.GlobalAvgPool2D(), blocks.convolution(self.out_planes, 1, 1, self.out_planes, "fc_"))
+            self.shortcut = shortcut(in_planes, self.out_planes, stride)
+
+    def hybrid_forward(self, F, x):
+        y = F.relu(self.norm(self.conv(x)))
+        return self.shortcut(x) + F.broadcast_mul(y, F.sigmoid(self.gate(y)))
+
+
+def symbol_probabilities(net, data):
+    executor = symbols.softmax(net).simple_bind(mx.cpu(), grad_req="null", data=data.shape)
+    parameters = {name: parameter.data() for name, parameter in net.collect_params().items()}
+    for name, array in {**executor.arg_dict, **executor.aux_dict}.items():
+        if name not in ("data", "softmax_label"):
+            array[:] = parameters.pop(name)
+    assert not parameters
+    return executor.forward(is_train=False, data=mx.nd.array(data))[0].asnumpy()
+
+
+@pytest.mark.parametrize("kind", [models.ResNet, models.PreActResNet])
+def test_a_users_own_block_makes_a_net_and_a_symbol(kind):
+    net = kind(SHALLOW, Squeezed, classes=6, shortcut="A", width=2, small_images=True, zero_init_residual=True)
+    assert net.out_planes == 48
+    net = with_random_parameters(net, 16)
+    data = images(16)
+    expected = mx.nd.softmax(net(mx.nd.array(data))).asnumpy()
+    assert np.ptp(expected) > 1e-3
+    np.testing.assert_allclose(symbol_probabilities(net, data), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("resnet20", {"shortcut": "A"}),
+        ("preact_resnet20", {"shortcut": "convolution", "width": 3}),
+        ("wide_resnet16_2", {}),
+        ("preact_wide_resnet16_2", {"shortcut": "C"}),
+        ("gluon_resnet50_v1", {}),
+        ("gluoncv_cifar_resnet20_v2", {"shortcut": "centered_identity"}),
+        ("resnet18", {"small_images": True, "data_norm": "full"}),
+    ],
+)
+def test_a_symbol_computes_what_its_gluon_net_does(name, options):
+    net = with_random_parameters(mxnet_resnet.build(name, classes=10, **options), 32)
+    data = images(32)
+    expected = mx.nd.softmax(net(mx.nd.array(data))).asnumpy()
+    np.testing.assert_allclose(symbol_probabilities(net, data), expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [models.ResNet, models.PreActResNet])
+@pytest.mark.parametrize("bottleneck", [False, True])
+def test_zero_init_residual_begins_as_the_shortcut(kind, bottleneck):
+    block = blocks.block_of(bottleneck, kind.preact)
+    for zero in (False, True):
+        net = kind(SHALLOW, block, small_images=True, zero_init_residual=zero)
+        net.initialize()
+        stage = next(child for child in net.features if isinstance(child, nn.HybridSequential))
+        unit = stage[1]
+        data = mx.nd.array(np.random.RandomState(0).normal(size=(2, unit.out_planes, 6, 6)))
+        expected = data if kind.preact else mx.nd.relu(data)
+        assert np.array_equal(unit(data).asnumpy(), expected.asnumpy()) == zero
+
+
+def test_convolutions_begin_with_the_deviation_of_he():
+    net = mxnet_resnet.ResNet18()
+    net.initialize()
+    for name, fan_out in (
+        ("stage2_unit1_conv1_weight", 9 * 128),
+        ("stage4_unit1_sc_weight", 512),
+        ("conv0_weight", 49 * 64),
+    ):
+        weight = net.collect_params()[name].data().asnumpy()
+        assert abs(weight.std() / (2 / fan_out) ** 0.5 - 1) < 0.05
+        assert abs(weight.mean()) < weight.std() * 5 / weight.size**0.5
+        assert np.abs(weight).max() > 2.5 * weight.std()
+
+
+def test_dropout_is_for_training_only():
+    net = mxnet_resnet.build("preact_wide_resnet16_1", classes=10, drop_rate=0.5)
+    net.initialize()
+    data = mx.nd.array(images(32))
+    np.testing.assert_array_equal(net(data).asnumpy(), net(data).asnumpy())
+    with autograd.train_mode():
+        assert relative(net(data).asnumpy(), net(data).asnumpy()) > 1e-2
+    plain = mxnet_resnet.build("preact_wide_resnet16_1", classes=10, drop_rate=0)
+    plain.initialize()
+    with autograd.train_mode():
+        assert relative(plain(data).asnumpy(), plain(data).asnumpy()) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("preact_resnet51", {}, "no network 'preact_resnet51': the nearest are .*preact_resnet50"),
+        ("wide_resnet28_0", {}, "no network 'wide_resnet28_0': the nearest are .*wide_resnet28_10"),
+        ("", {}, "no network '': the nearest are "),
+        ("resnet20", {"width": 0}, "width 0 is not a whole number from 1 on"),
+        ("resnet20", {"width": 1.5}, "width 1.5 is not a whole number"),
+        ("resnet20", {"drop_rate": 1}, r"drop rate 1 is not in \[0, 1\)"),
+        ("resnet20", {"drop_rate": -0.1}, r"drop rate -0.1 is not in \[0, 1\)"),
+        ("resnet20", {"classes": 0}, "0 is not a number of classes"),
+        ("resnet20", {"shortcut": "D"}, "no shortcut 'D': it is one of A, B, C, identity"),
+        ("resnet50", {"drop_rate": 0.3}, "bottleneck units have no dropout"),
+        ("preact_resnet164", {"drop_rate": 0.3}, "bottleneck units have no dropout"),
+    ],
+)
+def test_bad_input_of_build_is_told(name, options, message):
+    with pytest.raises(UserError, match=message):
+        mxnet_resnet.build(name, **options)
+
+
+@pytest.mark.parametrize("kind", [models.ResNet, models.PreActResNet])
+def test_bad_input_of_the_base_classes_is_told(kind):
+    with pytest.raises(UserError, match=r"fewer channels out \(8\) than in \(16\)"):
+        kind([(1, 16), (1, 8)], shortcut="A")
+    for dimensions in ([], [(1, 16)], [(1, 16), (0, 16)], [(1, 16), (1, 0)]):
+        with pytest.raises(UserError, match="need a stem and a stage"):
+            kind(dimensions)
