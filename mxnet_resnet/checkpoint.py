@@ -62,7 +62,7 @@ def load_symbol(prefix: str) -> mx.sym.Symbol:
     """The graph of a checkpoint. Raises UserError where it is missing or no graph."""
     path = Path(f"{prefix}-symbol.json")
     if not path.is_file():
-        raise UserError(f"there is no graph {path}: check --prefix, which is the path up to -symbol.json")
+        raise UserError(f"there is no graph {path}: the prefix of a checkpoint is its path up to -symbol.json")
     try:
         symbol = mx.sym.load(str(path))
         names = symbol.list_arguments()

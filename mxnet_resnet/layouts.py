@@ -147,7 +147,7 @@ def _gluon(name: str, stem: tuple[str, ...], first_stage: int, parts: Mapping[st
 
 _V2 = {"sc": "downsample"}
 GLUON_LAYOUTS = (
-    _gluon("Gluon ResNet v1", ("conv0", "bn0"), 4, {**_BODY, **_DOWN}, preact=False, stride_first=True),
+    _gluon("Gluon ResNet v1", ("conv0", "bn0"), 4, {**_BODY, **_DOWN}, preact=False),
     _gluon("GluonCV CIFAR ResNet v1", ("conv0", "bn0"), 2, {**_BODY, **_DOWN}, preact=False, stem_relu=False),
     _gluon("Gluon ResNet v2", ("bn_data", "conv0", "bn0"), 5, _V2, preact=True, data_norm="plain"),
     _gluon(
@@ -226,6 +226,7 @@ def infer(shapes: Mapping[str, Shape], plan: Mapping[str, object]) -> tuple[Arch
     planes = [channels // expansion for channels in outputs]
     width = shapes["stage1_unit1_conv1_weight"][0] // planes[0] if bottleneck else 1
     stem = shapes["conv0_weight"]
+    biased = "stage1_unit1_conv1_bias" in shapes
     found = {
         "dimensions": tuple(zip((1, *stages), (stem[0], *planes))),
         "bottleneck": bottleneck,
@@ -235,7 +236,8 @@ def infer(shapes: Mapping[str, Shape], plan: Mapping[str, object]) -> tuple[Arch
         "width": width,
         "data_norm": "shift" if "bn_data_gamma" in shapes else None,
         "stem_norm": "bn0_gamma" in shapes,
-        "bias": "stage1_unit1_conv1_bias" in shapes,
+        "bias": biased,
+        "stride_first": biased,  # only Gluon's v1 has either
         **_shortcut(shapes, stages, outputs, stem[0]),
     }
     if found["project_first"] and found["data_norm"]:
@@ -243,15 +245,13 @@ def infer(shapes: Mapping[str, Shape], plan: Mapping[str, object]) -> tuple[Arch
     chosen = dict(plan)
     if found["shortcut"] != "projection" and not (found["shortcut"] == "identity" and "shortcut" in chosen):
         chosen.pop("shortcut", None)
-    if not found["bias"]:
-        chosen.pop("stride_first", None)
     classes = shapes["fc1_weight"][0] if "fc1_weight" in shapes else None
     return Architecture(**{**found, **chosen}), classes
 
 
 def _is_small(stem: Shape) -> bool:
     """Whether a first convolution of this shape begins a net for small images."""
-    return stem[-1] == 3
+    return stem[2:] == (3, 3)
 
 
 def _check_convolutions(shapes: Mapping[str, Shape], stages: list[int]) -> None:

@@ -49,6 +49,9 @@ def load(path: Path) -> dict[str, torch.Tensor]:
     tensors = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
     if not tensors:
         raise UserError(f"{path} holds no state_dict")
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_complex() or tensor.is_quantized:
+            raise UserError(f"{path}: {name} is no ordinary tensor of real numbers")
     tensors = {str(name).removeprefix("module."): tensor.detach() for name, tensor in tensors.items()}
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 

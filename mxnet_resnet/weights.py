@@ -130,6 +130,10 @@ def _candidates(shapes: Mapping[str, layouts.Shape]) -> Iterator[tuple[str, Arch
     weights = sorted(shape for shape in shapes.values() if len(shape) == 4)
     heads = [shape for shape in shapes.values() if len(shape) == 2]
     for name, plan in architecture.MODELS.items():
+        units = sum(units for units, _ in plan.dimensions[1:])
+        without_shortcuts = 1 + units * (3 if plan.bottleneck else 2)
+        if not without_shortcuts <= len(weights) <= without_shortcuts + units:
+            continue
         parameters = models.from_architecture(plan).collect_params().values()
         if sorted(parameter.shape for parameter in parameters if len(parameter.shape) == 4) == weights:
             for data_norm in (plan.data_norm, "full") if plan.data_norm else (None,):
@@ -269,8 +273,7 @@ def input_normalisation(weights: Weights) -> tuple[np.ndarray, np.ndarray]:
     std = np.sqrt(weights.arrays["bn_data_moving_var"] + np.float32(weights.plan.epsilon))
     if weights.plan.data_norm == "full":
         std = std / weights.arrays["bn_data_gamma"]
-    shift = 0 if weights.plan.data_norm == "plain" else weights.arrays["bn_data_beta"]
-    return weights.arrays["bn_data_moving_mean"] - shift * std, std
+    return weights.arrays["bn_data_moving_mean"] - weights.arrays["bn_data_beta"] * std, std
 
 
 def _input_sentence(weights: Weights) -> str:

@@ -175,6 +175,8 @@ SHALLOW = ((1, 16), (2, 16), (2, 32), (2, 64))
 
 def test_bottlenecks_of_the_symbolic_v2_go_to_torch_resnet(torch, torch_resnet, convert, tmp_path):
     source = ours(replace(architecture.symbolic_v2(164, "cifar"), dimensions=SHALLOW))
+    small = {name: array * 0.003 for name, array in source.arrays.items() if re.fullmatch("stage.*_var", name)}
+    source = replace(source, arrays={**source.arrays, **small})  # so that what epsilon is shows
     weights.write_module(str(tmp_path / "net"), source, (3, 32, 32))
     status, out, err = convert(tmp_path / "net", tmp_path / "net.pth")
     assert_proven(status, out, err)
@@ -465,3 +467,36 @@ def test_a_target_that_computes_something_else_is_no_success(torch, whole, conve
     status, _, err = convert(whole / "net.pth", tmp_path / "out.params")
     assert status == 1
     assert re.fullmatch("error: .*out.params does not compute what .*net.pth does\n", err)
+
+
+def test_the_network_can_be_named_where_a_gluon_file_leaves_a_choice(convert, tmp_path):
+    source = ours(architecture.find("gluoncv_cifar_resnet20_v2"))
+    weights.write_gluon(tmp_path / "net.params", source)
+    name = ("--network", "gluoncv_cifar_resnet20_v2")
+    assert convert(tmp_path / "net.params", tmp_path / "out", *name)[0] == 0
+    found = weights.read(str(tmp_path / "out"), 0)
+    assert found.plan.shortcut == "raw_projection"
+    data = random_images(32)
+    assert_same(found.scores(data), source.net()(mx.nd.array(data)).asnumpy())
+
+
+def test_nan_is_not_the_same(convert, tmp_path):
+    source = ours(architecture.find("resnet20"))
+    source.arrays["fc1_bias"][0] = np.nan
+    weights.write_module(str(tmp_path / "net"), source, (3, 32, 32))
+    assert convert(tmp_path / "net", tmp_path / "out.params")[0] == 1
+
+
+@pytest.mark.parametrize("kind", ["sparse", "meta", "complex", "scalar"])
+def test_tensors_that_are_no_weights_are_told(torch, torch_resnet, tmp_path, kind):
+    state = torch_resnet.ResNet20().state_dict()
+    weight = state["init_layer.0.weight"]
+    odd = {
+        "sparse": weight.to_sparse(),
+        "meta": weight.to("meta"),
+        "complex": weight.to(torch.complex64),
+        "scalar": torch.tensor(3.0),
+    }
+    source = torch_file(torch, tmp_path / "net.pth", {**state, "init_layer.0.weight": odd[kind]})
+    with pytest.raises(UserError):
+        weights.read(str(source))

@@ -18,6 +18,7 @@ from mxnet_resnet.arguments import Parser, whole
 from mxnet_resnet.errors import UserError, run
 
 LARGEST_RELATIVE_DIFFERENCE = 1e-4
+TORCH_TARGETS = (".pth", ".pt", ".safetensors")
 
 
 def main() -> int:
@@ -25,27 +26,40 @@ def main() -> int:
     parser.add_argument("source", help="the checkpoint")
     parser.add_argument("target", help="what to write")
     parser.add_argument("--epoch", type=whole(0), help="epoch of an MXNet checkpoint given by its prefix (the last)")
+    parser.add_argument("--network", help="the net, where its names and shapes leave a choice: gluon_resnet50_v1")
     parser.add_argument("--layout", choices=["torchvision", "torch-resnet"], help="names in a PyTorch target")
     parser.add_argument("--images", nargs="+", default=[], help="photographs to prove the conversion on (two are here)")
     arguments = parser.parse_args()
 
-    from mxnet_resnet import proof, weights
+    check_target(arguments.target, arguments.layout)
 
-    source = weights.read(arguments.source, arguments.epoch)
+    from mxnet_resnet import architecture, proof, weights
+
+    plan = architecture.find(arguments.network) if arguments.network else None
+    source = weights.read(arguments.source, arguments.epoch, plan)
     for line in proof.describe(source):
         print(line)
     images = proof.images(source, arguments.images)
     print(f"Written: {write(arguments.target, source, arguments.layout)}")
     written = weights.read(arguments.target, epoch=0, plan=source.plan)
-    worst = 0.0
+    same = True
     for kind, batch in images.items():
         absolute, relative, whose = proof.difference(source, written, batch)
-        worst = max(worst, relative)
+        same &= relative <= LARGEST_RELATIVE_DIFFERENCE  # not so for NaN
         print(f"{len(batch)} {kind} images: largest difference {absolute:.2e}, {relative:.2e} of the scores ({whose})")
-    if not worst <= LARGEST_RELATIVE_DIFFERENCE:
+    if not same:
         print(f"error: {arguments.target} does not compute what {arguments.source} does", file=sys.stderr)
         return 1
     return 0
+
+
+def check_target(target: str, layout: str | None) -> None:
+    """Raise UserError where nothing can be written to ``target``, or not in ``layout``."""
+    suffix = Path(target).suffix
+    if suffix in (".th", ".bin", ".onnx", ".json"):
+        raise UserError(f"cannot write {suffix}: a target is PREFIX, FILE.params, FILE.pth or FILE.safetensors")
+    if layout and suffix not in TORCH_TARGETS:
+        raise UserError(f"--layout is for PyTorch targets ({', '.join(TORCH_TARGETS)}), not for {target}")
 
 
 def write(target: str, source, layout: str | None) -> str:
@@ -53,10 +67,8 @@ def write(target: str, source, layout: str | None) -> str:
     from mxnet_resnet import proof, weights
 
     suffix = Path(target).suffix
-    if suffix in (".pth", ".pt", ".safetensors"):
+    if suffix in TORCH_TARGETS:
         return f"{target}, {weights.write_torch(Path(target), source, layout)}"
-    if layout:
-        raise UserError(f"--layout is for PyTorch targets (.pth, .safetensors), not for {target}")
     if suffix == ".params":
         weights.write_gluon(Path(target), source)
         return f"{target}, for load_parameters of the Gluon net"
