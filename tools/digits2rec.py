@@ -17,8 +17,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mxnet_resnet.arguments import Parser, whole
-from mxnet_resnet.errors import run
+from mxnet_resnet.errors import UserError, run
 from mxnet_resnet.files import replacing
+from mxnet_resnet.recordwriter import RecordWriter
 
 SIZE = 32
 
@@ -31,23 +32,19 @@ def enlarge(digit: np.ndarray) -> np.ndarray:
 
 def write_split(out: Path, name: str, numbers: np.ndarray, images: np.ndarray, labels: np.ndarray) -> None:
     """Write ``digits_{name}.rec``, ``.idx`` and ``.lst``, and the images themselves to ``out/name/``."""
-    import mxnet as mx
-
-    targets = [out / f"digits_{name}{suffix}" for suffix in (".rec", ".idx", ".lst")]
-    with replacing(*targets) as (record_path, index_path, list_path):
-        shutil.rmtree(out / name, ignore_errors=True)  # images of another split
-        (out / name).mkdir(parents=True)
-        writer = mx.recordio.MXIndexedRecordIO(str(index_path), str(record_path), "w")
-        with list_path.open("w") as listing:
-            for number in numbers:
+    prefix = out / f"digits_{name}"
+    try:
+        with RecordWriter(prefix) as writer:
+            shutil.rmtree(out / name, ignore_errors=True)  # images of another split
+            (out / name).mkdir()
+            for number in map(int, numbers):
                 file = f"{name}/{number:04d}-{labels[number]}.png"
-                _, png = cv2.imencode(".png", enlarge(images[number]))
-                (out / file).write_bytes(png.tobytes())
-                header = mx.recordio.IRHeader(0, float(labels[number]), int(number), 0)
-                writer.write_idx(int(number), mx.recordio.pack(header, png.tobytes()))
-                listing.write(f"{number}\t{labels[number]}\t{file}\n")
-        writer.close()
-    print(f"{len(numbers)} images in {targets[0]}")
+                png = cv2.imencode(".png", enlarge(images[number]))[1].tobytes()
+                (out / file).write_bytes(png)
+                writer.write(number, float(labels[number]), png, file)
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename}: {error.strerror}") from error
+    print(f"{len(numbers)} images in {prefix}.rec")
 
 
 def main() -> None:
