@@ -8,7 +8,7 @@ import numpy as np
 from mxnet_resnet import checkpoint
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.graphs import first_stride, without_softmax
-from mxnet_resnet.preprocess import ImageShape, evaluation_transform
+from mxnet_resnet.preprocess import ImageShape, as_input
 from mxnet_resnet.symbols import noted_image_shape
 
 
@@ -34,7 +34,7 @@ class Classifier:
 
     def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
         """The class probabilities (N, classes) of RGB images (H, W, 3), uint8, of any size."""
-        batch = np.stack([evaluation_transform(image, self.image_shape) for image in images])
+        batch = as_input(images, self.image_shape)
         executor = self._symbol.simple_bind(self._context, grad_req="null", data=batch.shape)
         executor.copy_params_from(*self._params)
         return executor.forward(is_train=False, data=mx.nd.array(batch))[0].asnumpy()

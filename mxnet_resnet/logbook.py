@@ -71,6 +71,11 @@ def write_time(epoch: int, seconds: float) -> None:
     logging.info("Epoch[%d] Time cost=%.3f", epoch, seconds)
 
 
+def write_wait(epoch: int, seconds: float) -> None:
+    """Log how long an epoch's training waited for its batches; much of its time means that reading is too slow."""
+    logging.info("Epoch[%d] Data wait=%.3f", epoch, seconds)
+
+
 @dataclass
 class Epoch:
     """What a log tells of one epoch: errors in percent, as ``"top1"`` and ``"top5"``, other metrics as logged."""

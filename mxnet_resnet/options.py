@@ -34,6 +34,12 @@ def parser() -> Parser:
         help="1: random crop and mirror; 2: scale, aspect and colour too; 3: rotation and shear too",
     )
 
+    data.add_argument(
+        "--aug-off-epoch", type=whole(0), help="epoch from which on the augmentation is of level 1, e.g. 95 of 120"
+    )
+    data.add_argument("--data-backend", choices=["opencv", "imagerecorditer"], default="opencv", help="who decodes")
+    data.add_argument("--data-nthreads", type=whole(high=1024), help="threads that decode (one a core)")
+
     net = result.add_argument_group("network")
     net.add_argument("--depth", type=int, help="layers of a ResNet-v2: 50 for imagenet, 164 for cifar10")
     net.add_argument("--network", help="another net instead, by its name in docs/models.md: preact_resnet20")
@@ -88,6 +94,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         if getattr(options, name) is None:
             setattr(options, name, value)
     options.stem, options.pad, options.mirror = data.stem, data.pad, data.mirror
+    level_1 = options.data_train or options.data_dir / data.train[1]
+    options.data_train_off = None if options.aug_off_epoch is None else level_1
     options.data_train = options.data_train or options.data_dir / data.train[options.aug_level]
     options.data_val = options.data_val or options.data_dir / data.val
     if options.network is None and options.depth is None:

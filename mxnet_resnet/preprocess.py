@@ -6,6 +6,7 @@ Short side to ``short_side`` (bilinear, the long side rounded down), then the ce
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -27,7 +28,10 @@ def short_side(image_shape: ImageShape) -> int:
 
 
 def evaluation_transform(image: np.ndarray, image_shape: ImageShape) -> np.ndarray:
-    """An RGB image (H, W, 3), uint8, to the network's input (3, H, W), float32, RGB, 0..255."""
+    """An RGB image (H, W, 3), uint8, of any size to the crop (H, W, 3), uint8, of ``image_shape`` (C, H, W).
+
+    Its values are the network's input, but for their order. Raises UserError for an image too narrow to be resized.
+    """
     short = short_side(image_shape)
     height, width = image.shape[:2]
     size = (short, short * height // width) if height > width else (short * width // height, short)
@@ -37,8 +41,13 @@ def evaluation_transform(image: np.ndarray, image_shape: ImageShape) -> np.ndarr
     _, crop_height, crop_width = image_shape
     top = (image.shape[0] - crop_height) // 2
     left = (image.shape[1] - crop_width) // 2
-    crop = image[top : top + crop_height, left : left + crop_width]
-    return crop.transpose(2, 0, 1).astype(np.float32)
+    return image[top : top + crop_height, left : left + crop_width]
+
+
+def as_input(images: Sequence[np.ndarray], image_shape: ImageShape) -> np.ndarray:
+    """RGB images (H, W, 3), uint8, through the evaluation transform to the input (N, 3, H, W), float32, 0..255."""
+    crops = np.stack([evaluation_transform(image, image_shape) for image in images])
+    return crops.transpose(0, 3, 1, 2).astype(np.float32)
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -55,10 +64,15 @@ def read_image(path: str | Path) -> np.ndarray:
 
 def decode(data: bytes) -> np.ndarray | None:
     """An encoded image as RGB (H, W, 3), uint8, or None where it does not decode."""
+    image = decode_bgr(data)
+    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def decode_bgr(data: bytes) -> np.ndarray | None:
+    """An encoded image as OpenCV has it, BGR (H, W, 3), uint8, or None where it does not decode."""
     if not data:
         return None
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         return None
-    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 
 from mxnet_resnet import models
-from mxnet_resnet.preprocess import ImageShape, evaluation_transform, read_image
+from mxnet_resnet.preprocess import ImageShape, as_input, read_image
 from mxnet_resnet.weights import Weights, input_normalisation
 
 # Of ImageNet in 0..255, as torchvision's and GluonCV's nets take them.
@@ -25,7 +25,7 @@ def images(weights: Weights, paths: Sequence[str] = ()) -> dict[str, np.ndarray]
     """Random images and photographs (N, 3, H, W) as the net takes them; without paths, scikit-learn's two."""
     shape = image_shape(weights)
     random = np.random.RandomState(0).normal(size=(4, *shape)).astype(np.float32)
-    photographs = np.stack([evaluation_transform(image, shape) for image in _photographs(paths)])
+    photographs = as_input(_photographs(paths), shape)
     if weights.plan.data_norm:
         return {"random": (random * 64 + 128).clip(0, 255), "real": photographs}
     return {"random": random, "real": _normalise(photographs, IMAGENET_MEAN, IMAGENET_STD)}

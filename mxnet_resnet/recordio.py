@@ -6,12 +6,16 @@ import math
 import mmap
 import os
 import struct
+from array import array
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.preprocess import decode
@@ -21,6 +25,7 @@ from mxnet_resnet.preprocess import decode
 MAGIC = 0xCED7230A
 RECORD_HEADER = struct.Struct("<II")
 IMAGE_HEADER = struct.Struct("<IfQQ")
+LARGEST_PIECE = (1 << 29) - 1
 WHOLE, FIRST_PART, MIDDLE_PART, LAST_PART = range(4)
 FOLLOWING = {
     WHOLE: (WHOLE, FIRST_PART),
@@ -33,11 +38,12 @@ SPLIT_AT = struct.pack("<I", MAGIC)  # a record is cut where its data have the m
 
 @dataclass(frozen=True)
 class Summary:
-    """What a record file holds."""
+    """What a record file holds; ``offsets`` are the first bytes of the records."""
 
     count: int
     min_label: float
     max_label: float
+    offsets: np.ndarray = field(compare=False, repr=False)
 
 
 class Record(NamedTuple):
@@ -54,23 +60,39 @@ def scan(path: Path, decoding: bool = False) -> Summary:
 
     Raises UserError where the file is missing, empty, cut short or damaged, or a label is no whole number.
     """
-    count, low, high = 0, math.inf, -math.inf
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        records = _decoding(walk(path), pool) if decoding else walk(path)
-        for record in records:
-            count += 1
-            if not record.label.is_integer():
-                raise UserError(f"{record.where}: the label {record.label} is no whole number")
-            low, high = min(low, record.label), max(high, record.label)
-    if not count:
+    offsets, low, high = array("q"), math.inf, -math.inf
+    with ThreadPoolExecutor(cores()) as pool:
+        for label, offset, where in _decoding(walk(path), pool) if decoding else _labels(path):
+            offsets.append(offset)
+            if not label.is_integer():
+                raise UserError(f"{where}: the label {label} is no whole number")
+            low, high = min(low, label), max(high, label)
+    if not offsets:
         raise UserError(f"{path} holds no records: make it again, with tools/ or im2rec")
-    return Summary(count, low, high)
+    return Summary(len(offsets), low, high, np.frombuffer(offsets, np.int64))
 
 
-def _decoding(records: Iterator[Record], pool: ThreadPoolExecutor) -> Iterator[Record]:
-    """The records, each decoded to see that it can be; some hundreds at a time, so that memory does not grow."""
+def cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _labels(path: Path) -> Iterator[tuple[float, int, str]]:
+    """The (label, byte offset, place) of each record; of the images, no byte is read."""
+    with _mapped(path) as data:
+        for number, offset, flag, start, length in _pieces(data, path):
+            if flag in (WHOLE, FIRST_PART):
+                where = f"{path}, record {number}, byte {offset}"
+                header = data[start : start + min(length, IMAGE_HEADER.size + 4)]
+                label, _ = _label(header, length if flag == WHOLE else LARGEST_PIECE, where)
+                yield label, offset, where
+
+
+def _decoding(records: Iterator[Record], pool: ThreadPoolExecutor) -> Iterator[tuple[float, int, str]]:
+    """As ``_labels``, each image decoded to see that it can be, some hundreds at a time to bound the memory."""
     while chunk := list(islice(records, 256)):
-        yield from pool.map(_decoded, chunk)
+        for record in pool.map(_decoded, chunk):
+            yield record.label, record.offset, record.where
 
 
 def _decoded(record: Record) -> Record:
@@ -82,54 +104,89 @@ def _decoded(record: Record) -> Record:
 def walk(path: Path) -> Iterator[Record]:
     """The records in the order of the file. Raises UserError as ``scan`` does."""
     parts: list[bytes] = []
-    for number, offset, flag, data in _chunks(path):
-        if flag in (WHOLE, FIRST_PART):
-            parts, first, begin = [], number, offset
-        parts.append(data)
-        if flag in (WHOLE, LAST_PART):
-            where = f"{path}, record {first}, byte {begin}"
-            yield _record(SPLIT_AT.join(parts), begin, where)
+    with _mapped(path) as data:
+        for number, offset, flag, start, length in _pieces(data, path):
+            if flag in (WHOLE, FIRST_PART):
+                parts, begin, where = [], offset, f"{path}, record {number}, byte {offset}"
+            parts.append(data[start : start + length])
+            if flag in (WHOLE, LAST_PART):
+                yield _record(SPLIT_AT.join(parts), begin, where)
+
+
+class RecordFile:
+    """Records in any order, by threads at once; the offsets are those of ``scan``."""
+
+    def __init__(self, path: Path, offsets: np.ndarray):
+        self.path, self.offsets = path, offsets
+        with path.open("rb") as file:
+            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def read(self, number: int) -> Record:
+        """Record ``number`` of the file. Raises UserError where it is not whole any more."""
+        offset = int(self.offsets[number])
+        where = f"{self.path}, record {number}, byte {offset}"
+        parts = []
+        for _, _, flag, start, length in _pieces(self._data, self.path, offset, number):
+            parts.append(self._data[start : start + length])
+            if flag in (WHOLE, LAST_PART):
+                break
+        return _record(SPLIT_AT.join(parts), offset, where)
 
 
 def _record(data: bytes, offset: int, where: str) -> Record:
-    if len(data) < IMAGE_HEADER.size:
-        raise UserError(f"{where}: {len(data)} bytes are too short for an image record")
-    labels, label, _, _ = IMAGE_HEADER.unpack_from(data)
-    begin = IMAGE_HEADER.size + 4 * labels
-    if labels > 1 or begin > len(data):
-        raise UserError(f"{where}: the record has {labels} labels, and images here have one")
-    if labels:
-        (label,) = struct.unpack_from("<f", data, IMAGE_HEADER.size)
+    label, begin = _label(data, len(data), where)
     return Record(label, offset, data[begin:], where)
 
 
-def _chunks(path: Path) -> Iterator[tuple[int, int, int, bytes]]:
-    """The (number of the record, byte offset, continuation flag, data) of each piece of the file."""
+def _label(data: bytes, length: int, where: str) -> tuple[float, int]:
+    """The label of a record of ``length`` bytes, of which ``data`` is the beginning, and where its image begins."""
+    if length < IMAGE_HEADER.size:
+        raise UserError(f"{where}: {length} bytes are too short for an image record")
+    labels, label, _, _ = IMAGE_HEADER.unpack_from(data)
+    begin = IMAGE_HEADER.size + 4 * labels
+    if labels > 1 or begin > length:
+        raise UserError(f"{where}: the record has {labels} labels, and images here have one")
+    if labels:
+        (label,) = struct.unpack_from("<f", data, IMAGE_HEADER.size)
+    return label, begin
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap]:
     if not path.is_file():
         raise UserError(f"there is no record file {path}: make it, with tools/ or im2rec, or check --data-dir")
     if not path.stat().st_size:
         raise UserError(f"{path} holds no records: make it again, with tools/ or im2rec")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        offset, number, flag = 0, -1, WHOLE
-        while offset < len(data):
-            before = flag
-            where = f"{path}, record {number + (before in (WHOLE, LAST_PART))}, byte {offset}"
-            if offset + RECORD_HEADER.size > len(data):
-                raise UserError(f"{where}: the file ends inside of a record header")
-            magic, word = RECORD_HEADER.unpack_from(data, offset)
-            flag, length = word >> 29, word & ((1 << 29) - 1)
-            start = offset + RECORD_HEADER.size
-            if magic != MAGIC:
-                raise UserError(f"{where}: {magic:#010x} stands where {MAGIC:#010x} should: the file is damaged")
-            if flag not in FOLLOWING[before]:
-                raise UserError(f"{where}: a piece of a record stands where it cannot: the file is damaged")
-            if start + length > len(data):
-                raise UserError(f"{where}: the record should have {length} bytes, and the file ends before")
-            number += flag in (WHOLE, FIRST_PART)
-            yield number, offset, flag, data[start : start + length]
-            offset = start + (length + 3) // 4 * 4
-        if flag not in (WHOLE, LAST_PART):
-            raise UserError(f"{path}, record {number}: the file ends inside of the record")
+        yield data
+
+
+def _pieces(data: mmap.mmap, path: Path, offset: int = 0, number: int = 0) -> Iterator[tuple[int, int, int, int, int]]:
+    """The (number of the record, byte offset, continuation flag, first byte and length of the data) of each piece.
+
+    Begins with the record ``number`` at ``offset``.
+    """
+    flag = WHOLE
+    number -= 1
+    while offset < len(data):
+        before = flag
+        where = f"{path}, record {number + (before in (WHOLE, LAST_PART))}, byte {offset}"
+        if offset + RECORD_HEADER.size > len(data):
+            raise UserError(f"{where}: the file ends inside of a record header")
+        magic, word = RECORD_HEADER.unpack_from(data, offset)
+        flag, length = word >> 29, word & LARGEST_PIECE
+        start = offset + RECORD_HEADER.size
+        if magic != MAGIC:
+            raise UserError(f"{where}: {magic:#010x} stands where {MAGIC:#010x} should: the file is damaged")
+        if flag not in FOLLOWING[before]:
+            raise UserError(f"{where}: a piece of a record stands where it cannot: the file is damaged")
+        if start + length > len(data):
+            raise UserError(f"{where}: the record should have {length} bytes, and the file ends before")
+        number += flag in (WHOLE, FIRST_PART)
+        yield number, offset, flag, start, length
+        offset = start + (length + 3) // 4 * 4
+    if flag not in (WHOLE, LAST_PART):
+        raise UserError(f"{path}, record {number}: the file ends inside of the record")
 
 
 def check_labels(path: Path, summary: Summary, num_classes: int) -> None:

@@ -3,74 +3,54 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import mxnet as mx
 import numpy as np
 
+from mxnet_resnet.augment import DRAWS, FILL, Augmentation, augment
 from mxnet_resnet.errors import UserError
-from mxnet_resnet.preprocess import ImageShape, decode, evaluation_transform
-from mxnet_resnet.recordio import Record, scan, walk
+from mxnet_resnet.preprocess import ImageShape, decode, decode_bgr, evaluation_transform
+from mxnet_resnet.recordio import Record, RecordFile, Summary, cores, scan
 
+BACKENDS = ("opencv", "imagerecorditer")
+IMAGES_A_TASK = 8  # enough that handing it to a thread costs nothing
+BATCHES_AHEAD = 2
 
-@dataclass(frozen=True)
-class Augmentation:
-    """Arguments of ImageRecordIter by their own names: scale and shape of the crop, colour in HSL, angle, shear."""
-
-    min_random_scale: float = 1.0
-    max_random_scale: float = 1.0
-    max_aspect_ratio: float = 0.0
-    random_h: int = 0
-    random_s: int = 0
-    random_l: int = 0
-    max_rotate_angle: int = 0
-    max_shear_ratio: float = 0.0
-
-
-# Random crop and mirror are in each level. 0.533 is 256/480, hue 0.4 of 90, saturation and lightness 0.4 of 127.
-AUGMENTATION_LEVELS = {
-    1: Augmentation(),
-    2: Augmentation(min_random_scale=0.533, max_aspect_ratio=0.25, random_h=36, random_s=50, random_l=50),
-    3: Augmentation(
-        min_random_scale=0.533,
-        max_aspect_ratio=0.25,
-        random_h=36,
-        random_s=50,
-        random_l=50,
-        max_rotate_angle=10,
-        max_shear_ratio=0.1,
-    ),
-}
-
-
-def augmentation(level: int, small_images: bool) -> Augmentation:
-    """The preset of ``level``; small images, which are stored at the net's input size, are not scaled down."""
-    preset = AUGMENTATION_LEVELS[level]
-    return dataclasses.replace(preset, min_random_scale=1.0) if small_images else preset
+Load = Callable[[int], tuple[np.ndarray, float]]  # a record's number to its image (H, W, 3), RGB, uint8, and its label
 
 
 @dataclass(frozen=True)
 class TrainingRecords:
-    """Training batches, shuffled and augmented; the order and the augmentation are a function of (seed, epoch, part).
+    """Training batches, shuffled over the whole file and augmented.
+
+    The order and the augmentation of an epoch are a function of (seed, epoch), whatever came before. Over the parts, an
+    epoch has each record exactly once, and the same number of batches in each part; the last one is filled up with
+    images from the beginning of the part.
 
     Attributes:
         path: the .rec file.
+        summary: of ``recordio.scan`` of it.
         image_shape: (C, H, W) of the crops.
         batch_size: images a batch.
-        augmentation: a value of AUGMENTATION_LEVELS.
+        augmentation: a value of augment.LEVELS.
         pad: pixels of 127 put around an image before it is cropped.
         mirror: mirror half of the images.
         seed: of the run.
         part, num_parts: this worker's share of the records.
+        threads: that decode and augment.
+        backend: ``"opencv"``, or ``"imagerecorditer"``, MXNet's own, which draws from the same distributions but
+            shuffles within its chunks, and decodes on half of the cores.
     """
 
     path: Path
+    summary: Summary = field(repr=False)
     image_shape: ImageShape
     batch_size: int
     augmentation: Augmentation
@@ -79,17 +59,47 @@ class TrainingRecords:
     seed: int
     part: int = 0
     num_parts: int = 1
+    threads: int = field(default_factory=cores)
+    backend: str = "opencv"
 
     def epoch(self, number: int) -> Iterator[mx.io.DataBatch]:
-        """The batches of epoch ``number``; the last is filled up with images from the beginning of the epoch."""
+        """The batches of epoch ``number``. Raises UserError for an image that does not decode."""
+        return self._mxnets(number) if self.backend == "imagerecorditer" else self._ours(number)
+
+    @property
+    def batches(self) -> int:
+        """The batches of an epoch, in each part."""
+        return -(-self.summary.count // (self.num_parts * self.batch_size))
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The numbers of the records that this part has in an epoch, in their order, the filling included."""
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.summary.count)[self.part :: self.num_parts]
+        return np.resize(order, self.batches * self.batch_size)
+
+    def _ours(self, epoch: int) -> Iterator[mx.io.DataBatch]:
+        records = RecordFile(self.path, self.summary.offsets)
+        # One row a record, so that its augmentation depends on neither the order nor the parts.
+        draws = np.random.default_rng([self.seed, epoch, 1]).random((self.summary.count, DRAWS), np.float32)
+        size = self.image_shape[1:]
+
+        def load(number: int) -> tuple[np.ndarray, float]:
+            record = records.read(number)
+            image = decode_bgr(record.image)
+            if image is None:
+                raise _undecodable(record)
+            return augment(image, draws[number], self.augmentation, size, self.pad, self.mirror), record.label
+
+        return _batches(load, self.order(epoch), self.image_shape, self.batch_size, self.threads)
+
+    def _mxnets(self, epoch: int) -> Iterator[mx.io.DataBatch]:
         try:
-            yield from self._iterator(number)
+            yield from self._image_record_iter(epoch)
         except mx.base.MXNetError as error:
             scan(self.path, decoding=True)  # names the record, which MXNet does not
             reason = str(error).strip().splitlines()[-1]
             raise UserError(f"{self.path}: MXNet cannot read it ({reason})") from error
 
-    def _iterator(self, epoch: int) -> mx.io.DataIter:
+    def _image_record_iter(self, epoch: int) -> mx.io.DataIter:
         seed = int(np.random.SeedSequence([self.seed, epoch, self.part]).generate_state(1)[0] >> 1)
         return mx.io.ImageRecordIter(
             path_imgrec=str(self.path),
@@ -98,7 +108,7 @@ class TrainingRecords:
             data_shape=self.image_shape,
             batch_size=self.batch_size,
             pad=self.pad,
-            fill_value=127,
+            fill_value=FILL,
             rand_crop=True,
             rand_mirror=self.mirror,
             shuffle=True,
@@ -106,39 +116,89 @@ class TrainingRecords:
             seed_aug=seed,
             num_parts=self.num_parts,
             part_index=self.part,
+            preprocess_threads=self.threads,
             verbose=False,
             **dataclasses.asdict(self.augmentation),
         )
 
 
-def validation_batches(path: Path, image_shape: ImageShape, batch_size: int) -> Iterator[mx.io.DataBatch]:
+def validation_batches(
+    path: Path, summary: Summary, image_shape: ImageShape, batch_size: int, threads: int | None = None
+) -> Iterator[mx.io.DataBatch]:
     """Every record once, in order, through the evaluation transform; ``batch.pad`` counts the last batch's filling.
 
-    Raises UserError for an image that does not decode. (ImageRecordIter with ``resize`` divides by zero there.)
+    ``summary`` is that of ``recordio.scan``. Raises UserError for an image that does not decode.
     """
+    records = RecordFile(path, summary.offsets)
 
-    def load(record: Record) -> np.ndarray:
+    def load(number: int) -> tuple[np.ndarray, float]:
+        record = records.read(number)
         image = decode(record.image)
         if image is None:
-            raise UserError(f"{record.where}: the image does not decode")
-        return evaluation_transform(image, image_shape)
+            raise _undecodable(record)
+        return evaluation_transform(image, image_shape), record.label
 
-    records = walk(path)
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        loading: deque[tuple[list[float], list[Future]]] = deque()
+    return _batches(load, range(summary.count), image_shape, batch_size, threads or cores())
+
+
+def _undecodable(record: Record) -> UserError:
+    return UserError(f"{record.where}: the image does not decode")
+
+
+def _batches(
+    load: Load, order: Sequence[int], image_shape: ImageShape, batch_size: int, threads: int
+) -> Iterator[mx.io.DataBatch]:
+    """Batches of ``load`` over ``order``, made ahead by threads while the ones before are computed on."""
+    cv2.setNumThreads(1)  # the images are what is done in parallel
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[tuple[np.ndarray, np.ndarray, int, list[Future]]] = deque()
+        try:
+            for begin in range(0, len(order), batch_size):
+                waiting.append(_start_batch(pool, load, order[begin : begin + batch_size], image_shape, batch_size))
+                if len(waiting) > BATCHES_AHEAD:
+                    yield _finish_batch(*waiting.popleft())
+            while waiting:
+                yield _finish_batch(*waiting.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _start_batch(
+    pool: ThreadPoolExecutor, load: Load, numbers: Sequence[int], image_shape: ImageShape, batch_size: int
+) -> tuple[np.ndarray, np.ndarray, int, list[Future]]:
+    data, labels = np.empty((batch_size, *image_shape), np.float32), np.empty(batch_size, np.float32)
+
+    def fill(first: int) -> None:
+        for place in range(first, min(first + IMAGES_A_TASK, len(numbers))):
+            image, labels[place] = load(numbers[place])
+            for channel, plane in enumerate(cv2.split(image)):
+                data[place, channel] = plane
+
+    tasks = [pool.submit(fill, first) for first in range(0, len(numbers), IMAGES_A_TASK)]
+    return data, labels, len(numbers), tasks
+
+
+def _finish_batch(data: np.ndarray, labels: np.ndarray, count: int, tasks: list[Future]) -> mx.io.DataBatch:
+    """A batch, filled up with its last image."""
+    for task in tasks:
+        task.result()
+    data[count:], labels[count:] = data[count - 1], labels[count - 1]
+    arrays = [mx.nd.from_numpy(array, zero_copy=True) for array in (data, labels)]
+    return mx.io.DataBatch(arrays[:1], arrays[1:], pad=len(data) - count)
+
+
+class Waiting:
+    """Passes batches on, and counts the seconds that their user waited for them."""
+
+    def __init__(self, batches: Iterator[mx.io.DataBatch]):
+        self._batches = batches
+        self.seconds = 0.0
+
+    def __iter__(self) -> Iterator[mx.io.DataBatch]:
         while True:
-            chunk = list(islice(records, batch_size))
-            if chunk:
-                loading.append(([record.label for record in chunk], [pool.submit(load, record) for record in chunk]))
-            if not loading:
+            started = time.perf_counter()
+            batch = next(self._batches, None)
+            self.seconds += time.perf_counter() - started
+            if batch is None:
                 return
-            if len(loading) > 1 or not chunk:  # one batch is loaded while the one before is computed on
-                labels, images = loading.popleft()
-                yield _batch([image.result() for image in images], labels, batch_size)
-
-
-def _batch(images: list[np.ndarray], labels: list[float], size: int) -> mx.io.DataBatch:
-    """A batch of ``size``, filled up with the last image."""
-    pad = size - len(images)
-    data = mx.nd.array(np.stack(images + images[-1:] * pad))
-    return mx.io.DataBatch([data], [mx.nd.array(labels + labels[-1:] * pad)], pad=pad)
+            yield batch

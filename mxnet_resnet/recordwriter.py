@@ -15,6 +15,7 @@ from mxnet_resnet.errors import UserError
 from mxnet_resnet.recordio import (
     FIRST_PART,
     IMAGE_HEADER,
+    LARGEST_PIECE,
     LAST_PART,
     MAGIC,
     MIDDLE_PART,
@@ -24,7 +25,6 @@ from mxnet_resnet.recordio import (
 )
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
-LARGEST_PIECE = (1 << 29) - 1
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[tuple[Item, Result]]:

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from mxnet_resnet import checkpoint, devices, logbook, memonger, models, recordio, records, symbols
+from mxnet_resnet import augment, checkpoint, devices, logbook, memonger, models, recordio, records, symbols
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.options import network_plan
 
@@ -32,17 +32,17 @@ def train(options: argparse.Namespace) -> None:
     """
     contexts, device_line = devices.choose(options.gpus)
     store = _create_store(options.kv_store)
-    summary, val_summary = _check_records(options, len(contexts))
+    summaries = _check_records(options, len(contexts))
     symbol = build_symbol(options)
     initial = _initial_params(options, symbol)
     checkpoint.check_writable(options.model_prefix)
 
     log = options.log_dir / Path(options.model_prefix).name / "train.log"
     with logbook.writing(log, append=options.retrain), logging_redirect_tqdm():
-        _write_header(options, device_line, summary, val_summary)
-        steps_per_epoch = _steps_per_epoch(options, summary.count, store.num_workers)
+        _write_header(options, device_line, summaries)
+        steps_per_epoch = _steps_per_epoch(options, summaries[options.data_train].count, store.num_workers)
         module = _bind(symbol, options, contexts, initial, steps_per_epoch, store)
-        _fit(module, symbol, options, store, steps_per_epoch)
+        _fit(module, symbol, options, store, summaries)
 
 
 def _steps_per_epoch(options: argparse.Namespace, counted: int, workers: int) -> int:
@@ -64,19 +64,25 @@ def build_symbol(options: argparse.Namespace) -> mx.sym.Symbol:
     return memonger.mirror(symbol) if options.memonger else symbol
 
 
-def _check_records(options: argparse.Namespace, device_count: int) -> tuple[recordio.Summary, recordio.Summary]:
+Summaries = dict[Path, recordio.Summary]
+
+
+def _check_records(options: argparse.Namespace, device_count: int) -> Summaries:
+    """What the record files hold. Raises UserError where they are damaged or do not fit the options."""
     if options.batch_size < device_count:
         raise UserError(f"--batch-size {options.batch_size} is smaller than the number of devices, {device_count}")
-    summaries = []
-    # A bad training image ends the run where it is met, except that MXNet's reader takes a padded one for a grey one.
-    for path, decoding in ((options.data_train, options.pad > 0), (options.data_val, True)):
-        summaries.append(recordio.scan(path, decoding))
-        recordio.check_labels(path, summaries[-1], options.num_classes)
-    if summaries[0].count < options.batch_size:
-        raise UserError(
-            f"{options.data_train} has {summaries[0].count} records, fewer than --batch-size {options.batch_size}"
-        )
-    return summaries[0], summaries[1]
+    summaries = {}
+    # A training image that does not decode ends the run where it is met; MXNet's reader takes a padded one for grey.
+    decoded = options.pad > 0 and options.data_backend == "imagerecorditer"
+    for path, decoding in ((options.data_train, decoded), (options.data_train_off, decoded), (options.data_val, True)):
+        if path is not None and path not in summaries:
+            summaries[path] = recordio.scan(path, decoding)
+            recordio.check_labels(path, summaries[path], options.num_classes)
+            if path != options.data_val and summaries[path].count < options.batch_size:
+                raise UserError(
+                    f"{path} has {summaries[path].count} records, fewer than --batch-size {options.batch_size}"
+                )
+    return summaries
 
 
 def _initial_params(options: argparse.Namespace, symbol: mx.sym.Symbol) -> InitialParams:
@@ -88,9 +94,7 @@ def _initial_params(options: argparse.Namespace, symbol: mx.sym.Symbol) -> Initi
     return params
 
 
-def _write_header(
-    options: argparse.Namespace, device_line: str, train: recordio.Summary, val: recordio.Summary
-) -> None:
+def _write_header(options: argparse.Namespace, device_line: str, summaries: Summaries) -> None:
     """Log all that is needed to repeat the run."""
     logging.info(options)
     logging.info(
@@ -102,16 +106,40 @@ def _write_header(
         platform.platform(),
         os.environ.get("OMP_NUM_THREADS"),
     )
-    logging.info("%d training images in %s", train.count, options.data_train)
-    logging.info("%d validation images in %s", val.count, options.data_val)
-    logging.info("Augmentation level %d: %s", options.aug_level, _augmentation(options))
+    logging.info("%d training images in %s", summaries[options.data_train].count, options.data_train)
+    logging.info("%d validation images in %s", summaries[options.data_val].count, options.data_val)
+    logging.info("Augmentation level %d: %s", options.aug_level, _augmentation(options, options.aug_level))
+    if options.aug_off_epoch is not None:
+        logging.info("From epoch %d on level 1, with %s", options.aug_off_epoch, options.data_train_off)
     lr, steps = _learning_rate(options)
     logging.info("Learning rate %g, divided by 10 after epochs %s", lr, steps)
     logging.info(device_line)
 
 
-def _augmentation(options: argparse.Namespace) -> records.Augmentation:
-    return records.augmentation(options.aug_level, small_images=options.stem == "cifar")
+def _augmentation(options: argparse.Namespace, level: int) -> augment.Augmentation:
+    return augment.level(level, small_images=options.stem == "cifar")
+
+
+def _training_records(
+    options: argparse.Namespace, summaries: Summaries, store: mx.kvstore.KVStore, epoch: int
+) -> records.TrainingRecords:
+    """The records, and their augmentation, that an epoch is trained on."""
+    off = options.aug_off_epoch is not None and epoch >= options.aug_off_epoch
+    path, level = (options.data_train_off, 1) if off else (options.data_train, options.aug_level)
+    return records.TrainingRecords(
+        path,
+        summaries[path],
+        options.image_shape,
+        options.batch_size,
+        _augmentation(options, level),
+        options.pad,
+        options.mirror,
+        options.seed,
+        store.rank,
+        store.num_workers,
+        options.data_nthreads or recordio.cores(),
+        options.data_backend,
+    )
 
 
 def _bind(
@@ -162,28 +190,26 @@ def _fit(
     symbol: mx.sym.Symbol,
     options: argparse.Namespace,
     store: mx.kvstore.KVStore,
-    steps_per_epoch: int,
+    summaries: Summaries,
 ) -> None:
     """Train and validate epoch by epoch."""
-    train_records = records.TrainingRecords(
-        options.data_train,
-        options.image_shape,
-        options.batch_size,
-        _augmentation(options),
-        options.pad,
-        options.mirror,
-        options.seed,
-        store.rank,
-        store.num_workers,
-    )
     errors = {}
     for epoch in range(options.model_load_epoch or 0, options.epochs):
-        bar = tqdm(train_records.epoch(epoch), f"Epoch[{epoch}]", steps_per_epoch, **PROGRESS_BAR)
+        train_records = _training_records(options, summaries, store, epoch)
+        waiting = records.Waiting(train_records.epoch(epoch))
+        bar = tqdm(waiting, f"Epoch[{epoch}]", train_records.batches, **PROGRESS_BAR)
         _train_epoch(module, bar, epoch, options)
+        logbook.write_wait(epoch, waiting.seconds)
         if store.rank == 0:
             saved = checkpoint.save(options.model_prefix, epoch + 1, symbol, *module.get_params())
             logging.info('Saved checkpoint to "%s"', saved)
-        batches = records.validation_batches(options.data_val, options.image_shape, options.batch_size)
+        batches = records.validation_batches(
+            options.data_val,
+            summaries[options.data_val],
+            options.image_shape,
+            options.batch_size,
+            options.data_nthreads,
+        )
         metrics = evaluate(module, batches, options.num_classes)
         logbook.write_epoch(epoch, "Validation", metrics)
         errors[epoch] = 100 * (1 - dict(metrics)["accuracy"])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import train_arguments
 
-from mxnet_resnet.preprocess import evaluation_transform
+from mxnet_resnet.preprocess import as_input
 
 
 def predict(command, capsys, trained, image, *more):
@@ -28,15 +28,15 @@ def test_predict_gives_the_probabilities_of_validation(trained, digits):
     import mxnet as mx
 
     from mxnet_resnet.classifier import Classifier
+    from mxnet_resnet.recordio import scan
     from mxnet_resnet.records import validation_batches
 
     net = Classifier(str(trained / "model/net"), 3, mx.cpu())
     lines = [line.split("\t") for line in (digits / "digits_val.lst").read_text().splitlines()[:8]]
     images = [cv2.imread(str(digits / name))[:, :, ::-1] for _, _, name in lines]
-    batch = next(validation_batches(digits / "digits_val.rec", (3, 32, 32), 8))
-    np.testing.assert_array_equal(
-        batch.data[0].asnumpy(), [evaluation_transform(image, net.image_shape) for image in images]
-    )
+    path = digits / "digits_val.rec"
+    batch = next(validation_batches(path, scan(path), (3, 32, 32), 8))
+    np.testing.assert_array_equal(batch.data[0].asnumpy(), as_input(images, net.image_shape))
     executor = mx.sym.load(f"{trained}/model/net-symbol.json").simple_bind(
         mx.cpu(), grad_req="null", data=(8, 3, 32, 32)
     )

@@ -1,5 +1,8 @@
+import hashlib
 import runpy
 import struct
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,9 +11,9 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
-from mxnet_resnet import recordio, records
+from mxnet_resnet import augment, recordio, records
 from mxnet_resnet.errors import UserError
-from mxnet_resnet.preprocess import evaluation_transform, read_image
+from mxnet_resnet.preprocess import as_input, read_image
 
 
 def write_records(path: Path, images: list[bytes], labels=None) -> Path:
@@ -38,7 +41,9 @@ def offsets(path: Path) -> list[int]:
 
 def test_scan_counts_and_finds_the_labels(tmp_path):
     path = write_records(tmp_path / "a.rec", [png(photograph(8, 8))] * 3, labels=[4.0, 0.0, [2.0]])
-    assert recordio.scan(path) == recordio.Summary(3, 0.0, 4.0)
+    summary = recordio.scan(path)
+    assert (summary.count, summary.min_label, summary.max_label) == (3, 0.0, 4.0)
+    assert list(summary.offsets) == offsets(path)
 
 
 def test_scan_agrees_with_mxnets_reader(digits):
@@ -113,11 +118,13 @@ def test_labels_outside_the_classes_are_told(tmp_path):
 def test_an_image_that_does_not_decode_is_told_with_its_place(tmp_path, bad):
     good = png(photograph(32, 32))
     path = write_records(tmp_path / "bad.rec", [good] * 5 + [bad] + [good] * 5)
-    training = records.TrainingRecords(path, (3, 32, 32), 4, records.AUGMENTATION_LEVELS[1], 0, True, seed=0)
+    summary = recordio.scan(path)
+    training = records.TrainingRecords(path, summary, (3, 32, 32), 4, augment.LEVELS[1], 0, True, seed=0)
     readings = [
         lambda: recordio.scan(path, decoding=True),
-        lambda: list(records.validation_batches(path, (3, 32, 32), 4)),
+        lambda: list(records.validation_batches(path, summary, (3, 32, 32), 4)),
         lambda: list(training.epoch(0)),
+        lambda: list(replace(training, backend="imagerecorditer").epoch(0)),
     ]
     for read in readings:
         with pytest.raises(UserError, match=f"record 5, byte {offsets(path)[5]}: the image does not decode"):
@@ -125,40 +132,81 @@ def test_an_image_that_does_not_decode_is_told_with_its_place(tmp_path, bad):
 
 
 def test_validation_counts_every_record_once(digits):
-    batches = list(records.validation_batches(digits / "digits_val.rec", (3, 32, 32), 100))
+    path = digits / "digits_val.rec"
+    batches = list(records.validation_batches(path, recordio.scan(path), (3, 32, 32), 100))
     labels = [label for batch in batches for label in batch.label[0].asnumpy()[: 100 - batch.pad]]
     assert labels == [record.label for record in recordio.walk(digits / "digits_val.rec")]
     assert [batch.pad for batch in batches] == [0, 0, 0, 40]
 
 
-def batches(digits, seed=0, epoch=0, level=1):
-    training = records.TrainingRecords(
-        digits / "digits_val.rec",
-        (3, 32, 32),
-        64,
-        records.augmentation(level, small_images=True),
-        pad=4,
-        mirror=True,
-        seed=seed,
-    )
-    return [(batch.data[0].asnumpy(), batch.label[0].asnumpy()) for batch in training.epoch(epoch)]
+def training_records(digits, level=1, **options):
+    path = digits / "digits_val.rec"
+    preset = augment.level(level, small_images=True)
+    options = {"seed": 0, "pad": 4, "mirror": True, **options}
+    return records.TrainingRecords(path, recordio.scan(path), (3, 32, 32), 64, preset, **options)
 
 
+def hashes(training, epoch) -> list[str]:
+    """A hash of each batch, images and labels."""
+    arrays = ([batch.data[0].asnumpy(), batch.label[0].asnumpy()] for batch in training.epoch(epoch))
+    return [hashlib.sha256(data.tobytes() + label.tobytes()).hexdigest() for data, label in arrays]
+
+
+@pytest.mark.parametrize("backend", records.BACKENDS)
 @pytest.mark.parametrize("level", [1, 2, 3])
-def test_an_epoch_is_a_function_of_seed_and_number(digits, level):
-    first, again = batches(digits, level=level), batches(digits, level=level)
-    for (images, labels), (same_images, same_labels) in zip(first, again):
-        np.testing.assert_array_equal(images, same_images)
-        np.testing.assert_array_equal(labels, same_labels)
-    assert not np.array_equal(first[0][1], batches(digits, epoch=1, level=level)[0][1])
-    assert not np.array_equal(first[0][1], batches(digits, seed=1, level=level)[0][1])
+def test_an_epoch_is_a_function_of_seed_and_number(digits, level, backend):
+    """A run resumed at an epoch sees exactly the batches that it would have seen."""
+    training = training_records(digits, level, backend=backend)
+    run = [hashes(training, epoch) for epoch in range(3)]
+    assert hashes(training_records(digits, level, backend=backend), 2) == run[2]
+    assert hashes(training_records(digits, level, backend=backend, seed=1), 2) != run[2]
+    assert len({batch for epoch in run for batch in epoch}) == 3 * training.batches == 3 * 6
 
 
-def test_every_level_adds_to_the_one_before():
-    presets = [vars(records.AUGMENTATION_LEVELS[level]) for level in (1, 2, 3)]
-    changed = [{name for name in a if a[name] != b[name]} for a, b in zip(presets, presets[1:])]
-    assert changed[0] == {"min_random_scale", "max_aspect_ratio", "random_h", "random_s", "random_l"}
-    assert changed[1] == {"max_rotate_angle", "max_shear_ratio"}
+def test_the_number_of_threads_changes_nothing(digits):
+    assert hashes(training_records(digits, 3, threads=1), 0) == hashes(training_records(digits, 3, threads=5), 0)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7])
+def test_every_record_is_in_one_part_and_all_have_as_many_batches(digits, parts):
+    workers = [training_records(digits, part=part, num_parts=parts) for part in range(parts)]
+    assert len({worker.batches for worker in workers}) == 1
+    shares = [worker.order(3)[: -(-(360 - part) // parts)] for part, worker in enumerate(workers)]
+    assert sorted(np.concatenate(shares)) == list(range(360))
+    for worker, share in zip(workers, shares):
+        np.testing.assert_array_equal(worker.order(3), np.resize(share, 64 * worker.batches))
+
+
+def test_the_augmentation_of_a_record_does_not_depend_on_the_parts(digits):
+    """The pixels of an epoch are the same set, whoever reads them."""
+
+    def images(training):
+        kept = training.order(0)
+        data = np.concatenate([batch.data[0].asnumpy() for batch in training.epoch(0)])
+        return {number: image.tobytes() for number, image in zip(kept, data)}
+
+    whole = images(training_records(digits, 3))
+    for part in (0, 1):
+        half = images(training_records(digits, 3, part=part, num_parts=2))
+        assert all(whole[number] == image for number, image in half.items())
+
+
+def test_the_shuffle_goes_over_the_whole_file(digits):
+    order = training_records(digits).order(0)[:360]
+    ranks = np.argsort(order)
+    assert abs(np.corrcoef(ranks, np.arange(360))[0, 1]) < 0.2
+    assert len(set(training_records(digits).order(1)[:100]) & set(order[:100])) < 60
+
+
+def test_waiting_for_data_is_counted():
+    def slow():
+        for number in range(3):
+            time.sleep(0.05)
+            yield number
+
+    waiting = records.Waiting(slow())
+    assert list(waiting) == [0, 1, 2]
+    assert waiting.seconds >= 0.15
 
 
 def test_the_validation_iterator_applies_the_evaluation_transform(tmp_path):
@@ -170,12 +218,12 @@ def test_the_validation_iterator_applies_the_evaluation_transform(tmp_path):
 
 def compare_with_mxnets_reader(path, photographs):
     """The evaluation transform, our validation batches and MXNet's ImageRecordIter give the same pixels."""
-    (batch,) = records.validation_batches(path, (3, 224, 224), len(photographs))
+    (batch,) = records.validation_batches(path, recordio.scan(path), (3, 224, 224), len(photographs))
     mxnets = mx.io.ImageRecordIter(
         path_imgrec=str(path), data_shape=(3, 224, 224), resize=256, batch_size=len(photographs), verbose=False
     )
     for ours, reference, image in zip(batch.data[0].asnumpy(), next(mxnets).data[0].asnumpy(), photographs):
-        np.testing.assert_array_equal(ours, evaluation_transform(image, (3, 224, 224)))
+        np.testing.assert_array_equal(ours, as_input([image], (3, 224, 224))[0])
         np.testing.assert_array_equal(ours, reference)
 
 
