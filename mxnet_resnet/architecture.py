@@ -27,6 +27,7 @@ SHORTCUT_NAMES = {
     "full_projection": "full_projection",
     "convolution": "convolution",
 }
+DATA_NORMS = (None, "plain", "shift", "full")
 SYMBOLIC_EPSILON = 2e-5  # of the BatchNorms in [4]
 
 
@@ -131,7 +132,8 @@ def _library() -> dict[str, Architecture]:
             source = "[2] 4.1" if preact or bottleneck else "[1] 4.2"
             models[f"{prefix}resnet{depth}"] = _cifar(units, bottleneck, preact, source)
         for depth in (50, 101):
-            models[f"{prefix}wide_resnet{depth}_2"] = replace(_imagenet(depth, preact, "[3] 3"), width=2)
+            source = "[3] 3" if depth == 50 else "torchvision"
+            models[f"{prefix}wide_resnet{depth}_2"] = replace(_imagenet(depth, preact, source), width=2)
         for depth, width in ((16, 8), (28, 10), (28, 12), (40, 4)):
             models[f"{prefix}wide_resnet{depth}_{width}"] = _wide(depth, width, preact)
     return models
@@ -200,14 +202,23 @@ _WIDE = re.compile(r"(preact_)?wide_resnet(\d+)_(\d+)")
 
 
 def find(name: str) -> Architecture:
-    """The plan of a named network. Any width of a wide net is a name: ``wide_resnet28_2``.
+    """The plan of a named network; the name of its class will do too: ``PreActResNet50``.
 
-    Raises UserError, which tells the nearest names.
+    Any width of a wide net is a name: ``wide_resnet28_2``. Raises UserError, which tells the nearest names.
     """
+    given, name = name, re.sub(r"(PreAct|Wide)(?=[WR])", r"\1_", name).lower()
     if name in MODELS:
         return MODELS[name]
     match = _WIDE.fullmatch(name)
     if match and int(match[2]) in WIDE_CIFAR_UNITS and int(match[3]) >= 1:
         return _wide(int(match[2]), int(match[3]), bool(match[1]))
-    near = difflib.get_close_matches(name, MODELS, n=4, cutoff=0.5) or list(MODELS)[:4]
-    raise UserError(f"there is no network {name!r}: the nearest are {', '.join(near)}")
+    raise UserError(f"there is no network {given!r}: the nearest are {', '.join(_nearest(name))}")
+
+
+def _nearest(name: str) -> list[str]:
+    """Names of the same family with the nearest depths, else those that are spelt most alike."""
+    family, depth = re.sub(r"\d+", "#", name), re.search(r"\d+", name)
+    alike = [known for known in MODELS if re.sub(r"\d+", "#", known) == family]
+    if alike and depth:
+        return sorted(alike, key=lambda known: abs(int(re.search(r"\d+", known)[0]) - int(depth[0])))[:4]
+    return difflib.get_close_matches(name, MODELS, n=4, cutoff=0)

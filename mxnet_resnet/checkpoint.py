@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mxnet as mx
 
+from mxnet_resnet import paramsfile
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.files import replacing
 
@@ -49,6 +50,7 @@ def load_arrays(path: Path) -> Arrays:
     """The named arrays of an MXNet parameter file. Raises UserError where it is missing or damaged."""
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
+    paramsfile.check(path)
     try:
         arrays = mx.nd.load(str(path))
     except mx.base.MXNetError as error:

@@ -20,6 +20,7 @@ TORCH_COUNTER = "num_batches_tracked"
 GLUON_NORM = {"gamma": "gamma", "beta": "beta", "running_mean": "moving_mean", "running_var": "moving_var"}
 OUR_NORM = {name: name for name in ("gamma", "beta", "moving_mean", "moving_var")}
 WEIGHTS = {"weight": "weight", "bias": "bias"}
+NO_FAMILY = "the checkpoint fits no family of ResNets known here"
 PARTS = ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "sc", "sc_bn")
 
 
@@ -34,6 +35,8 @@ class Layout:
         parts: its names of the layers of a unit where they are not ours.
         norm: its names of the parameters of a BatchNorm, to ours.
         plan: fields of Architecture that such nets have and shapes do not tell.
+        shortcuts: the kind of shortcut that such nets have, by the kind that shapes tell.
+        stem: channels of the first convolution, where they tell its nets from another library's.
     """
 
     name: str
@@ -43,6 +46,8 @@ class Layout:
     parts: Mapping[str, str]
     norm: Mapping[str, str]
     plan: Mapping[str, object] = field(default_factory=dict)
+    shortcuts: Mapping[str, str] = field(default_factory=dict)
+    stem: int | None = None
 
     def unit_layer(self, stage: int, unit: int, part: str) -> str:
         """Its name of a layer of a unit; ``stage`` and ``unit`` count from 1."""
@@ -126,23 +131,31 @@ TORCHVISION = Layout(
     _DOWN,
     TORCH_NORM,
     _POST,
+    {"identity": "centered_identity"},  # torchvision's own have none
 )
 OPTION_A = replace(
     TORCHVISION,
     name="pytorch_resnet_cifar10",
     top={"conv0": "conv1", "bn0": "bn1", "fc1": "linear"},
-    plan={**_POST, "shortcut": "centered_identity"},
 )
 TORCH_LAYOUTS = (TORCH_RESNET, TORCH_RESNET_PREACT, TORCH_RESNET_PREACT_SMALL, TORCHVISION, OPTION_A)
 
 
-def _gluon(name: str, stem: tuple[str, ...], first_stage: int, parts: Mapping[str, str], **plan) -> Layout:
+def _gluon(
+    name: str,
+    stem: tuple[str, ...],
+    first_stage: int,
+    parts: Mapping[str, str],
+    channels: int | None = None,
+    shortcuts: Mapping[str, str] | None = None,
+    **plan,
+) -> Layout:
     """A net of Gluon's zoos: numbered features, of which ``stem`` are the first with parameters."""
     top = {layer: f"features.{number}" for number, layer in enumerate(stem)}
     top["fc1"] = "output"
     if plan["preact"]:
         top["bn1"] = "features.{after}"
-    return Layout(name, top, "features.{stage}.{unit}", first_stage, parts, GLUON_NORM, plan)
+    return Layout(name, top, "features.{stage}.{unit}", first_stage, parts, GLUON_NORM, plan, shortcuts or {}, channels)
 
 
 _V2 = {"sc": "downsample"}
@@ -155,10 +168,12 @@ GLUON_LAYOUTS = (
         ("bn_data", "conv0"),
         2,
         _V2,
+        channels=16,
+        shortcuts={"projection": "raw_projection"},
         preact=True,
         data_norm="plain",
-        shortcut="raw_projection",
     ),
+    _gluon("Gluon ResNet v2 for thumbnails", ("bn_data", "conv0"), 2, _V2, preact=True, data_norm="plain"),
     _gluon(
         "GluonCV CIFAR wide ResNet",
         ("bn_data", "conv0", "bn0"),
@@ -203,19 +218,20 @@ def recognise(shapes: Mapping[str, Shape], layouts: Collection[Layout]) -> tuple
         parameters = layout.parameters(wanted)
         rest = wanted - set(parameters.values())
         if not rest and "conv0_weight" in parameters:
-            small = _is_small(shapes[parameters["conv0_weight"]])
-            if layout.plan.get("small_images", small) == small:
+            stem = shapes[parameters["conv0_weight"]]
+            size_fits = layout.plan.get("small_images", _is_small(stem)) == _is_small(stem)
+            if size_fits and layout.stem in (None, *stem[:1]):
                 return layout, parameters
         if len(rest) < len(best):
             best = rest
     first = ", ".join(sorted(best)[:3]) or "no convolution"
-    raise UserError(f"the checkpoint fits no family of ResNets known here; names that fail: {first}")
+    raise UserError(f"{NO_FAMILY}; names that fail: {first}")
 
 
-def infer(shapes: Mapping[str, Shape], plan: Mapping[str, object]) -> tuple[Architecture, int | None]:
+def infer(shapes: Mapping[str, Shape], layout: Layout | None = None) -> tuple[Architecture, int | None]:
     """The plan, and the number of classes or None, of a net by the shapes of its parameters, under our names.
 
-    ``plan`` gives the fields that shapes do not tell. Raises UserError for shapes of no ResNet.
+    ``layout`` gives what shapes do not tell. Raises UserError for shapes of no ResNet.
     """
     stages = _stages(shapes)
     _check_convolutions(shapes, stages)
@@ -242,11 +258,14 @@ def infer(shapes: Mapping[str, Shape], plan: Mapping[str, object]) -> tuple[Arch
     }
     if found["project_first"] and found["data_norm"]:
         found.update(epsilon=SYMBOLIC_EPSILON, he_init=False)
-    chosen = dict(plan)
-    if found["shortcut"] != "projection" and not (found["shortcut"] == "identity" and "shortcut" in chosen):
-        chosen.pop("shortcut", None)
-    classes = shapes["fc1_weight"][0] if "fc1_weight" in shapes else None
-    return Architecture(**{**found, **chosen}), classes
+    if layout:
+        found.update(layout.plan, shortcut=layout.shortcuts.get(found["shortcut"], found["shortcut"]))
+    classes = None
+    if "fc1_weight" in shapes:
+        if len(shapes["fc1_weight"]) != 2:
+            raise UserError(f"{NO_FAMILY}: its classifier has shape {shapes['fc1_weight']}")
+        classes = shapes["fc1_weight"][0]
+    return Architecture(**found), classes
 
 
 def _is_small(stem: Shape) -> bool:
@@ -263,7 +282,7 @@ def _check_convolutions(shapes: Mapping[str, Shape], stages: list[int]) -> None:
         needed += [f"stage{stage}_unit1_conv3_weight" for stage in range(1, len(stages) + 1)]
     for name in needed:
         if len(shapes.get(name, ())) != 4:
-            raise UserError(f"the checkpoint fits no family of ResNets known here: {name} is missing or no convolution")
+            raise UserError(f"{NO_FAMILY}: {name} is missing or no convolution")
 
 
 def _stages(shapes: Mapping[str, Shape]) -> list[int]:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -14,7 +15,7 @@ from mxnet import init
 from mxnet.gluon import HybridBlock, nn
 
 from mxnet_resnet import architecture
-from mxnet_resnet.architecture import SHORTCUT_NAMES, Architecture
+from mxnet_resnet.architecture import DATA_NORMS, SHORTCUT_NAMES, Architecture
 from mxnet_resnet.blocks import (
     SHORTCUTS,
     BasicBlock,
@@ -55,7 +56,9 @@ class _Network(HybridBlock):
         project_first: bool = False,
     ):
         super().__init__(prefix="")
-        _check(dimensions, width, drop_rate, classes)
+        _check(dimensions, in_planes, drop_rate, data_norm)
+        width = whole("width", width)
+        classes = None if classes is None else whole("classes", classes)
         self.head = None
         stem_norm = not self.preact if stem_norm is None else stem_norm
         with self.name_scope():
@@ -97,6 +100,8 @@ class _Network(HybridBlock):
 
         Initialize the head if the net was initialized before.
         """
+        if head is not None and not isinstance(head, HybridBlock):
+            raise UserError(f"a head is a HybridBlock or None, not {type(head).__name__}")
         self.__dict__.pop("head")
         self._children.pop("head", None)
         self.head = head
@@ -139,15 +144,29 @@ class PreActResNet(_Network):
     default_block = PreActBlock
 
 
-def _check(dimensions: Sequence[tuple[int, int]], width: int, drop_rate: float, classes: int | None) -> None:
-    if len(dimensions) < 2 or any(units < 1 or planes < 1 for units, planes in dimensions):
-        raise UserError(f"dimensions {list(dimensions)} need a stem and a stage, each of at least one unit and plane")
-    if not isinstance(width, int) or width < 1:
-        raise UserError(f"width {width} is not a whole number from 1 on")
-    if not 0 <= drop_rate < 1:
-        raise UserError(f"drop rate {drop_rate} is not in [0, 1)")
-    if classes is not None and classes < 1:
-        raise UserError(f"{classes} is not a number of classes")
+def _check(dimensions: Sequence[tuple[int, int]], in_planes: int, drop_rate: float, data_norm: str | None) -> None:
+    """Raise UserError for what no net can have."""
+    pairs = [tuple(pair) if isinstance(pair, (tuple, list)) else () for pair in dimensions]
+    if len(pairs) < 2 or any(len(pair) != 2 for pair in pairs) or pairs[0][0] != 1:
+        raise UserError(f"dimensions {list(dimensions)} are not (1, channels), then (units, planes) of each stage")
+    for number in (value for pair in pairs for value in pair):
+        whole("units and planes", number)
+    whole("in_planes", in_planes)
+    if not isinstance(drop_rate, (int, float)) or not 0 <= drop_rate < 1:
+        raise UserError(f"drop rate {drop_rate!r} is not in [0, 1)")
+    if data_norm not in DATA_NORMS:
+        raise UserError(f"there is no data_norm {data_norm!r}: it is one of {', '.join(map(repr, DATA_NORMS))}")
+
+
+def whole(name: str, value: int) -> int:
+    """``value`` as a whole number from 1 on. Raises UserError."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(value, bool):
+        raise UserError(f"{name} {value!r} is not a whole number from 1 on")
+    return number
 
 
 def _shortcut(choice: Callable[..., HybridBlock] | str) -> Callable[..., HybridBlock]:
@@ -193,7 +212,14 @@ def _classifier(in_units: int, classes: int, initializer: init.Initializer | Non
 
 
 def from_architecture(plan: Architecture, classes: int | None = None, bn_momentum: float = 0.9, **options) -> _Network:
-    """The net of a plan. ``options`` are arguments of ResNet and take precedence over the plan's."""
+    """The net of a plan. ``options`` are arguments of ResNet and take precedence over the plan's.
+
+    A shortcut among them counts in the first units too, which a plan may project anyway.
+    """
+    if not 0 <= bn_momentum <= 1:
+        raise UserError(f"bn_momentum {bn_momentum} is not in [0, 1]")
+    if "shortcut" in options:
+        options.setdefault("project_first", False)
     defaults = {
         "block": block_of(plan.bottleneck, plan.preact, plan.stride_first, plan.bias),
         "shortcut": plan.shortcut,

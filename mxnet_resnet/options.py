@@ -102,6 +102,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         options.depth = data.depth
     net, data_type = options.network, options.data_type
     name = f"{net}-{data_type}" if net else f"resnet-{data_type}-{options.depth}"
+    name += "".join(f"-{key}-{value}" for key, value in _net_options(options).items() if value is not None)
     options.model_prefix = options.model_prefix or f"model/{name}"
     _check(options)
     return options
@@ -118,8 +119,14 @@ def network_plan(options: argparse.Namespace) -> architecture.Architecture:
         plan = architecture.find(options.network)
         small = plan.small_images or options.stem == "cifar"
         plan = dataclasses.replace(plan, small_images=small, data_norm=plan.data_norm or "plain")
-    given = {"width": options.width, "drop_rate": options.drop_rate, "shortcut": options.shortcut}
-    return dataclasses.replace(plan, **{name: value for name, value in given.items() if value is not None})
+    given = {name: value for name, value in _net_options(options).items() if value is not None}
+    if "shortcut" in given:  # it counts in the first units too, which ResNet-v2 projects anyway
+        given["project_first"] = False
+    return dataclasses.replace(plan, **given)
+
+
+def _net_options(options: argparse.Namespace) -> dict[str, object]:
+    return {"width": options.width, "drop_rate": options.drop_rate, "shortcut": options.shortcut}
 
 
 def _data_type(options: argparse.Namespace) -> DataType:

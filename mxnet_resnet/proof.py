@@ -9,7 +9,7 @@ import numpy as np
 
 from mxnet_resnet import models
 from mxnet_resnet.preprocess import ImageShape, as_input, read_image
-from mxnet_resnet.weights import Weights, input_normalisation
+from mxnet_resnet.weights import Weights, input_normalisation, takes_bytes
 
 # Of ImageNet in 0..255, as torchvision's and GluonCV's nets take them.
 IMAGENET_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
@@ -26,7 +26,7 @@ def images(weights: Weights, paths: Sequence[str] = ()) -> dict[str, np.ndarray]
     shape = image_shape(weights)
     random = np.random.RandomState(0).normal(size=(4, *shape)).astype(np.float32)
     photographs = as_input(_photographs(paths), shape)
-    if weights.plan.data_norm:
+    if takes_bytes(weights):
         return {"random": (random * 64 + 128).clip(0, 255), "real": photographs}
     return {"random": random, "real": _normalise(photographs, IMAGENET_MEAN, IMAGENET_STD)}
 
@@ -55,7 +55,8 @@ def difference(source: Weights, target: Weights, batch: np.ndarray) -> tuple[flo
     expected, found = _scores(source, batch), _scores(target, given)
     absolute = float(np.abs(expected - found).max())
     whose = ", ".join(f"{name} by {net.computed_by}" for name, net in (("source", source), ("target", target)))
-    return absolute, absolute / float(np.abs(expected).max()), whose
+    largest = float(np.abs(expected).max())
+    return absolute, absolute / largest if absolute else 0.0, whose
 
 
 def _scores(weights: Weights, batch: np.ndarray) -> np.ndarray:
@@ -69,11 +70,12 @@ def describe(weights: Weights) -> list[str]:
     plan = weights.plan
     net = weights.net()
     units = ", ".join(str(units) for units, _ in plan.dimensions[1:])
+    planes = ", ".join(str(planes) for _, planes in plan.dimensions[1:])
     kind = "pre-activation" if plan.preact else "post-activation"
     block = "bottleneck" if plan.bottleneck else "basic"
     return [
         f"Found: {weights.origin}",
-        f"  {kind} ResNet of {units} {block} units, width {plan.width}, {plan.shortcut} shortcuts, "
-        f"for {'small' if plan.small_images else 'large'} images, {weights.classes} classes",
+        f"  {kind} ResNet of {units} {block} units, {planes} planes, width {plan.width}, {plan.shortcut} shortcuts, "
+        f"for {'small' if plan.small_images else 'large'} images, {weights.classes or 'no'} classes",
         f"  {models.count_layers(net)} layers, {models.count_parameters(net):,} parameters",
     ]

@@ -79,8 +79,8 @@ def cores() -> int:
 
 def _labels(path: Path) -> Iterator[tuple[float, int, str]]:
     """The (label, byte offset, place) of each record; of the images, no byte is read."""
-    with _mapped(path) as data:
-        for number, offset, flag, start, length in _pieces(data, path):
+    with mapped(path) as data:
+        for number, offset, flag, start, length in pieces(data, path):
             if flag in (WHOLE, FIRST_PART):
                 where = f"{path}, record {number}, byte {offset}"
                 header = data[start : start + min(length, IMAGE_HEADER.size + 4)]
@@ -104,13 +104,13 @@ def _decoded(record: Record) -> Record:
 def walk(path: Path) -> Iterator[Record]:
     """The records in the order of the file. Raises UserError as ``scan`` does."""
     parts: list[bytes] = []
-    with _mapped(path) as data:
-        for number, offset, flag, start, length in _pieces(data, path):
+    with mapped(path) as data:
+        for number, offset, flag, start, length in pieces(data, path):
             if flag in (WHOLE, FIRST_PART):
                 parts, begin, where = [], offset, f"{path}, record {number}, byte {offset}"
             parts.append(data[start : start + length])
             if flag in (WHOLE, LAST_PART):
-                yield _record(SPLIT_AT.join(parts), begin, where)
+                yield as_record(SPLIT_AT.join(parts), begin, where)
 
 
 class RecordFile:
@@ -126,14 +126,15 @@ class RecordFile:
         offset = int(self.offsets[number])
         where = f"{self.path}, record {number}, byte {offset}"
         parts = []
-        for _, _, flag, start, length in _pieces(self._data, self.path, offset, number):
+        for _, _, flag, start, length in pieces(self._data, self.path, offset, number):
             parts.append(self._data[start : start + length])
             if flag in (WHOLE, LAST_PART):
                 break
-        return _record(SPLIT_AT.join(parts), offset, where)
+        return as_record(SPLIT_AT.join(parts), offset, where)
 
 
-def _record(data: bytes, offset: int, where: str) -> Record:
+def as_record(data: bytes, offset: int, where: str) -> Record:
+    """The image record that ``data`` is. Raises UserError."""
     label, begin = _label(data, len(data), where)
     return Record(label, offset, data[begin:], where)
 
@@ -152,7 +153,8 @@ def _label(data: bytes, length: int, where: str) -> tuple[float, int]:
 
 
 @contextmanager
-def _mapped(path: Path) -> Iterator[mmap.mmap]:
+def mapped(path: Path) -> Iterator[mmap.mmap]:
+    """A record file as memory. Raises UserError where it is missing or empty."""
     if not path.is_file():
         raise UserError(f"there is no record file {path}: make it, with tools/ or im2rec, or check --data-dir")
     if not path.stat().st_size:
@@ -161,7 +163,7 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
         yield data
 
 
-def _pieces(data: mmap.mmap, path: Path, offset: int = 0, number: int = 0) -> Iterator[tuple[int, int, int, int, int]]:
+def pieces(data: mmap.mmap, path: Path, offset: int = 0, number: int = 0) -> Iterator[tuple[int, int, int, int, int]]:
     """The (number of the record, byte offset, continuation flag, first byte and length of the data) of each piece.
 
     Begins with the record ``number`` at ``offset``.

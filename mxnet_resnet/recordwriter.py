@@ -8,6 +8,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
@@ -82,14 +83,17 @@ class RecordWriter:
             for key, label, image, name in rest_after(writer.last_key):
                 writer.write(key, label, image, name)
 
-    An exception inside the block leaves the parts for the next time. Raises UserError where the system does not write.
+    Without ``listing`` there is no .lst at the end. An exception inside the block leaves the parts for the next time.
+    Raises UserError where the system does not write.
     """
 
-    def __init__(self, prefix: Path, settings: Mapping[str, object] | None = None):
+    def __init__(self, prefix: Path, settings: Mapping[str, object] | None = None, listing: bool = True):
         self.targets = [prefix.with_name(f"{prefix.name}{suffix}") for suffix in (".rec", ".idx", ".lst")]
         self._parts = [path.with_name(f".{path.name}.part") for path in self.targets]
         self._note = prefix.with_name(f".{prefix.name}.settings.part")
         self._resumable = settings is not None
+        self._listing = listing
+        self._advice = "; run again to go on" if self._resumable else ""
         self._settings = json.dumps(settings, sort_keys=True, default=str)
         self.last_key: int | None = None
         self.count = 0
@@ -132,25 +136,29 @@ class RecordWriter:
             self._record.write(frame(IMAGE_HEADER.pack(0, label, key, 0) + image))
             self._list.write(f"{key}\t{label:g}\t{name}\n".encode())
         except OSError as error:
-            raise UserError(f"cannot write {self.targets[0]}: {error.strerror}; run again to go on") from error
+            raise UserError(f"cannot write {self.targets[0]}: {error.strerror}{self._advice}") from error
         self.count += 1
         self.last_key = key
 
     def __exit__(self, kind, error, trace) -> None:
+        files = (self._record, self._index, self._list)
         try:
-            for file in (self._record, self._index, self._list):
-                file.flush()
-                os.fsync(file.fileno())
-                file.close()
+            with ExitStack() as closing:
+                for file in files:
+                    closing.callback(file.close)  # all of them, also where a flush fails
+                for file in files:
+                    file.flush()
+                    os.fsync(file.fileno())
             if kind is None:
                 for part, target in reversed(list(zip(self._parts, self.targets))):
-                    os.replace(part, target)
+                    if self._listing or target.suffix != ".lst":
+                        os.replace(part, target)
             if kind is None or not self._resumable:
                 for path in (*self._parts, self._note):
                     path.unlink(missing_ok=True)
         except OSError as refused:
             if kind is None:
-                raise UserError(f"cannot write {self.targets[0]}: {refused.strerror}; run again to go on") from refused
+                raise UserError(f"cannot write {self.targets[0]}: {refused.strerror}{self._advice}") from refused
 
 
 def _end_of_record(file, offset: int, size: int) -> int:

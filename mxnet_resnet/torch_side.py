@@ -11,7 +11,7 @@ import numpy as np
 from mxnet_resnet.architecture import Architecture
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.files import replacing
-from mxnet_resnet.layouts import Layout
+from mxnet_resnet.layouts import TORCH_COUNTER, Layout
 
 try:
     import torch
@@ -19,7 +19,7 @@ try:
 except ImportError as error:
     raise UserError("PyTorch checkpoints need PyTorch: pip install -r requirements-torch.txt") from error
 
-WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
+WRAPPERS = ("checkpoint", "state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "net", "params")
 
 
 def load(path: Path) -> dict[str, torch.Tensor]:
@@ -42,18 +42,27 @@ def load(path: Path) -> dict[str, torch.Tensor]:
         ) from error
     except Exception as error:  # torch and safetensors raise many kinds for damaged files
         raise UserError(f"{path} is damaged or no PyTorch checkpoint") from error
-    for key in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
+    content = _unwrapped(content)
     tensors = content if isinstance(content, dict) else {}
     tensors = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
     if not tensors:
         raise UserError(f"{path} holds no state_dict")
     for name, tensor in tensors.items():
-        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_complex() or tensor.is_quantized:
+        odd = tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized
+        if odd or not (tensor.is_floating_point() or str(name).endswith(TORCH_COUNTER)):
             raise UserError(f"{path}: {name} is no ordinary tensor of real numbers")
     tensors = {str(name).removeprefix("module."): tensor.detach() for name, tensor in tensors.items()}
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def _unwrapped(content: object) -> object:
+    """What training scripts put into a dictionary under a name of its own."""
+    while isinstance(content, dict):
+        inner = [content[key] for key in WRAPPERS if isinstance(content.get(key), dict)]
+        if not inner:
+            return content
+        content = inner[0]
+    return content
 
 
 def save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

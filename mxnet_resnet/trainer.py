@@ -72,8 +72,9 @@ def _check_records(options: argparse.Namespace, device_count: int) -> Summaries:
     if options.batch_size < device_count:
         raise UserError(f"--batch-size {options.batch_size} is smaller than the number of devices, {device_count}")
     summaries = {}
-    # A training image that does not decode ends the run where it is met; MXNet's reader takes a padded one for grey.
-    decoded = options.pad > 0 and options.data_backend == "imagerecorditer"
+    # A large training image that does not decode ends the run where it is met; small ones are soon looked at, and
+    # ImageRecordIter would take a padded one for grey.
+    decoded = options.pad > 0
     for path, decoding in ((options.data_train, decoded), (options.data_train_off, decoded), (options.data_val, True)):
         if path is not None and path not in summaries:
             summaries[path] = recordio.scan(path, decoding)
@@ -199,6 +200,7 @@ def _fit(
         waiting = records.Waiting(train_records.epoch(epoch))
         bar = tqdm(waiting, f"Epoch[{epoch}]", train_records.batches, **PROGRESS_BAR)
         _train_epoch(module, bar, epoch, options)
+        mx.nd.waitall()  # BatchNorm changes its running statistics in the backward pass, unseen by those who read them
         logbook.write_wait(epoch, waiting.seconds)
         if store.rank == 0:
             saved = checkpoint.save(options.model_prefix, epoch + 1, symbol, *module.get_params())

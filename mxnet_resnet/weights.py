@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mxnet_resnet.files import replacing
 TORCH_SUFFIXES = (".th", ".pth", ".pt", ".bin", ".safetensors")
 TORCH_EPSILON = 1e-5
 DATA_NORMS = ("shift", "plain", "full")
+LARGEST_NORMALISED_MEAN = 3  # images that a mean and a deviation were taken off have smaller means
 MODULE_CHECKPOINT = re.compile(r"(.+)-(\d{4,})\.params")
 
 Scores = Callable[[np.ndarray], np.ndarray]  # images (N, 3, H, W) to scores (N, classes)
@@ -69,34 +71,37 @@ def read(path: str, epoch: int | None = None, plan: Architecture | None = None) 
     """Read a checkpoint of any kind known here.
 
     ``path`` is the prefix of a Module checkpoint (with ``epoch``) or one of its files, a Gluon .params file, or a
-    PyTorch file (.th, .pth, .pt, .bin, .safetensors). ``plan`` says what names and shapes alone cannot tell of a Gluon
-    file, such as which of two shortcuts without weights. Raises UserError where it is none of these, or damaged.
+    PyTorch file (.th, .pth, .pt, .bin, .safetensors). ``plan`` is taken in place of the one that graph, names and
+    shapes tell. Raises UserError where it is none of these, damaged, or not of ``plan``.
     """
     file = Path(path)
-    if path.endswith("-symbol.json"):
-        return _read_module(path[: -len("-symbol.json")], epoch)
-    if file.suffix in TORCH_SUFFIXES:
-        return _read_torch(file)
     match = MODULE_CHECKPOINT.fullmatch(path)
-    if match and Path(f"{match[1]}-symbol.json").is_file():
-        return _read_module(match[1], int(match[2]))
-    if file.suffix == ".params":
-        weights = _read_gluon(file)
-        return replace(weights, plan=plan) if plan else weights
-    return _read_module(path, epoch)
+    alone = file.suffix in (*TORCH_SUFFIXES, ".params") and not (match and Path(f"{match[1]}-symbol.json").is_file())
+    if alone and epoch is not None:
+        raise UserError(f"{path} is one file, which has no epoch {epoch}")
+    if path.endswith("-symbol.json"):
+        return _read_module(path[: -len("-symbol.json")], epoch, plan)
+    if not alone:
+        return _read_module(match[1], int(match[2]), plan) if match else _read_module(path, epoch, plan)
+    return _read_torch(file, plan) if file.suffix in TORCH_SUFFIXES else _read_gluon(file, plan)
 
 
-def _read_module(prefix: str, epoch: int | None) -> Weights:
+def _read_module(prefix: str, epoch: int | None, plan: Architecture | None) -> Weights:
     symbol = checkpoint.load_symbol(prefix)
     args, auxs = checkpoint.load_params(prefix, checkpoint.last_epoch(prefix) if epoch is None else epoch)
     arrays = {name: array.asnumpy().astype(np.float32) for name, array in {**args, **auxs}.items()}
     shapes = {name: array.shape for name, array in arrays.items()}
-    for name, plan, classes in _candidates(shapes):
-        net = models.from_architecture(plan, classes)
+    needed = {*symbol.list_inputs()} - {name for name in symbol.list_arguments() if name.endswith("label")} - {"data"}
+    for name in sorted(needed - arrays.keys()):
+        raise UserError(f"the checkpoint does not fit its graph: it has no {name}")
+    for name, candidate, classes in _candidates(shapes):
+        if plan is not None and candidate != plan:
+            candidate = plan
+        net = models.from_architecture(candidate, classes)
         names = graphs.match(net(mx.sym.var("data")), symbol)
         if names is not None:
             ours = {mine: arrays[theirs] for mine, theirs in names.items() if mine != "data"}
-            return Weights(plan, classes, ours, f"MXNet graph of {name}", _symbol_scores(symbol, args, auxs))
+            return Weights(candidate, classes, ours, f"MXNet graph of {name}", _symbol_scores(symbol, args, auxs))
     raise UserError(
         f"the graph {prefix}-symbol.json fits no family of ResNets known here; its first parameters: "
         + ", ".join(list(shapes)[:3])
@@ -106,7 +111,7 @@ def _read_module(prefix: str, epoch: int | None) -> Weights:
 def _candidates(shapes: Mapping[str, layouts.Shape]) -> Iterator[tuple[str, Architecture, int | None]]:
     """The plans, with their classes, that parameters of these shapes can belong to."""
     if "conv0_weight" in shapes:
-        plan, classes = layouts.infer(shapes, {})
+        plan, classes = layouts.infer(shapes)
         data_norms = DATA_NORMS if plan.data_norm else (None,)
         shortcuts = {"identity": ("identity", "centered_identity"), "projection": ("projection", "raw_projection")}
         variants = product(
@@ -152,30 +157,49 @@ def _run(symbol: mx.sym.Symbol, args: checkpoint.Arrays, auxs: checkpoint.Arrays
     return executor.forward(is_train=False, data=mx.nd.array(images))[0].asnumpy()
 
 
-def _read_gluon(path: Path) -> Weights:
+def _read_gluon(path: Path, plan: Architecture | None) -> Weights:
     loaded = checkpoint.load_arrays(path)
     names = {name: name.partition(":")[2] if name.startswith(("arg:", "aux:")) else name for name in loaded}
     arrays = {names[name]: array.asnumpy().astype(np.float32) for name, array in loaded.items()}
+    note = _note(path)
+    if plan is None and note.is_file():
+        plan = _read_note(note)
     if "conv0_weight" in arrays:
-        plan, classes = layouts.infer({name: array.shape for name, array in arrays.items()}, {})
-        return Weights(plan, classes, arrays, "parameters of this project or the MXNet ResNet-v2 repository")
-    return _by_layout(arrays, (*layouts.GLUON_LAYOUTS, *layouts.OUR_GLUON_LAYOUTS))[0]
+        found, classes = layouts.infer({name: array.shape for name, array in arrays.items()})
+        origin = "parameters of this project or the MXNet ResNet-v2 repository"
+        return Weights(plan or found, classes, arrays, origin)
+    return _by_layout(arrays, (*layouts.GLUON_LAYOUTS, *layouts.OUR_GLUON_LAYOUTS), plan)[0]
 
 
-def _by_layout(arrays: Mapping[str, np.ndarray], known: tuple[layouts.Layout, ...]) -> tuple[Weights, layouts.Layout]:
+def _by_layout(
+    arrays: Mapping[str, np.ndarray], known: tuple[layouts.Layout, ...], plan: Architecture | None
+) -> tuple[Weights, layouts.Layout]:
     layout, names = layouts.recognise({name: array.shape for name, array in arrays.items()}, known)
     ours = {mine: np.asarray(arrays[theirs], np.float32) for mine, theirs in names.items()}
-    plan, classes = layouts.infer({name: array.shape for name, array in ours.items()}, layout.plan)
-    return Weights(plan, classes, ours, layout.name), layout
+    found, classes = layouts.infer({name: array.shape for name, array in ours.items()}, layout)
+    return Weights(plan or found, classes, ours, layout.name), layout
 
 
-def _read_torch(path: Path) -> Weights:
+def _read_torch(path: Path, plan: Architecture | None) -> Weights:
     from mxnet_resnet import torch_side
 
     tensors = torch_side.load(path)
     arrays = {name: tensor.float().numpy() for name, tensor in tensors.items()}
-    weights, layout = _by_layout(arrays, layouts.TORCH_LAYOUTS)
+    weights, layout = _by_layout(arrays, layouts.TORCH_LAYOUTS, plan)
     return replace(weights, scores=lambda images: torch_side.scores(tensors, layout, weights.plan, images))
+
+
+def _note(path: Path) -> Path:
+    """Where write_gluon notes the plan of a net, which names and shapes do not tell whole."""
+    return path.with_name(f"{path.stem}-architecture.json")
+
+
+def _read_note(path: Path) -> Architecture:
+    try:
+        fields = json.loads(path.read_text())
+        return Architecture(**{**fields, "dimensions": tuple(map(tuple, fields["dimensions"]))})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is no note of an architecture: remove it, or name the net with --network") from error
 
 
 def write_module(prefix: str, weights: Weights, image_shape: tuple[int, int, int]) -> Path:
@@ -189,9 +213,10 @@ def write_module(prefix: str, weights: Weights, image_shape: tuple[int, int, int
 
 
 def write_gluon(path: Path, weights: Weights) -> None:
-    """Write the parameters for ``load_parameters`` of the Gluon net of the same plan."""
-    with replacing(path) as (temporary,):
-        weights.net().save_parameters(str(temporary))
+    """Write the parameters for ``load_parameters`` of the Gluon net, and its plan to ``NAME-architecture.json``."""
+    with replacing(_note(path), path) as (note, parameters):
+        note.write_text(json.dumps(asdict(weights.plan), indent=1))
+        weights.net().save_parameters(str(parameters))
 
 
 def write_torch(path: Path, weights: Weights, layout_name: str | None = None) -> str:
@@ -208,10 +233,15 @@ def write_torch(path: Path, weights: Weights, layout_name: str | None = None) ->
 
 
 def _torch_layout(plan: Architecture, name: str | None) -> layouts.Layout:
-    torchvisions = not plan.preact and not plan.small_images and plan.shortcut == "projection"
-    if name == "torchvision" and not torchvisions:
-        raise UserError("torchvision has post-activation nets for large images with projection shortcuts only")
-    if name == "torchvision" or (name is None and torchvisions):
+    planes = tuple(planes for _, planes in plan.dimensions)
+    nameable = not plan.preact and not plan.small_images and plan.shortcut == "projection"
+    nameable &= len(planes) == len(architecture.IMAGENET_PLANES) and (plan.bottleneck or plan.width == 1)
+    if name == "torchvision" and not nameable:
+        raise UserError(
+            "torchvision has post-activation nets of four stages for large images, with projection shortcuts, and wide "
+            "ones of bottlenecks"
+        )
+    if name == "torchvision" or (name is None and nameable and planes == architecture.IMAGENET_PLANES):
         layout = layouts.TORCHVISION
     elif not plan.preact:
         layout = layouts.TORCH_RESNET
@@ -276,8 +306,14 @@ def input_normalisation(weights: Weights) -> tuple[np.ndarray, np.ndarray]:
     return weights.arrays["bn_data_moving_mean"] - weights.arrays["bn_data_beta"] * std, std
 
 
+def takes_bytes(weights: Weights) -> bool:
+    """Whether the net's images are 0..255, as the running mean of its BatchNorm on them tells."""
+    return bool(weights.plan.data_norm) and weights.arrays["bn_data_moving_mean"].max() > LARGEST_NORMALISED_MEAN
+
+
 def _input_sentence(weights: Weights) -> str:
     if not weights.plan.data_norm:
         return "for the input that the source takes"
     mean, std = (" ".join(f"{value:.4f}" for value in values) for values in input_normalisation(weights))
-    return f"for RGB images in 0..255, less {mean}, by {std}"
+    images = "RGB images in 0..255" if takes_bytes(weights) else "the input that the source takes"
+    return f"for {images}, less {mean}, by {std}"

@@ -27,12 +27,26 @@ def record_file(folder, image, copies=1):
 
 
 def read_by(backend, path, preset, side, pad=0, mirror=True, batch_size=1):
-    """All crops (N, side, side, 3) of an epoch."""
-    training = records.TrainingRecords(
-        path, recordio.scan(path), (3, side, side), batch_size, preset, pad, mirror, seed=7, backend=backend
-    )
-    data = np.concatenate([batch.data[0].asnumpy() for batch in training.epoch(0)])
-    return data.transpose(0, 2, 3, 1)
+    """All crops (N, side, side, 3) of an epoch, by our reader or by MXNet's."""
+    if backend == "opencv":
+        training = records.TrainingRecords(
+            path, recordio.scan(path), (3, side, side), batch_size, preset, pad, mirror, seed=7
+        )
+        batches = training.epoch(0)
+    else:  # without seed_aug: with it MXNet seeds its generator anew for each image, and no longer draws evenly
+        batches = mx.io.ImageRecordIter(
+            path_imgrec=str(path),
+            data_shape=(3, side, side),
+            batch_size=batch_size,
+            rand_crop=True,
+            rand_mirror=mirror,
+            pad=pad,
+            fill_value=127,
+            seed=7,
+            verbose=False,
+            **asdict(preset),
+        )
+    return np.concatenate([batch.data[0].asnumpy() for batch in batches]).transpose(0, 2, 3, 1)
 
 
 def photograph(height, width):

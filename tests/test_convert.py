@@ -441,7 +441,7 @@ def test_nets_that_torch_has_not_are_told(torch, tmp_path, name, options, reason
 
 def test_nets_that_torchvision_has_not_are_told(torch, convert, whole, tmp_path):
     for name in ("preact_resnet20", "resnet20"):
-        with pytest.raises(UserError, match="torchvision has post-activation nets for large images"):
+        with pytest.raises(UserError, match="torchvision has post-activation nets"):
             weights.write_torch(tmp_path / "net.pth", ours(architecture.find(name)), "torchvision")
 
 
@@ -500,3 +500,35 @@ def test_tensors_that_are_no_weights_are_told(torch, torch_resnet, tmp_path, kin
     source = torch_file(torch, tmp_path / "net.pth", {**state, "init_layer.0.weight": odd[kind]})
     with pytest.raises(UserError):
         weights.read(str(source))
+
+
+def test_what_our_gluon_files_leave_open_is_noted_beside_them(tmp_path):
+    for name in ("gluoncv_cifar_resnet20_v2", "gluon_resnet18_v1"):
+        source = ours(architecture.find(name))
+        weights.write_gluon(tmp_path / "net.params", source)
+        assert weights.read(str(tmp_path / "net.params")).plan == source.plan
+
+
+@pytest.mark.parametrize("place", [24, 32, 40])
+@pytest.mark.parametrize("value", [b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff"])
+def test_a_hostile_size_in_a_params_file_is_told_at_once(tmp_path, place, value):
+    weights.write_gluon(tmp_path / "net.params", ours(architecture.find("resnet20")))
+    data = bytearray((tmp_path / "net.params").read_bytes())
+    data[place : place + 4] = value
+    (tmp_path / "net.params").write_bytes(data)
+    with pytest.raises(UserError, match=r"net\.params is cut short or no MXNet parameter file"):
+        weights.read(str(tmp_path / "net.params"))
+
+
+@pytest.mark.parametrize("target", ["net", ".", "dir/", "x.PTH.tar", "net-0003.params", "y.bin"])
+def test_targets_that_cannot_be_are_told(convert, tmp_path, target):
+    weights.write_module(str(tmp_path / "net"), ours(architecture.find("resnet20")), (3, 32, 32))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    source, message = f"{tmp_path}/net", "(cannot write|the name of an epoch|take the place of the source)"
+    assert_told(*convert(source, f"{tmp_path}/{target}"), message)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_an_epoch_of_a_single_file_is_told(convert, tmp_path):
+    weights.write_gluon(tmp_path / "net.params", ours(architecture.find("resnet20")))
+    assert_told(*convert(tmp_path / "net.params", tmp_path / "out", "--epoch", 7), "is one file, which has no epoch 7")

@@ -103,4 +103,4 @@ def test_a_network_by_name_adapts_to_the_images(data_type, small):
     )
     plan = options.network_plan(parsed)
     assert (plan.small_images, plan.width, plan.shortcut, plan.data_norm) == (small, 2, "A", "plain")
-    assert parsed.model_prefix == f"model/preact_resnet18-{data_type}"
+    assert parsed.model_prefix == f"model/preact_resnet18-{data_type}-width-2-shortcut-A"

@@ -12,7 +12,7 @@ def test_a_run_learns_and_logs(trained):
     train, validation = run.curve("train"), run.curve("validation")
     assert [epoch for epoch, _ in train] == [epoch for epoch, _ in validation] == [0, 1, 2]
     assert train[2][1] < 25 < 50 < train[0][1]
-    assert validation[2][1] < 40
+    assert validation[2][1] < 70
     text = (trained / "log/net/train.log").read_text()
     for needed in (
         "seed=0",

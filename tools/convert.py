@@ -9,15 +9,21 @@ TARGET is a prefix (PREFIX-symbol.json and PREFIX-0000.params), a .params file f
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mxnet_resnet.arguments import Parser, whole
 from mxnet_resnet.errors import UserError, run
 
+if TYPE_CHECKING:
+    from mxnet_resnet.weights import Weights
+
 LARGEST_RELATIVE_DIFFERENCE = 1e-4
+OTHER_SUFFIXES = (".th", ".bin", ".onnx", ".json", ".tar", ".pkl", ".npz", ".h5", ".rec")
 TORCH_TARGETS = (".pth", ".pt", ".safetensors")
 
 
@@ -31,7 +37,7 @@ def main() -> int:
     parser.add_argument("--images", nargs="+", default=[], help="photographs to prove the conversion on (two are here)")
     arguments = parser.parse_args()
 
-    check_target(arguments.target, arguments.layout)
+    check_target(arguments.source, arguments.target, arguments.layout)
 
     from mxnet_resnet import architecture, proof, weights
 
@@ -41,7 +47,7 @@ def main() -> int:
         print(line)
     images = proof.images(source, arguments.images)
     print(f"Written: {write(arguments.target, source, arguments.layout)}")
-    written = weights.read(arguments.target, epoch=0, plan=source.plan)
+    written = weights.read(arguments.target)
     same = True
     for kind, batch in images.items():
         absolute, relative, whose = proof.difference(source, written, batch)
@@ -53,16 +59,20 @@ def main() -> int:
     return 0
 
 
-def check_target(target: str, layout: str | None) -> None:
-    """Raise UserError where nothing can be written to ``target``, or not in ``layout``."""
+def check_target(source: str, target: str, layout: str | None) -> None:
+    """Raise UserError where nothing can be written to ``target``, or not in ``layout``, or only over ``source``."""
     suffix = Path(target).suffix
-    if suffix in (".th", ".bin", ".onnx", ".json"):
-        raise UserError(f"cannot write {suffix}: a target is PREFIX, FILE.params, FILE.pth or FILE.safetensors")
+    if suffix.lower() in OTHER_SUFFIXES or not target.rpartition("/")[2].strip("."):
+        raise UserError(f"cannot write {target!r}: a target is PREFIX, FILE.params, FILE.pth or FILE.safetensors")
+    if suffix == ".params" and re.search(r"-\d{4,}$", Path(target).stem):
+        raise UserError(f"{target} is the name of an epoch of an MXNet checkpoint: give its prefix, or another name")
+    if re.sub(r"-\d{4,}\.params$|-symbol\.json$", "", source) == target:
+        raise UserError(f"the target {target} would take the place of the source")
     if layout and suffix not in TORCH_TARGETS:
         raise UserError(f"--layout is for PyTorch targets ({', '.join(TORCH_TARGETS)}), not for {target}")
 
 
-def write(target: str, source, layout: str | None) -> str:
+def write(target: str, source: Weights, layout: str | None) -> str:
     """Write ``source`` in the form that the name of ``target`` asks for; a sentence of what was written."""
     from mxnet_resnet import proof, weights
 

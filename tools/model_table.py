@@ -29,8 +29,8 @@ The names are those that `mxnet_resnet.build` takes. Nets for images of 224x224 
 have 10. Parameters are the trained values; layers are convolutions and dense layers, projections included;
 multiply-adds are those of convolutions and dense layers for one image.
 """
-COLUMNS = ("name", "units a stage", "image", "parameters", "layers", "multiply-adds", "source")
-ALIGNMENTS = ("---", "---", "---", "---:", "---:", "---:", "---")
+COLUMNS = ("name", "depth", "units a stage", "image", "parameters", "layers", "multiply-adds", "source")
+ALIGNMENTS = ("---", "---:", "---", "---", "---:", "---:", "---:", "---")
 GROUPS = (  # in the order of the page
     "Post-activation, ImageNet",
     "Post-activation, CIFAR",
@@ -86,6 +86,7 @@ def row(name: str) -> str:
     net = mxnet_resnet.build(name, classes=classes)
     cells = (
         f"`{name}`",
+        re.search(r"resnet(\d+)", name)[1],
         ", ".join(str(units) for units, _ in plan.dimensions[1:]),
         f"{side}x{side}",
         f"{mxnet_resnet.count_parameters(net):,}",
