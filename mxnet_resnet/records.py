@@ -183,7 +183,7 @@ def _finish_batch(data: np.ndarray, labels: np.ndarray, count: int, tasks: list[
     for task in tasks:
         task.result()
     data[count:], labels[count:] = data[count - 1], labels[count - 1]
-    arrays = [mx.nd.array(array) for array in (data, labels)]
+    arrays = [mx.nd.from_numpy(array, zero_copy=True) for array in (data, labels)]
     return mx.io.DataBatch(arrays[:1], arrays[1:], pad=len(data) - count)
 
 

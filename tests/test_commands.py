@@ -1,5 +1,7 @@
 """The commands as users type them: their output, and one sentence with status 2 for input that cannot be used."""
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -162,3 +164,25 @@ def test_plot_curve_tells_bad_input(command, capsys, bad, tmp_path, logs, messag
     result = command(capsys, "log/plot_curve.py", "--logs", logs.format(bad=bad), "--out", tmp_path / "x.png")
     assert_one_sentence(*result, message)
     assert not list(tmp_path.iterdir())
+
+
+def test_show_augment_draws_a_row_a_level(command, capsys, digits, tmp_path):
+    image, out = digits / "val/0021-1.png", tmp_path / "augment.png"
+    status, _, _ = command(capsys, "tools/show_augment.py", image, "--out", out, "--columns", 3)
+    picture = cv2.imread(str(out))
+    assert status == 0 and picture.shape == (3 * 230, 3 * 230, 3)
+    grey = [np.ptp(picture[row : row + 224, :224], axis=2).max() for row in (0, 230, 460)]
+    assert grey[0] == 0  # a grey image stays grey without colour augmentation
+    assert_one_sentence(
+        *command(capsys, "tools/show_augment.py", image, "--out", tmp_path / "x.jpg"), "has to end in .png"
+    )
+
+
+def test_benchmark_io_compares_the_readers(command, capsys, shared, tmp_path):
+    images = shared / "imagenet_samples/images"
+    arguments = ("io", "--images", images, "--count", 64, "--runs", 1, "--json", tmp_path / "io.json")
+    status, out, _ = command(capsys, "tools/benchmark.py", *arguments)
+    assert status == 0 and out.count("| level") == 3
+    results = json.loads((tmp_path / "io.json").read_text())
+    assert [result["workload"] for result in results][-1] == "CIFAR"
+    assert all(min(map(min, result["values"].values())) > 0 for result in results)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from conftest import train_arguments
 
-from mxnet_resnet import checkpoint, logbook, options, trainer
+from mxnet_resnet import augment, checkpoint, logbook, options, recordio, trainer
 from mxnet_resnet.errors import UserError
 
 
@@ -76,6 +76,22 @@ def test_retrain_goes_on_from_the_checkpoint(trained, digits, tmp_path):
     for name, array in before.items():
         np.testing.assert_allclose(after[name].asnumpy(), array.asnumpy(), atol=1e-5)
     assert logbook.read(tmp_path / "log/net/train.log").epochs.keys() == {3}
+
+
+def test_the_augmentation_goes_off_for_the_last_epochs(digits):
+    arguments = f"--data-type imagenet --aug-level 3 --data-dir {digits} --aug-off-epoch 95"
+    parsed = options.parse(arguments.split())
+    summary = recordio.scan(digits / "digits_val.rec")
+    summaries = {digits / name: summary for name in ("train_480_q90.rec", "train_256_q90.rec")}
+    store = mx.kvstore.create("local")
+    before, after = (trainer._training_records(parsed, summaries, store, epoch) for epoch in (94, 95))
+    assert (before.path.name, before.augmentation.max_rotate_angle) == ("train_480_q90.rec", 10)
+    assert (after.path.name, after.augmentation) == ("train_256_q90.rec", augment.LEVELS[1])
+
+
+def test_the_log_tells_how_long_training_waited(trained):
+    text = (trained / "log/net/train.log").read_text()
+    assert [f"Epoch[{epoch}] Data wait=" in text for epoch in range(3)] == [True] * 3
 
 
 def schedule(arguments: str) -> list[float]:
