@@ -3,7 +3,8 @@
 
 `io` reads records made from the photographs in FOLDER (two of scikit-learn's without it) by the ImageRecordIter call of
 the MXNet ResNet-v2 repository and by this project's reader, in turn, on the same file and cores, and prints medians and
-their spread. "Limit" is what the cores decode with OpenCV and nothing else.
+their spread. "Limit" is what the cores decode with OpenCV and nothing else. Then it tells how our reader scales with
+threads, and how long a ResNet-18 that trains on this machine waits for it.
 """
 
 from __future__ import annotations
@@ -61,6 +62,10 @@ WORKLOADS = (
 )
 
 
+SCALED = WORKLOADS[1]
+TRAINING_STEPS = 5
+
+
 def main() -> None:
     parser = Parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -75,16 +80,20 @@ def main() -> None:
     photographs = [read_image(path) for path in image_files(arguments.images)]
     threads = arguments.threads or recordio.cores()
     with tempfile.TemporaryDirectory() as folder:
-        results = [
-            measure(
-                workload, write_records(Path(folder), workload, photographs, arguments.count), arguments.runs, threads
-            )
-            for workload in tqdm(WORKLOADS, "workloads", disable=None)
-        ]
+        results = []
+        for workload in tqdm(WORKLOADS, "workloads", disable=None):
+            path = write_records(Path(folder), workload, photographs, arguments.count)
+            results.append(measure(workload, path, arguments.runs, threads))
+            if workload is SCALED:
+                scaling = scale(workload, path, arguments.runs, sorted({1, 2, threads, 2 * threads}))
+                wait, total = training_wait(workload, path, threads)
     print(table(results, threads))
+    print(f"\n{SCALED.name}, images/s by threads: " + ", ".join(f"{n}: {figure:,.0f}" for n, figure in scaling.items()))
+    print(f"ResNet-18 training waited {wait:.2f} of {total:.1f} seconds for its batches.")
     if arguments.json:
         with replacing(arguments.json) as (temporary,):
-            temporary.write_text(json.dumps(results, indent=1))
+            figures = {"io": results, "scaling": scaling, "training": {"wait": wait, "seconds": total}}
+            temporary.write_text(json.dumps(figures, indent=1))
 
 
 def image_files(folder: Path | None) -> list[Path]:
@@ -183,6 +192,39 @@ def limit(path: Path, summary: recordio.Summary, threads: int) -> float:
         for _ in pool.map(lambda number: decode_bgr(records.read(number).image) is None, range(summary.count)):
             pass
         return summary.count / (time.perf_counter() - started)
+
+
+def scale(workload: Workload, path: Path, runs: int, threads: Sequence[int]) -> dict[int, float]:
+    """Images/s of our reader by its number of threads: medians."""
+    summary = recordio.scan(path)
+
+    def median(number: int) -> float:
+        return statistics.median(
+            speed(lambda: ours(workload, path, summary, number), summary.count) for _ in range(runs)
+        )
+
+    return {number: median(number) for number in threads}
+
+
+def training_wait(workload: Workload, path: Path, threads: int) -> tuple[float, float]:
+    """The seconds that some steps of training ResNet-18 waited for their batches, and those that they took."""
+    import mxnet as mx
+
+    import mxnet_resnet
+    from mxnet_resnet import symbols
+    from mxnet_resnet.records import Waiting
+
+    module = mx.mod.Module(symbols.softmax(mxnet_resnet.build("resnet18_v2", classes=10)))
+    module.bind([("data", (BATCH_SIZE, 3, workload.crop, workload.crop))], [("softmax_label", (BATCH_SIZE,))])
+    module.init_params(mx.init.Xavier())
+    module.init_optimizer()
+    waiting = Waiting(ours(workload, path, recordio.scan(path), threads))
+    started = time.perf_counter()
+    for batch in islice(waiting, TRAINING_STEPS):
+        module.forward_backward(batch)
+        module.update()
+        mx.nd.waitall()
+    return waiting.seconds, time.perf_counter() - started
 
 
 def table(results: Sequence[dict], threads: int) -> str:
