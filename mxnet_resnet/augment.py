@@ -14,6 +14,8 @@ from math import ceil, cos, radians, sin
 import cv2
 import numpy as np
 
+from mxnet_resnet.preprocess import check_sides
+
 FILL = 127  # around an image
 # Numbers an image: shear, angle, scale, aspect, top, left, mirror, and two each for hue, lightness and saturation.
 DRAWS = 13
@@ -71,13 +73,17 @@ def augment(
 ) -> np.ndarray:
     """A crop (H, W, 3), RGB, uint8, of ``size`` (H, W) from a BGR image (H, W, 3), uint8.
 
-    ``draws`` are DRAWS numbers in [0, 1). An image that is too small for the crop is enlarged.
+    ``draws`` are DRAWS numbers in [0, 1). An image that is too small for the crop is enlarged. Raises UserError for an
+    image that OpenCV cannot warp.
     """
+    check_sides(image.shape[:2])
     height, width = size
+    draws = draws.astype(np.float64)  # else NumPy 1 and 2 round differently
     matrix, (new_height, new_width) = _warp(image.shape[:2], draws, preset)
     if new_height + 2 * pad < height or new_width + 2 * pad < width:
         factor = max((height - 2 * pad) / new_height, (width - 2 * pad) / new_width)
         larger = [ceil(side * factor) + 1 for side in image.shape[1::-1]]
+        check_sides(larger)
         image = cv2.resize(image, larger, interpolation=cv2.INTER_LINEAR)
         matrix, (new_height, new_width) = _warp(image.shape[:2], draws, preset)
     top = int(draws[4] * (new_height + 2 * pad - height + 1))
@@ -107,7 +113,7 @@ def _warp(shape: tuple[int, int], draws: np.ndarray, preset: Augmentation) -> tu
     linear = np.array([[high * a - shear * b * wide, high * b + shear * a * wide], [-b * wide, a * wide]])
     new_width, new_height = scale * cols, scale * rows
     shift = (np.array([new_width, new_height]) - linear @ (cols, rows)) / 2
-    return np.column_stack([linear, shift]), (int(new_height), int(new_width))
+    return np.column_stack([linear, shift]), (max(1, int(new_height)), max(1, int(new_width)))
 
 
 def _warped_crop(

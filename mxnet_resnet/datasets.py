@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Who reads training records: our threads, or MXNet's ImageRecordIter.
+BACKENDS = ("opencv", "imagerecorditer")
+
 
 @dataclass(frozen=True)
 class DataType:

@@ -106,7 +106,7 @@ def find_images(tar: Path, out: Path, in_classes: bool) -> Images:
 
 
 def _read_index(cache: Path, tar: Path, key: str) -> Images | None:
-    """What ``_indexed`` kept, unless it is of another tar or damaged."""
+    """What ``find_images`` kept, unless it is of another tar or damaged."""
     with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error), np.load(cache) as kept:
         if str(kept["key"]) == key:
             return Images(tar, kept["classes"].tolist(), kept["table"])

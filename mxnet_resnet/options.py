@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mxnet_resnet import architecture
 from mxnet_resnet.arguments import Parser, integers, number, shape, whole
-from mxnet_resnet.datasets import DATA_TYPES, DataType
+from mxnet_resnet.datasets import BACKENDS, DATA_TYPES, DataType
 from mxnet_resnet.errors import UserError
 
 CUSTOM = "custom"
@@ -37,7 +37,7 @@ def parser() -> Parser:
     data.add_argument(
         "--aug-off-epoch", type=whole(0), help="epoch from which on the augmentation is of level 1, e.g. 95 of 120"
     )
-    data.add_argument("--data-backend", choices=["opencv", "imagerecorditer"], default="opencv", help="who decodes")
+    data.add_argument("--data-backend", choices=BACKENDS, default=BACKENDS[0], help="who decodes")
     data.add_argument("--data-nthreads", type=whole(high=1024), help="threads that decode (one a core)")
 
     net = result.add_argument_group("network")

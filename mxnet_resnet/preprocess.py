@@ -15,16 +15,24 @@ import numpy as np
 from mxnet_resnet.errors import UserError
 
 ImageShape = tuple[int, int, int]
-LARGEST_SIDE = 32767  # of OpenCV's resize
+LARGEST_SIDE = 32766  # that OpenCV resizes and warps
+SHORT_SIDES = {224: 256, 320: 364}  # before the centre crop, by the crop
 
 
 def short_side(image_shape: ImageShape) -> int:
     """Pixels that the short side of an image has before the centre crop of ``image_shape`` (C, H, W) is taken.
 
-    256 for 224, as in training on 256-pixel records; small images (CIFAR) are not enlarged.
+    256 for 224, as in training on 256-pixel records, 364 for 320, and in proportion; small images (CIFAR) are not
+    enlarged.
     """
     crop = max(image_shape[1:])
-    return crop if crop <= 64 else round(crop * 256 / 224)
+    return crop if crop <= 64 else SHORT_SIDES.get(crop, round(crop * 256 / 224))
+
+
+def check_sides(sides: Sequence[int]) -> None:
+    """Raise UserError for an image that would have a side longer than OpenCV resizes and warps."""
+    if max(sides) > LARGEST_SIDE:
+        raise UserError(f"an image this large, or too narrow for its crop, would be {max(sides)} pixels long")
 
 
 def evaluation_transform(image: np.ndarray, image_shape: ImageShape) -> np.ndarray:
@@ -35,8 +43,7 @@ def evaluation_transform(image: np.ndarray, image_shape: ImageShape) -> np.ndarr
     short = short_side(image_shape)
     height, width = image.shape[:2]
     size = (short, short * height // width) if height > width else (short * width // height, short)
-    if max(size) > LARGEST_SIDE:
-        raise UserError(f"an image of {width}x{height} pixels is too narrow to be made {short} pixels wide")
+    check_sides(size)
     image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
     _, crop_height, crop_width = image_shape
     top = (image.shape[0] - crop_height) // 2

@@ -118,18 +118,23 @@ class RecordFile:
 
     def __init__(self, path: Path, offsets: np.ndarray):
         self.path, self.offsets = path, offsets
-        with path.open("rb") as file:
-            self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._file = path.open("rb")
+        self._size = path.stat().st_size
 
     def read(self, number: int) -> Record:
         """Record ``number`` of the file. Raises UserError where it is not whole any more."""
         offset = int(self.offsets[number])
+        end = int(self.offsets[number + 1]) if number + 1 < len(self.offsets) else self._size
         where = f"{self.path}, record {number}, byte {offset}"
+        data = os.pread(self._file.fileno(), end - offset, offset)  # not mapped: a file cut meanwhile would kill
         parts = []
-        for _, _, flag, start, length in pieces(self._data, self.path, offset, number):
-            parts.append(self._data[start : start + length])
-            if flag in (WHOLE, LAST_PART):
-                break
+        try:
+            for _, _, flag, start, length in pieces(data, self.path):
+                parts.append(data[start : start + length])
+                if flag in (WHOLE, LAST_PART):
+                    break
+        except UserError as error:
+            raise UserError(f"{where}: the file has changed since it was looked through") from error
         return as_record(SPLIT_AT.join(parts), offset, where)
 
 
@@ -163,7 +168,9 @@ def mapped(path: Path) -> Iterator[mmap.mmap]:
         yield data
 
 
-def pieces(data: mmap.mmap, path: Path, offset: int = 0, number: int = 0) -> Iterator[tuple[int, int, int, int, int]]:
+def pieces(
+    data: mmap.mmap | bytes, path: Path, offset: int = 0, number: int = 0
+) -> Iterator[tuple[int, int, int, int, int]]:
     """The (number of the record, byte offset, continuation flag, first byte and length of the data) of each piece.
 
     Begins with the record ``number`` at ``offset``.

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from mxnet_resnet.errors import UserError
 from mxnet_resnet.preprocess import ImageShape, decode, decode_bgr, evaluation_transform
 from mxnet_resnet.recordio import Record, RecordFile, Summary, cores, scan
 
-BACKENDS = ("opencv", "imagerecorditer")
 IMAGES_A_TASK = 8  # enough that handing it to a thread costs nothing
 BATCHES_AHEAD = 2
 
@@ -30,9 +30,8 @@ Load = Callable[[int], tuple[np.ndarray, float]]  # a record's number to its ima
 class TrainingRecords:
     """Training batches, shuffled over the whole file and augmented.
 
-    The order and the augmentation of an epoch are a function of (seed, epoch), whatever came before. Over the parts, an
-    epoch has each record exactly once, and the same number of batches in each part; the last one is filled up with
-    images from the beginning of the part.
+    The order and the augmentation of an epoch are a function of (seed, epoch), whatever came before. Each record is in
+    one part of an epoch, once; all parts have as many batches, which are filled up from the beginning of the part.
 
     Attributes:
         path: the .rec file.
@@ -83,11 +82,9 @@ class TrainingRecords:
         size = self.image_shape[1:]
 
         def load(number: int) -> tuple[np.ndarray, float]:
-            record = records.read(number)
-            image = decode_bgr(record.image)
-            if image is None:
-                raise _undecodable(record)
-            return augment(image, draws[number], self.augmentation, size, self.pad, self.mirror), record.label
+            with _told(record := records.read(number)):
+                image = _decoded(decode_bgr, record)
+                return augment(image, draws[number], self.augmentation, size, self.pad, self.mirror), record.label
 
         return _batches(load, self.order(epoch), self.image_shape, self.batch_size, self.threads)
 
@@ -132,17 +129,26 @@ def validation_batches(
     records = RecordFile(path, summary.offsets)
 
     def load(number: int) -> tuple[np.ndarray, float]:
-        record = records.read(number)
-        image = decode(record.image)
-        if image is None:
-            raise _undecodable(record)
-        return evaluation_transform(image, image_shape), record.label
+        with _told(record := records.read(number)):
+            return evaluation_transform(_decoded(decode, record), image_shape), record.label
 
     return _batches(load, range(summary.count), image_shape, batch_size, threads or cores())
 
 
-def _undecodable(record: Record) -> UserError:
-    return UserError(f"{record.where}: the image does not decode")
+def _decoded(decoder: Callable[[bytes], np.ndarray | None], record: Record) -> np.ndarray:
+    image = decoder(record.image)
+    if image is None:
+        raise UserError("the image does not decode")
+    return image
+
+
+@contextmanager
+def _told(record: Record) -> Iterator[None]:
+    """Put the place of a record before what is wrong with it."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{record.where}: {error}") from error
 
 
 def _batches(

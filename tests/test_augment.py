@@ -1,5 +1,6 @@
 """Our augmentation against ImageRecordIter's: equal pixels where nothing is random, else one distribution."""
 
+import hashlib
 from dataclasses import asdict, replace
 
 import cv2
@@ -10,6 +11,8 @@ from scipy.stats import ks_2samp
 
 from mxnet_resnet import recordio, records
 from mxnet_resnet.augment import DRAWS, LEVELS, Augmentation, _warp, augment, level
+from mxnet_resnet.datasets import BACKENDS
+from mxnet_resnet.errors import UserError
 from mxnet_resnet.recordwriter import RecordWriter
 
 SAMPLES = 600
@@ -64,7 +67,7 @@ def photograph(height, width):
 )
 def test_where_nothing_is_random_the_pixels_are_the_same(tmp_path, preset, shape):
     path = record_file(tmp_path, photograph(*shape))
-    ours, mxnets = (read_by(backend, path, preset, 224, mirror=False) for backend in records.BACKENDS)
+    ours, mxnets = (read_by(backend, path, preset, 224, mirror=False) for backend in BACKENDS)
     np.testing.assert_array_equal(ours, mxnets)
 
 
@@ -97,9 +100,7 @@ def test_crops_come_from_the_same_distribution(tmp_path, number):
     height, width = 200, 260
     path = record_file(tmp_path, places(height, width), SAMPLES)
     preset = replace(LEVELS[number], random_h=0, random_s=0, random_l=0)
-    ours, mxnets = (
-        measured(read_by(backend, path, preset, 64, batch_size=50), height, width) for backend in records.BACKENDS
-    )
+    ours, mxnets = (measured(read_by(backend, path, preset, 64, batch_size=50), height, width) for backend in BACKENDS)
     assert (ours[:, 0, 0] < 0).mean() == pytest.approx(0.5, abs=0.08)
     assert (mxnets[:, 0, 0] < 0).mean() == pytest.approx(0.5, abs=0.08)
     for sample in (ours, mxnets):  # undo the mirror
@@ -123,7 +124,7 @@ def test_crops_come_from_the_same_distribution(tmp_path, number):
 def test_padding_comes_from_the_same_distribution(tmp_path):
     path = record_file(tmp_path, places(32, 32), SAMPLES)
     samples = []
-    for backend in records.BACKENDS:
+    for backend in BACKENDS:
         crops = read_by(backend, path, LEVELS[1], 32, pad=4, mirror=False, batch_size=50)
         outside = (crops == 127).all(axis=3)
         assert (outside | (crops[:, :, :, 2] == 255)).all()
@@ -137,7 +138,7 @@ def test_padding_comes_from_the_same_distribution(tmp_path):
 def test_colours_come_from_the_same_distribution(tmp_path, colour):
     path = record_file(tmp_path, np.full((40, 40, 3), colour, np.uint8), SAMPLES)
     preset = Augmentation(random_h=36, random_s=50, random_l=50)
-    ours, mxnets = (read_by(backend, path, preset, 32, batch_size=50)[:, 0, 0] for backend in records.BACKENDS)
+    ours, mxnets = (read_by(backend, path, preset, 32, batch_size=50)[:, 0, 0] for backend in BACKENDS)
     for channel in range(3):
         assert ks_2samp(ours[:, channel], mxnets[:, channel]).pvalue > SMALLEST_P
     assert np.ptp(ours, axis=0).max() > 60
@@ -183,3 +184,22 @@ def test_mxnet_takes_the_presets_by_their_names(tmp_path):
         path_imgrec=str(path), data_shape=(3, 32, 32), batch_size=1, verbose=False, **asdict(LEVELS[3])
     )
     assert next(iterator).data[0].shape == (1, 3, 32, 32)
+
+
+def test_the_pixels_are_the_same_under_every_numpy():
+    """A run that is resumed under another Python sees the same images."""
+    image = photograph(300, 400)
+    draws = np.random.default_rng([0, 0, 1]).random((20, DRAWS), np.float32)
+    crops = [augment(image, numbers, LEVELS[3], (64, 64)) for numbers in draws]
+    assert hashlib.sha256(np.stack(crops).tobytes()).hexdigest()[:16] == "3c4adf4249b14a3d"
+
+
+@pytest.mark.parametrize("shape", [(1, 400), (400, 1), (2, 3), (20_000, 300)])
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_odd_images_are_cropped_or_told(shape, number):
+    for seed in range(5):
+        draws = np.random.RandomState(seed).uniform(size=DRAWS).astype(np.float32)
+        try:
+            assert augment(np.zeros((*shape, 3), np.uint8), draws, LEVELS[number], (64, 64)).shape == (64, 64, 3)
+        except UserError as error:
+            assert "too narrow" in str(error)

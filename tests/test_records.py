@@ -12,8 +12,9 @@ import pytest
 from conftest import REPOSITORY
 
 from mxnet_resnet import augment, recordio, records
+from mxnet_resnet.datasets import BACKENDS
 from mxnet_resnet.errors import UserError
-from mxnet_resnet.preprocess import as_input, read_image
+from mxnet_resnet.preprocess import as_input, read_image, short_side
 
 
 def write_records(path: Path, images: list[bytes], labels=None) -> Path:
@@ -152,7 +153,7 @@ def hashes(training, epoch) -> list[str]:
     return [hashlib.sha256(data.tobytes() + label.tobytes()).hexdigest() for data, label in arrays]
 
 
-@pytest.mark.parametrize("backend", records.BACKENDS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("level", [1, 2, 3])
 def test_an_epoch_is_a_function_of_seed_and_number(digits, level, backend):
     """A run resumed at an epoch sees exactly the batches that it would have seen."""
@@ -268,3 +269,18 @@ def test_another_split_leaves_no_image_of_the_old_one(tmp_path, command, capsys)
     for seed in (0, 1):
         assert command(capsys, "tools/digits2rec.py", "--out", tmp_path, "--seed", seed)[0] == 0
     assert len(list((tmp_path / "val").iterdir())) == 360
+
+
+def test_a_file_cut_after_it_was_looked_through_is_told(tmp_path, digits):
+    path = tmp_path / "cut.rec"
+    path.write_bytes((digits / "digits_val.rec").read_bytes())
+    file = recordio.RecordFile(path, recordio.scan(path).offsets)
+    path.write_bytes(path.read_bytes()[: file.offsets[5] + 10])
+    assert file.read(4).label in range(10)
+    for number in (5, 6, 359):
+        with pytest.raises(UserError, match=f"record {number}, byte .*the file has changed|too short"):
+            file.read(number)
+
+
+def test_320_pixels_are_cropped_from_364():
+    assert [short_side((3, side, side)) for side in (32, 64, 224, 320)] == [32, 64, 256, 364]

@@ -172,7 +172,10 @@ def read_pickle(data: bytes, count: int, dataset: Dataset, where: str) -> Images
     """A file of the Python version. Raises UserError."""
     try:
         batch = Unpickler(io.BytesIO(data), encoding="bytes").load()
-        images = Images(np.array(batch[dataset.label_key], np.uint8), batch[b"data"].array())
+        labels = np.array(batch[dataset.label_key])
+        if labels.dtype.kind != "i" or (labels.size and not 0 <= labels.min() <= labels.max() <= 255):
+            raise ValueError("the labels are no whole numbers from 0 on")
+        images = Images(labels.astype(np.uint8), batch[b"data"].array())
     except Exception as error:  # a damaged pickle can raise any
         raise UserError(f"{where} is not a pickled CIFAR batch: {error!s:.200}") from error
     if images.labels.shape != (count,) or images.pixels.shape != (count, PIXELS):

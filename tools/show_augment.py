@@ -15,7 +15,7 @@ from mxnet_resnet import augment
 from mxnet_resnet.arguments import Parser, whole
 from mxnet_resnet.errors import UserError, run
 from mxnet_resnet.files import replacing
-from mxnet_resnet.preprocess import read_image
+from mxnet_resnet.preprocess import check_sides, read_image
 
 STORED = {1: 256, 2: 480, 3: 480}  # short side of the records that ImageNet's levels are for
 CROP = 224
@@ -49,6 +49,7 @@ def sheet(image: np.ndarray, columns: int, seed: int) -> np.ndarray:
 def row(image: np.ndarray, level: int, draws: np.ndarray) -> np.ndarray:
     """The crops of one level, side by side."""
     factor = STORED[level] / min(image.shape[:2])
+    check_sides([round(side * factor) for side in image.shape[:2]])
     stored = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     crops = [augment.augment(stored, numbers, augment.LEVELS[level], (CROP, CROP)) for numbers in draws]
     return frame([crop[:, :, ::-1] for crop in crops], axis=1)
