@@ -46,7 +46,7 @@ def _normalise(batch: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarr
 def difference(source: Weights, target: Weights, batch: np.ndarray) -> tuple[float, float, str]:
     """The largest difference of two nets' scores, absolute and by the largest score, and who computed them.
 
-    Each is computed by its own framework where that is possible, else by our net. A ``target`` without a BatchNorm on
+    Each is computed by its own framework where it has one, else by our net. A ``target`` without a BatchNorm on
     the images gets them as that of ``source`` leaves them.
     """
     given = batch

@@ -35,7 +35,8 @@ class Weights:
         classes: its number of classes, or None where it has no classifier.
         arrays: its parameters and running statistics by our names, float32.
         origin: what the checkpoint was recognised as.
-        scores: the net as its own framework computes it, before the softmax, or None where that cannot be had here.
+        scores: the net as ``computed_by`` computes it, before the softmax, or None where our net has to.
+        computed_by: whoever computes the scores.
     """
 
     plan: Architecture
@@ -43,11 +44,7 @@ class Weights:
     arrays: Mapping[str, np.ndarray]
     origin: str
     scores: Scores | None = None
-
-    @property
-    def computed_by(self) -> str:
-        """Who computes its scores."""
-        return "its own framework" if self.scores else "our net"
+    computed_by: str = "our net"
 
     def net(self) -> models.ResNet | models.PreActResNet:
         """The net in Gluon, with these weights. Raises UserError where they do not fit it."""
@@ -101,7 +98,8 @@ def _read_module(prefix: str, epoch: int | None, plan: Architecture | None) -> W
         names = graphs.match(net(mx.sym.var("data")), symbol)
         if names is not None:
             ours = {mine: arrays[theirs] for mine, theirs in names.items() if mine != "data"}
-            return Weights(candidate, classes, ours, f"MXNet graph of {name}", _symbol_scores(symbol, args, auxs))
+            scores = _symbol_scores(symbol, args, auxs)
+            return Weights(candidate, classes, ours, f"MXNet graph of {name}", scores, "MXNet from its graph")
     raise UserError(
         f"the graph {prefix}-symbol.json fits no family of ResNets known here; its first parameters: "
         + ", ".join(list(shapes)[:3])
@@ -186,7 +184,11 @@ def _read_torch(path: Path, plan: Architecture | None) -> Weights:
     tensors = torch_side.load(path)
     arrays = {name: tensor.float().numpy() for name, tensor in tensors.items()}
     weights, layout = _by_layout(arrays, layouts.TORCH_LAYOUTS, plan)
-    return replace(weights, scores=lambda images: torch_side.scores(tensors, layout, weights.plan, images))
+    return replace(
+        weights,
+        scores=lambda images: torch_side.scores(tensors, layout, weights.plan, images),
+        computed_by="PyTorch from its tensors",
+    )
 
 
 def _note(path: Path) -> Path:
