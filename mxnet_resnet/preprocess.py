@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from mxnet_resnet.errors import UserError
+from mxnet_resnet.imageheader import plausible
 
 ImageShape = tuple[int, int, int]
 LARGEST_SIDE = 32766  # that OpenCV resizes and warps
@@ -77,7 +78,7 @@ def decode(data: bytes) -> np.ndarray | None:
 
 def decode_bgr(data: bytes) -> np.ndarray | None:
     """An encoded image as OpenCV has it, BGR (H, W, 3), uint8, or None where it does not decode."""
-    if not data:
+    if not data or not plausible(data):
         return None
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import mmap
-import struct
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,16 +18,12 @@ from tqdm import tqdm
 
 from mxnet_resnet import recordio
 from mxnet_resnet.errors import UserError
+from mxnet_resnet.imageheader import DENSEST_IMAGE, LARGEST_IMAGE, chunks_fit, stored_shape
 from mxnet_resnet.preprocess import decode
 from mxnet_resnet.recordio import FIRST_PART, IMAGE_HEADER, LAST_PART, RECORD_HEADER, SPLIT_AT, WHOLE
 from mxnet_resnet.recordwriter import in_order
 
 LISTED = 1000  # findings that are kept of a file; more are counted
-# Pixels of an image, and of each of its bytes (a PNG of one bit a pixel comes near): flipped bits can claim gigabytes.
-LARGEST_IMAGE, DENSEST_IMAGE = 1 << 26, 10_000
-PNG = b"\x89PNG\r\n\x1a\n"
-FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that tell the size
-ALONE = {0x01, *range(0xD0, 0xDA)}  # JPEG markers that no length follows
 PROGRESS_BAR = {"unit": "B", "unit_scale": True, "leave": False, "disable": None}  # None: on a terminal only
 
 
@@ -157,7 +152,7 @@ def examine(item: Found | Damage) -> Examined:
     width, height, channels = stored_shape(record.image)
     if width * height > min(LARGEST_IMAGE, DENSEST_IMAGE * len(record.image)):
         return Examined(f"the image, of {len(record.image)} bytes, cannot have {width}x{height} pixels")
-    image = decode(record.image) if _chunks_fit(record.image) else None
+    image = decode(record.image) if chunks_fit(record.image) else None
     if image is None:
         return Examined(f"the image, of {len(record.image)} bytes, does not decode")
     pixels = image.size // 3
@@ -166,31 +161,6 @@ def examine(item: Found | Damage) -> Examined:
     squares = [round((m * m + d * d) * pixels) for m, d in zip(mean, deviation)]
     key, digest = IMAGE_HEADER.unpack_from(item.data)[2], hashlib.blake2b(record.image, digest_size=16).digest()
     return Examined("", int(record.label), key, digest, image.shape[1::-1], channels, (sums, squares))
-
-
-def stored_shape(image: bytes) -> tuple[int, int, int]:
-    """The width, height and channels that a JPEG or PNG says it has; 0, 0, 3 where it is neither."""
-    if image.startswith(PNG) and len(image) >= 26:
-        width, height, _, colour = struct.unpack_from(">IIBB", image, 16)
-        return width, height, {0: 1, 4: 2, 6: 4}.get(colour, 3)
-    at = 2 if image.startswith(b"\xff\xd8") else len(image)
-    while 0 <= (at := image.find(b"\xff", at)) <= len(image) - 10:
-        marker = image[at + 1]
-        if marker in FRAMES:
-            height, width, channels = struct.unpack_from(">HHB", image, at + 5)
-            return width, height, channels
-        length = 0 if marker in ALONE else int.from_bytes(image[at + 2 : at + 4], "big")
-        at += 1 if marker in (0x00, 0xFF) else 2 + length
-    return 0, 0, 3
-
-
-def _chunks_fit(image: bytes) -> bool:
-    """Whether a PNG is as long as its chunks say; OpenCV takes the memory that they claim, up to 2 GB."""
-    at, kind = 8 if image.startswith(PNG) else len(image), b""
-    while kind != b"IEND" and at < len(image):
-        kind = image[at + 4 : at + 8]
-        at += 12 + int.from_bytes(image[at : at + 4], "big")
-    return at <= len(image)
 
 
 @dataclass

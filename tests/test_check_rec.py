@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from test_records import photograph, png, write_records
 
-from mxnet_resnet import recordcheck, recordio
+from mxnet_resnet import imageheader, recordcheck, recordio
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.preprocess import decode
 from mxnet_resnet.recordwriter import RecordWriter
@@ -203,18 +203,18 @@ def test_an_image_that_claims_gigabytes_is_not_decoded(tmp_path):
 def test_the_stored_shape_is_read():
     colour, grey = photograph(12, 17), photograph(12, 17)[:, :, 0]
     for encode in (lambda image: cv2.imencode(".jpg", image)[1], lambda image: cv2.imencode(".png", image)[1]):
-        assert recordcheck.stored_shape(encode(colour).tobytes()) == (17, 12, 3)
-        assert recordcheck.stored_shape(encode(grey).tobytes()) == (17, 12, 1)
+        assert imageheader.stored_shape(encode(colour).tobytes()) == (17, 12, 3)
+        assert imageheader.stored_shape(encode(grey).tobytes()) == (17, 12, 1)
     transparent = cv2.imencode(".png", np.dstack([colour, grey]))[1].tobytes()
-    assert recordcheck.stored_shape(transparent) == (17, 12, 4)
+    assert imageheader.stored_shape(transparent) == (17, 12, 4)
     for cut in range(40):
-        recordcheck.stored_shape(jpeg(colour)[:cut])
+        imageheader.stored_shape(jpeg(colour)[:cut])
 
 
 def test_real_photographs_have_the_shape_that_they_say(shared):
     for file in sorted((shared / "imagenet_samples/images").iterdir())[::4]:
         data = file.read_bytes()
-        width, height, _ = recordcheck.stored_shape(data)
+        width, height, _ = imageheader.stored_shape(data)
         assert {width, height} == set(decode(data).shape[:2])
 
 

@@ -14,7 +14,7 @@ from conftest import REPOSITORY
 from mxnet_resnet import augment, recordio, records
 from mxnet_resnet.datasets import BACKENDS
 from mxnet_resnet.errors import UserError
-from mxnet_resnet.preprocess import as_input, read_image, short_side
+from mxnet_resnet.preprocess import as_input, decode, read_image, short_side
 
 
 def write_records(path: Path, images: list[bytes], labels=None) -> Path:
@@ -284,3 +284,13 @@ def test_a_file_cut_after_it_was_looked_through_is_told(tmp_path, digits):
 
 def test_320_pixels_are_cropped_from_364():
     assert [short_side((3, side, side)) for side in (32, 64, 224, 320)] == [32, 64, 256, 364]
+
+
+def test_an_image_that_claims_more_than_it_can_hold_is_not_decoded():
+    """OpenCV would take the memory that the header of a broken image claims."""
+    data = png(photograph(32, 32))
+    size = struct.pack(">II", 60_000, 60_000)
+    chunk = struct.pack(">I", 0x7FFF0000)
+    assert decode(data).shape == (32, 32, 3)
+    assert decode(data[:16] + size + data[24:]) is None
+    assert decode(data[:33] + chunk + data[37:]) is None
