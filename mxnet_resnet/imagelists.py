@@ -6,26 +6,22 @@ A line of a ``.lst`` file is ``INDEX<tab>LABEL<tab>PATH``, as MXNet's im2rec wri
 from __future__ import annotations
 
 import os
-import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.files import replacing
-from mxnet_resnet.preprocess import LARGEST_SIDE, decode_bgr
+from mxnet_resnet.preprocess import LARGEST_SIDE, decode_bgr, sides_for
 
-T = TypeVar("T")
 LARGEST_KEY_LENGTH = 19  # digits: records hold the index as a uint64
 LARGEST_LABEL = float(np.finfo(np.float32).max)
-SECONDS_A_LINE = 10
 
 
 class Entry(NamedTuple):
@@ -240,21 +236,10 @@ class Encoder:
             image = image[top : top + short, left : left + short]
             height = width = short
         if self.resize:
-            size = width * self.resize // short, height * self.resize // short
+            size = sides_for(height, width, self.resize)
             if max(size) > LARGEST_SIDE:
                 return f"{width}x{height} pixels are too narrow to be made {self.resize} pixels wide"
             image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
         flag = cv2.IMWRITE_JPEG_QUALITY if self.encoding == ".jpg" else cv2.IMWRITE_PNG_COMPRESSION
         done, data = cv2.imencode(self.encoding, image, [flag, self.quality])
         return data.tobytes() if done else f"{width}x{height} pixels are too many for {self.encoding}"
-
-
-def progress(items: Iterable[T], name: str, total: int, done: int = 0, unit: str = "images") -> Iterator[T]:
-    """The items, with a progress bar on a terminal, and elsewhere a line every ten seconds."""
-    last = time.monotonic()
-    with tqdm(items, name, total, initial=done, unit=f" {unit}", leave=False, disable=None) as bar:
-        for number, item in enumerate(bar, done + 1):
-            yield item
-            if bar.disable and time.monotonic() - last > SECONDS_A_LINE:
-                last = time.monotonic()
-                print(f"{name}: {number:,} of {total:,} {unit}", flush=True)

@@ -10,9 +10,7 @@ import hashlib
 import json
 import os
 import re
-import sys
 import tarfile
-import time
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -20,24 +18,22 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from mxnet_resnet.arguments import Parser, integers, whole
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.files import replacing
-from mxnet_resnet.preprocess import LARGEST_SIDE, decode
+from mxnet_resnet.preprocess import LARGEST_SIDE, decode, sides_for
+from mxnet_resnet.progress import progress
 from mxnet_resnet.recordwriter import RecordWriter, in_order
 
 VAL_SIZE = 256
 INDEX_VERSION = 1
 LONGEST_NAME = 100  # names are kept in an array as wide as the longest
 CLASS_TAR = re.compile(r"(n\d{8})\.tar")
-SECONDS_PER_LINE = 60
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,7 @@ def _walk_classes(file: BinaryIO, tar: Path) -> Images:
             inner[named[1]] = member
         classes = sorted(inner)
         found = []
-        for label, wordnet_id in enumerate(progress(classes, f"index of {tar.name}", "class", len(classes))):
+        for label, wordnet_id in enumerate(progress(classes, f"index of {tar.name}", len(classes), unit="classes")):
             begin, size = inner[wordnet_id].offset_data, inner[wordnet_id].size
             members = _members(opened, f"{tar}, {wordnet_id}.tar", begin, begin + size) if size else ()
             found.append(_table(members, label, f"{wordnet_id}/"))
@@ -134,7 +130,7 @@ def _walk_classes(file: BinaryIO, tar: Path) -> Images:
 def _walk_images(file: BinaryIO, tar: Path) -> Images:
     with _opened(file, tar) as opened:
         members = _members(opened, tar, 0, os.fstat(file.fileno()).st_size)
-        table = _table(progress(members, f"index of {tar.name}", "image"), -1, "")
+        table = _table(progress(members, f"index of {tar.name}"), -1, "")
     return Images(tar, [], table[np.argsort(table["name"], kind="stable")])
 
 
@@ -185,7 +181,7 @@ def version(image: np.ndarray, short: int, quality: int) -> bytes | None:
     None where it is so narrow that OpenCV refuses.
     """
     height, width = image.shape[:2]
-    size = (short, height * short // width) if height > width else (width * short // height, short)
+    size = sides_for(height, width, short)
     if max(size) > LARGEST_SIDE:
         return None
     bgr = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), cv2.COLOR_RGB2BGR)
@@ -220,7 +216,7 @@ def _fill(writers: dict[int, RecordWriter], images: Images, file: BinaryIO, name
     print(f"{name}: {len(images):,} images to {' and '.join(map(str, writers))} pixels, from number {start:,} on")
     make = partial(_versions, images, file, list(writers), arguments.quality)
     with closing(in_order(make, range(start, len(images)), arguments.num_workers)) as results:
-        for number, versions in progress(results, name, "image", len(images), start):
+        for number, versions in progress(results, name, len(images), start):
             for size, writer in writers.items():
                 if versions[size] is not None and number > lasts[size]:
                     writer.write(number, float(images.table["label"][number]), versions[size], images.name(number))
@@ -257,23 +253,6 @@ def _report(images: Images, file: BinaryIO, prefix: Path, size: int) -> None:
         path.write_text("".join(f"{images.name(number)}\t{reason}\n" for number, reason in zip(numbers, reasons)))
     left = f", {len(numbers):,} left out: see {report}" if numbers else ""
     print(f"{prefix}.rec: {len(images) - len(numbers):,} images{left}")
-
-
-def progress(items: Iterable[Item], text: str, unit: str, total: int | None = None, done: int = 0) -> Iterator[Item]:
-    """The items, with a bar on a terminal and a line a minute otherwise."""
-    if sys.stderr.isatty():
-        yield from tqdm(items, text, total, initial=done, unit=unit, leave=False)
-        return
-    begun = told = time.monotonic()
-    for count, item in enumerate(items, done + 1):
-        yield item
-        now = time.monotonic()
-        if now - told >= SECONDS_PER_LINE:
-            told = now
-            print(
-                f"{text}: {count:,}{f' of {total:,}' if total else ''}, {(count - done) / (now - begun):.0f} a second",
-                flush=True,
-            )
 
 
 def prepare(out: Path) -> None:

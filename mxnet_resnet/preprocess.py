@@ -30,6 +30,11 @@ def short_side(image_shape: ImageShape) -> int:
     return crop if crop <= 64 else SHORT_SIDES.get(crop, round(crop * 256 / 224))
 
 
+def sides_for(height: int, width: int, short: int) -> tuple[int, int]:
+    """The (width, height) of an image resized to a short side of ``short``, the long one rounded down as by MXNet."""
+    return (short, short * height // width) if height > width else (short * width // height, short)
+
+
 def check_sides(sides: Sequence[int]) -> None:
     """Raise UserError for an image that would have a side longer than OpenCV resizes and warps."""
     if max(sides) > LARGEST_SIDE:
@@ -43,7 +48,7 @@ def evaluation_transform(image: np.ndarray, image_shape: ImageShape) -> np.ndarr
     """
     short = short_side(image_shape)
     height, width = image.shape[:2]
-    size = (short, short * height // width) if height > width else (short * width // height, short)
+    size = sides_for(height, width, short)
     check_sides(size)
     image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
     _, crop_height, crop_width = image_shape

@@ -31,7 +31,7 @@ from mxnet_resnet import augment, recordio
 from mxnet_resnet.arguments import Parser, whole
 from mxnet_resnet.errors import UserError, run
 from mxnet_resnet.files import replacing
-from mxnet_resnet.preprocess import check_sides, decode_bgr, read_image
+from mxnet_resnet.preprocess import check_sides, decode_bgr, read_image, sides_for
 from mxnet_resnet.recordwriter import RecordWriter
 
 QUALITY = 90
@@ -121,7 +121,7 @@ def write_records(folder: Path, workload: Workload, photographs: Sequence[np.nda
 def encode(image: np.ndarray, short: int) -> bytes:
     """An RGB image with its short side at ``short``, encoded."""
     height, width = image.shape[:2]
-    size = (short, short * height // width) if height > width else (short * width // height, short)
+    size = sides_for(height, width, short)
     check_sides(size)
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)[:, :, ::-1]
     if short == CIFAR_SIDE:

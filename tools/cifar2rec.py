@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mxnet_resnet.arguments import Parser, whole
 from mxnet_resnet.errors import UserError, run
 from mxnet_resnet.files import replacing
-from mxnet_resnet.imagelists import progress
+from mxnet_resnet.progress import progress
 from mxnet_resnet.recordio import cores
 from mxnet_resnet.recordwriter import RecordWriter, in_order
 

@@ -32,11 +32,11 @@ from mxnet_resnet.imagelists import (
     Skipped,
     chunks,
     list_folder,
-    progress,
     read_list,
     split,
     write_lists,
 )
+from mxnet_resnet.progress import progress
 from mxnet_resnet.recordio import cores
 from mxnet_resnet.recordwriter import RecordWriter, in_order
 
