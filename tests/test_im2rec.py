@@ -19,7 +19,7 @@ import pytest
 from conftest import REPOSITORY
 from PIL import Image
 
-from mxnet_resnet import progress, recordio
+from mxnet_resnet import imagelists, progress, recordio
 from mxnet_resnet.imagelists import Encoder, Entry, read_list
 from mxnet_resnet.preprocess import decode_bgr
 
