@@ -102,7 +102,6 @@ def _set_environment() -> None:
     # as every identity shortcut of a pre-activation net does, and then answers wrongly without a word.
     os.environ.setdefault("MXNET_DISABLE_MKLDNN_FUSE_CONV_BN", "1")
     os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
-    os.environ.setdefault("MXNET_CUDNN_AUTOTUNE_DEFAULT", "1")
     os.environ.setdefault("MXNET_STORAGE_FALLBACK_LOG_VERBOSE", "0")
 
 

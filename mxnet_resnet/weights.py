@@ -91,9 +91,8 @@ def _read_module(prefix: str, epoch: int | None, plan: Architecture | None) -> W
     needed = {*symbol.list_inputs()} - {name for name in symbol.list_arguments() if name.endswith("label")} - {"data"}
     for name in sorted(needed - arrays.keys()):
         raise UserError(f"the checkpoint does not fit its graph: it has no {name}")
-    for name, candidate, classes in _candidates(shapes):
-        if plan is not None and candidate != plan:
-            candidate = plan
+    candidates = _candidates(shapes) if plan is None else [("the net that was named", plan, _classes(shapes))]
+    for name, candidate, classes in candidates:
         net = models.from_architecture(candidate, classes)
         names = graphs.match(net(mx.sym.var("data")), symbol)
         if names is not None:
@@ -104,6 +103,11 @@ def _read_module(prefix: str, epoch: int | None, plan: Architecture | None) -> W
         f"the graph {prefix}-symbol.json fits no family of ResNets known here; its first parameters: "
         + ", ".join(list(shapes)[:3])
     )
+
+
+def _classes(shapes: Mapping[str, layouts.Shape]) -> int | None:
+    """The outputs of the only dense layer, or None where there is none."""
+    return next((shape[0] for shape in shapes.values() if len(shape) == 2), None)
 
 
 def _candidates(shapes: Mapping[str, layouts.Shape]) -> Iterator[tuple[str, Architecture, int | None]]:
@@ -131,7 +135,6 @@ def _candidates(shapes: Mapping[str, layouts.Shape]) -> Iterator[tuple[str, Arch
             yield "this project or the MXNet ResNet-v2 repository", variant, classes
         return
     weights = sorted(shape for shape in shapes.values() if len(shape) == 4)
-    heads = [shape for shape in shapes.values() if len(shape) == 2]
     for name, plan in architecture.MODELS.items():
         units = sum(units for units, _ in plan.dimensions[1:])
         without_shortcuts = 1 + units * (3 if plan.bottleneck else 2)
@@ -140,19 +143,19 @@ def _candidates(shapes: Mapping[str, layouts.Shape]) -> Iterator[tuple[str, Arch
         parameters = models.from_architecture(plan).collect_params().values()
         if sorted(parameter.shape for parameter in parameters if len(parameter.shape) == 4) == weights:
             for data_norm in (plan.data_norm, "full") if plan.data_norm else (None,):
-                yield name, replace(plan, data_norm=data_norm), heads[0][0] if heads else None
+                yield name, replace(plan, data_norm=data_norm), _classes(shapes)
 
 
 def _symbol_scores(symbol: mx.sym.Symbol, args: checkpoint.Arrays, auxs: checkpoint.Arrays) -> Scores:
     """A graph without its softmax, bound and computed."""
-    scores = graphs.without_softmax(symbol)
-    return lambda images: _run(scores, args, auxs, images)
+    graph = graphs.without_softmax(symbol)
 
+    def scores(images: np.ndarray) -> np.ndarray:
+        executor = graph.simple_bind(mx.cpu(), grad_req="null", data=images.shape)
+        executor.copy_params_from(args, auxs, allow_extra_params=True)
+        return executor.forward(is_train=False, data=mx.nd.array(images))[0].asnumpy()
 
-def _run(symbol: mx.sym.Symbol, args: checkpoint.Arrays, auxs: checkpoint.Arrays, images: np.ndarray) -> np.ndarray:
-    executor = symbol.simple_bind(mx.cpu(), grad_req="null", data=images.shape)
-    executor.copy_params_from(args, auxs, allow_extra_params=True)
-    return executor.forward(is_train=False, data=mx.nd.array(images))[0].asnumpy()
+    return scores
 
 
 def _read_gluon(path: Path, plan: Architecture | None) -> Weights:
