@@ -6,6 +6,7 @@ import sys
 from typing import Callable
 
 from mxnet_resnet.compat import missing_library
+from mxnet_resnet.interruption import Interrupted
 
 
 class UserError(Exception):
@@ -13,7 +14,9 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a command and exit: status 0 (or what ``main`` returns), 2 after a UserError, 130 after Ctrl-C."""
+    """Run a command and exit: status 0 (or what ``main`` returns), 2 after a UserError, 130 after Ctrl-C, 143 after
+    SIGTERM.
+    """
     try:
         sys.exit(main() or 0)
     except UserError as error:
@@ -25,6 +28,9 @@ def run(main: Callable[[], int | None]) -> None:
             raise
         print(f"error: {reason}", file=sys.stderr)
         sys.exit(2)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.status)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
