@@ -26,7 +26,8 @@ MOST_EXTRA_TIME = 33.0  # percent of a step; a whole forward pass is about a thi
 MATCHING = "NNVM_AUTO_SEARCH_MATCH_RANGE"
 BYTES = 4  # of an element, as MXNet plans memory, whatever its type
 MEGABYTE = 2**20
-NEARBY = 60_000  # operators to look at in all plans near the best one of the model
+NEARBY = 60_000  # operators of all plans near the best one of the model that are looked at
+PATIENCE = 80  # plans that are looked at in vain
 
 
 @dataclass(frozen=True)
@@ -125,13 +126,16 @@ class _Search:
                     if best is None or self.badness(candidate) < self.badness(best):
                         best, found = candidate, segments
                     bar.update()
-            random = Random(0)
+            random, vain = Random(0), 0
             for _ in range(attempts):
                 segments = mirrorplan.neighbour(self.blocks, found, random)
                 candidate = self.measured(segments)
+                vain = 0 if self.badness(candidate) < self.badness(best) else vain + 1
                 if self.badness(candidate) <= self.badness(best):
                     best, found = candidate, segments
                 bar.update()
+                if vain == PATIENCE:
+                    break
         return best
 
 

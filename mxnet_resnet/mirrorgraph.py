@@ -68,7 +68,7 @@ class Graph:
     """
 
     def __init__(self, symbol: mx.sym.Symbol, shapes: Mapping[str, tuple[int, ...]]):
-        description = json.loads(symbol.tojson())
+        description = json.loads(symbol.tojson(remove_amp_cast=False))
         nodes, sizes = description["nodes"], _shapes(symbol, shapes)
         numbers: dict[int, int] = {}
         self.operators: list[Operator] = []
@@ -153,7 +153,7 @@ def marked(symbol: mx.sym.Symbol, marks: Marks, cudnn: bool = False) -> mx.sym.S
 
     With ``cudnn``, marked BatchNorms have the momentum of which two steps make one.
     """
-    description = json.loads(symbol.tojson())
+    description = json.loads(symbol.tojson(remove_amp_cast=False))
     nodes: list[dict] = []
     moved: dict[int, int] = {}  # positions of nodes, and of what others read of them
     readable: dict[int, int] = {}
