@@ -27,7 +27,7 @@ MATCHING = "NNVM_AUTO_SEARCH_MATCH_RANGE"
 BYTES = 4  # of an element, as MXNet plans memory, whatever its type
 MEGABYTE = 2**20
 NEARBY = 60_000  # operators of all plans near the best one of the model that are looked at
-PATIENCE = 80  # plans that are looked at in vain
+PATIENCE = 120  # plans that are looked at in vain
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,13 @@ class _Search:
         most = (self.budget_mb or 0) * MEGABYTE / BYTES
         attempts = NEARBY // len(self.blocks.graph.operators)
         with tqdm(desc="Planning memory", unit=" plans", disable=None, leave=False) as bar:
-            best, found = None, []
+            found = self.blocks.sums()
+            best = self.measured(found)
             for stages in ([range(len(self.blocks))], self.blocks.stages()):
                 frontiers = [mirrorplan.frontier(self.blocks, stage, most) for stage in stages]
                 for segments in mirrorplan.combinations(frontiers):
                     candidate = self.measured(segments)
-                    if best is None or self.badness(candidate) < self.badness(best):
+                    if self.badness(candidate) < self.badness(best):
                         best, found = candidate, segments
                     bar.update()
             random, vain = Random(0), 0

@@ -112,6 +112,15 @@ class Blocks:
         ends = [block + 1 for block in range(1, len(self) - 1) if self.sizes[block] < self.sizes[block - 1]]
         return [range(first, last) for first, last in zip([0, *ends], [*ends, len(self)])]
 
+    def sums(self) -> list[Segment]:
+        """A segment to each residual sum, all of it computed again."""
+        ends = [
+            block for block in range(len(self) - 1) if self.graph.operators[self.cuts[block]].kind == "elemwise_add"
+        ]
+        ends.append(len(self) - 1)
+        starts = [0, *(end + 1 for end in ends[:-1])]
+        return [Segment(first, last, self.endings[last][0]) for first, last in zip(starts, ends)]
+
     def name(self, segment: Segment) -> str:
         """Of the operator that ends a segment."""
         return self.graph.operators[self.cuts[segment.last]].name
