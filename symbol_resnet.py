@@ -81,7 +81,8 @@ def resnet(
         units: residual units in each of the ``num_stage`` stages.
         filter_list: output channels of the first convolution, then of each stage.
         data_type: a data type of train_resnet.py, or ``"cifar"``: it decides how the net begins.
-        bn_mom, workspace, memonger: as in residual_unit.
+        bn_mom, workspace: as in residual_unit.
+        memonger: compute again in the backward pass what is planned for 32 images of 224x224, or 128 of 32x32.
     """
     if not len(units) == num_stage == len(filter_list) - 1:
         raise ValueError(

@@ -26,8 +26,8 @@ MOST_EXTRA_TIME = 33.0  # percent of a step; a whole forward pass is about a thi
 MATCHING = "NNVM_AUTO_SEARCH_MATCH_RANGE"
 BYTES = 4  # of an element, as MXNet plans memory, whatever its type
 MEGABYTE = 2**20
-NEARBY = 60_000  # operators of all plans near the best one of the model that are looked at
-PATIENCE = 120  # plans that are looked at in vain
+NEARBY = 30_000  # operators of all plans that are looked at on a walk
+PATIENCE = 100  # plans that are looked at in vain
 
 
 @dataclass(frozen=True)
@@ -115,28 +115,36 @@ class _Search:
         return max(candidate.megabytes - self.budget_mb, 0), candidate.extra_time, candidate.megabytes
 
     def run(self) -> Plan:
-        most = (self.budget_mb or 0) * MEGABYTE / BYTES
-        attempts = NEARBY // len(self.blocks.graph.operators)
         with tqdm(desc="Planning memory", unit=" plans", disable=None, leave=False) as bar:
-            found = self.blocks.sums()
-            best = self.measured(found)
-            for stages in ([range(len(self.blocks))], self.blocks.stages()):
-                frontiers = [mirrorplan.frontier(self.blocks, stage, most) for stage in stages]
-                for segments in mirrorplan.combinations(frontiers):
-                    candidate = self.measured(segments)
-                    if self.badness(candidate) < self.badness(best):
-                        best, found = candidate, segments
-                    bar.update()
-            random, vain = Random(0), 0
-            for _ in range(attempts):
-                segments = mirrorplan.neighbour(self.blocks, found, random)
-                candidate = self.measured(segments)
-                vain = 0 if self.badness(candidate) < self.badness(best) else vain + 1
-                if self.badness(candidate) <= self.badness(best):
-                    best, found = candidate, segments
-                bar.update()
-                if vain == PATIENCE:
-                    break
+            starts = [self.best(found, bar) for found in self.candidates()]
+            return min((self.improved(start, bar) for start in starts), key=self.badness)
+
+    def candidates(self) -> Iterator[list[list[mirrorplan.Segment]]]:
+        """The plan that keeps every sum, those of one budget for all stages, and those of one for each."""
+        yield [self.blocks.sums()]
+        most = (self.budget_mb or 0) * MEGABYTE / BYTES
+        for stages in ([range(len(self.blocks))], self.blocks.stages()):
+            yield mirrorplan.combinations([mirrorplan.frontier(self.blocks, stage, most) for stage in stages])
+
+    def best(self, candidates: list[list[mirrorplan.Segment]], bar: tqdm) -> list[mirrorplan.Segment]:
+        badness = []
+        for segments in candidates:
+            badness.append(self.badness(self.measured(segments)))
+            bar.update()
+        return candidates[badness.index(min(badness))]
+
+    def improved(self, segments: Sequence[mirrorplan.Segment], bar: tqdm) -> Plan:
+        """The best plan on a walk from one to a neighbour that is no worse."""
+        best, random, vain = self.measured(segments), Random(0), 0
+        for _ in range(NEARBY // len(self.blocks.graph.operators)):
+            neighbour = mirrorplan.neighbour(self.blocks, segments, random)
+            candidate = self.measured(neighbour)
+            bar.update()
+            vain = 0 if self.badness(candidate) < self.badness(best) else vain + 1
+            if self.badness(candidate) <= self.badness(best):
+                best, segments = candidate, neighbour
+            if vain == PATIENCE:
+                break
         return best
 
 
