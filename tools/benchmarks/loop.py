@@ -1,0 +1,75 @@
+"""What the training loop costs beside the computation.
+
+Trains the nets of --nets, each DEPTH:IMAGES, on batches that are in memory, by the loop of train_resnet.py and by bare
+`forward_backward` and `update`, in turn, and prints images/s and their ratio, medians of --runs. Depths that ImageNet has
+not are those of nets for CIFAR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import mxnet as mx
+import numpy as np
+
+from mxnet_resnet import architecture, optimizer, options, schedule, trainer
+from mxnet_resnet.arguments import whole
+from mxnet_resnet.interruption import Wish
+from mxnet_resnet.ledger import Entry
+from mxnet_resnet.loop import Loop
+from tools.benchmarks.memory import Net, nets
+
+Steps = Callable[[list[mx.io.DataBatch]], None]
+
+
+def add_arguments(loop: argparse.ArgumentParser) -> None:
+    loop.add_argument("--nets", type=nets, default="20:128,164:32,50:16", help="to train")
+    loop.add_argument("--steps", type=whole(), default=10, help="of each run")
+    loop.add_argument("--runs", type=whole(), default=5, help="of each way")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    print("| net, images | bare, images/s | the loop, images/s | ratio |\n| --- | ---: | ---: | ---: |")
+    for net in arguments.nets:
+        bare, looped = compare(net, arguments.steps, arguments.runs)
+        ratio = statistics.median(ours / theirs for ours, theirs in zip(looped, bare))
+        speeds = " | ".join(f"{statistics.median(values):,.1f}" for values in (bare, looped))
+        print(f"| ResNet-{net[0]}, {net[1]} | {speeds} | {ratio:.1%} |", flush=True)
+
+
+def compare(net: Net, steps: int, runs: int) -> tuple[list[float], list[float]]:
+    """Images/s of some runs without and with the loop, in turn, each of the net and its optimizer."""
+    depth, images = net
+    data_type = "imagenet" if depth in architecture.IMAGENET_UNITS else "cifar10"
+    parsed = options.parse(f"--data-type {data_type} --depth {depth} --batch-size {images} --gpus none".split())
+    store, rate = mx.kvstore.create(parsed.kv_store), schedule.Schedule(0.01)
+    module = trainer.bind(parsed, [mx.cpu()])
+    optimizer.install(module, parsed, rate, store, step=0)
+    loop = Loop(module, module.symbol, parsed, rate, store, {}, Entry("benchmark"), Wish())
+
+    def bare(batches: list[mx.io.DataBatch]) -> None:
+        for batch in batches:
+            module.forward_backward(batch)
+            module.update()
+
+    def looped(batches: list[mx.io.DataBatch]) -> None:
+        loop._train_batches(batches, time.time())
+
+    rng = np.random.default_rng(0)
+    pixels = rng.uniform(0, 255, (images, *parsed.image_shape)).astype(np.float32)
+    labels = mx.nd.array(rng.integers(parsed.num_classes, size=images))
+    batches = [mx.io.DataBatch([mx.nd.array(pixels)], [labels])] * steps
+    speed(looped, batches)  # the first steps choose kernels and allocate
+    pairs = [(speed(bare, batches), speed(looped, batches)) for _ in range(runs)]
+    return tuple(zip(*pairs))
+
+
+def speed(train: Steps, batches: list[mx.io.DataBatch]) -> float:
+    """Images/s."""
+    started = time.perf_counter()
+    train(batches)
+    mx.nd.waitall()
+    return sum(batch.data[0].shape[0] for batch in batches) / (time.perf_counter() - started)
