@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import threading
 import types
 import warnings
 from pathlib import Path
@@ -93,6 +94,12 @@ def _restore_distutils() -> None:
     sys.modules.setdefault("distutils.version", version)
 
 
+def _restore_threads() -> None:
+    """Give threads the name that dmlc_tracker calls, which Python 3.9 removed."""
+    if not hasattr(threading.Thread, "isAlive"):
+        threading.Thread.isAlive = threading.Thread.is_alive
+
+
 def _set_environment() -> None:
     """Set what MXNet reads from the environment when it loads, each unless the user has set it."""
     # MXNet counts on hyper-threads and takes half of the cores.
@@ -107,7 +114,7 @@ def _set_environment() -> None:
 
 def _quiet_warnings() -> None:
     """Silence what MXNet's own code makes newer Pythons and NumPys say; warnings for the user's code stay."""
-    for module in ("mxnet", "gluoncv"):
+    for module in ("mxnet", "gluoncv", "dmlc_tracker"):
         warnings.filterwarnings("ignore", module=rf"{module}(\.|$)", category=DeprecationWarning)
         warnings.filterwarnings("ignore", module=rf"{module}(\.|$)", category=SyntaxWarning)
         warnings.filterwarnings("ignore", module=rf"{module}(\.|$)", category=FutureWarning)
@@ -126,6 +133,7 @@ def _load_cuda_libraries() -> None:
 
 _restore_numpy_names()
 _restore_distutils()
+_restore_threads()
 _set_environment()
 _quiet_warnings()
 _load_cuda_libraries()
