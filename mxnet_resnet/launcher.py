@@ -67,8 +67,8 @@ def _tracker_options(options: argparse.Namespace, passed_on: Sequence[str], comm
         result = opts.get_opts([*arguments, *passed_on, "--", "command"])
     except SystemExit as error:  # argparse has said why
         raise UserError(f"dmlc_tracker does not take {shlex.join(passed_on)}") from error
-    if result.command != ["command"]:  # where unknown flags end up
-        raise UserError(f"dmlc_tracker has no flag {result.command[1]}")
+    if unknown := [word for word in result.command if word.startswith("-")]:  # where unknown flags end up
+        raise UserError(f"dmlc_tracker has no flag {unknown[0]}")
     result.host_ip = _scheduler_host(options)
     result.command = [_shell_command(options.launcher, command)]
     if options.launcher == "sge":  # dmlc_tracker reads two options here by names that they do not have

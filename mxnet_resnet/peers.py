@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 import mxnet as mx
 import numpy as np
 
 from mxnet_resnet.cluster import is_distributed
+
+BASE, DIGITS, FRACTION_BITS = 2**12, 9, 40
 
 Arrays = Mapping[str, mx.nd.NDArray]
 
@@ -56,24 +59,18 @@ class Peers:
             self._store._barrier()
 
     def total(self, values: Sequence[float]) -> list[float]:
-        """The values, summed over the workers in float64: integers are exact up to 2**53."""
+        """The values, summed over the workers: exactly where they are whole, else each rounded to 2**-40 before."""
         if self._alone:
             return list(values)
-        sent, summed = mx.nd.array(np.array(values, np.float64), dtype="float64"), self._zeros(len(values))
-        key = self._sum_key(len(values))
-        self._store.push(key, sent)
-        self._store.pull(key, out=summed)
-        if not self._in_step:
-            self.barrier()
-            self._store.pull(key, out=summed)
-        return summed.asnumpy().tolist()
+        digits = np.array([_digits(value) for value in values], np.float32)
+        return [_value(summed) for summed in self._sum(digits.ravel()).reshape(digits.shape)]
 
     def mean(self, arrays: Arrays) -> dict[str, mx.nd.NDArray]:
         """The mean of each array over the workers, as for the BatchNorm statistics that each has of its own."""
         if self._alone or not arrays:
             return dict(arrays)
-        flat = np.concatenate([array.asnumpy().ravel() for array in arrays.values()])
-        means = np.array(self.total(flat)) / self._store.num_workers
+        flat = np.concatenate([array.astype(np.float32).asnumpy().ravel() for array in arrays.values()])
+        means = self._sum(flat) / self._store.num_workers
         ends = np.cumsum([array.size for array in arrays.values()])[:-1]
         return {
             name: mx.nd.array(part.reshape(array.shape), array.context, array.dtype)
@@ -81,7 +78,7 @@ class Peers:
         }
 
     def broadcast(self, arrays: Arrays) -> None:
-        """Give the arrays the values that rank 0 has. The servers keep a copy: for the start of a run."""
+        """Give the arrays, float32 or float16, the values that rank 0 has. The servers keep a copy."""
         if self._alone or not arrays:
             return
         begin = next(self._numbers)
@@ -108,13 +105,43 @@ class Peers:
         self._store.pull("stop", out=self._stops)
         return before
 
+    def _sum(self, values: np.ndarray) -> np.ndarray:
+        """The sum over the workers of an array of one axis, float32: servers round other types now and then.
+
+        (They ask a switch that nobody has set, ``multi_precision_``, whether to keep a sum in float32.)
+        """
+        key, summed = self._sum_key(len(values)), mx.nd.zeros(len(values))
+        self._store.push(key, mx.nd.array(values))
+        self._store.pull(key, out=summed)
+        if not self._in_step:
+            self.barrier()
+            self._store.pull(key, out=summed)
+        return summed.asnumpy()
+
     def _sum_key(self, length: int) -> str:
         """A key for sums of so many values, at the servers. Under dist_async they only ever add to it: a new one."""
         if length not in self._sums or not self._in_step:
             self._sums[length] = f"sum {next(self._numbers)}"
-            self._store.init(self._sums[length], self._zeros(length))
+            self._store.init(self._sums[length], mx.nd.zeros(length))
         return self._sums[length]
 
-    @staticmethod
-    def _zeros(length: int) -> mx.nd.NDArray:
-        return mx.nd.zeros(length, dtype="float64")
+
+def _digits(value: float) -> list[float]:
+    """A number as DIGITS digits to BASE, the lowest first, in units of 2**-FRACTION_BITS.
+
+    As many workers as BASE can sum them up in float32 without rounding. What is not finite is the first digit.
+    """
+    if not math.isfinite(value):
+        return [value, *[0.0] * (DIGITS - 1)]
+    rest, digits = round(math.ldexp(value, FRACTION_BITS)), []
+    for _ in range(DIGITS - 1):
+        rest, digit = divmod(rest, BASE)
+        digits.append(float(digit))
+    return [*digits, float(rest)]
+
+
+def _value(digits: np.ndarray) -> float:
+    """The number that ``_digits`` took apart, or the sum of many such."""
+    if not np.isfinite(digits).all():
+        return float(digits.sum())
+    return sum(int(digit) * BASE**place for place, digit in enumerate(digits)) / 2**FRACTION_BITS
