@@ -6,11 +6,13 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +146,10 @@ def start(tmp_path):
 def job(start):
     """Start a job by hand, without the launcher: processes by role."""
 
-    def run(script: Path, **environment: str) -> dict[str, list[Started]]:
+    def run(
+        script: Path, first: tuple[str, ...] = (), second: tuple[str, ...] = (), **environment: str
+    ) -> dict[str, list[Started]]:
+        """Start all; ``first`` goes before the commands, but ``second`` before that of the second worker."""
         shared = {
             "DMLC_PS_ROOT_URI": "127.0.0.1",
             "DMLC_PS_ROOT_PORT": str(launcher._free_port()),
@@ -152,34 +157,41 @@ def job(start):
             "DMLC_NUM_SERVER": "1",
             **environment,
         }
-        roles = ("scheduler", "server", "worker", "worker")
-        found: dict[str, list[Started]] = {role: [] for role in roles}
-        for role in roles:
-            found[role].append(start([sys.executable, script], DMLC_ROLE=role, **shared))
+        found: dict[str, list[Started]] = {"scheduler": [], "server": [], "worker": []}
+        for role, before in (("scheduler", first), ("server", first), ("worker", first), ("worker", second)):
+            found[role].append(start([*before, sys.executable, script], DMLC_ROLE=role, **shared))
         return found
 
     return run
 
 
-def test_two_workers_are_as_one_with_two_devices(start, tmp_path):
-    body = f"""
+SAVE = """
 part = slice(4 * store.rank, 4 * store.rank + 4)
 args, auxs = train(store, [mx.cpu()], part)
-assert not any(np.array_equal(a.asnumpy(), b.asnumpy()) for a, b in zip(auxs.values(), peers.mean(auxs).values()))
-mx.nd.save({str(tmp_path)!r} + f"/{{store.rank}}.params", {{**args, **peers.mean(auxs)}})
+mx.nd.save({folder!r} + f"/{{store.rank}}.params", {{**args, **peers.mean(auxs)}})
+print("at", os.environ["DMLC_NODE_HOST"])
 """
-    launched = start([*LAUNCH, "-n", "2", sys.executable, member(tmp_path, body, before=TWENTY_STEPS)])
-    assert launched.wait() == 0, launched.text
+
+
+def assert_as_one_worker_with_two_devices(folder: Path) -> None:
+    """Compare what SAVE has saved."""
     import mxnet as mx
 
     names: dict = {"mx": mx, "np": np}
     exec(TWENTY_STEPS, names)
     args, auxs = names["train"](mx.kvstore.create("device"), [mx.cpu(0), mx.cpu(1)], slice(0, 8))
     for rank in (0, 1):
-        found = mx.nd.load(str(tmp_path / f"{rank}.params"))
+        found = mx.nd.load(str(folder / f"{rank}.params"))
         assert found.keys() == {**args, **auxs}.keys()
         for name, array in {**args, **auxs}.items():
             np.testing.assert_allclose(found[name].asnumpy(), array.asnumpy(), atol=1e-5, err_msg=name)
+
+
+def test_two_workers_are_as_one_with_two_devices(start, tmp_path):
+    script = member(tmp_path, SAVE.format(folder=str(tmp_path)), before=TWENTY_STEPS)
+    launched = start([*LAUNCH, "-n", "2", sys.executable, script])
+    assert launched.wait() == 0, launched.text
+    assert_as_one_worker_with_two_devices(tmp_path)
 
 
 EXCHANGES = """
@@ -525,3 +537,74 @@ def test_batch_systems_get_their_command_lines(start, tmp_path, monkeypatch, sys
     launched = start([*LAUNCH, *arguments, "a b"], PATH=path, RECORD=str(tmp_path / "record"))
     assert launched.wait() == 0, launched.text
     assert re.search(expected, (tmp_path / "record").read_text(), re.MULTILINE)
+
+
+# Two network namespaces with a cable between them: two machines, as far as addresses go.
+
+
+@dataclass
+class Machines:
+    first: str
+    second: str
+    addresses: tuple[str, str] = ("10.177.0.1", "10.177.0.2")
+
+    def within(self, name: str) -> tuple[str, ...]:
+        return ("ip", "netns", "exec", name)
+
+
+@pytest.fixture
+def machines():
+    names = Machines(f"resnet-{os.getpid()}-a", f"resnet-{os.getpid()}-b")
+    cable = (f"ra{os.getpid()}", f"rb{os.getpid()}")
+    pairs = list(zip((names.first, names.second), cable, names.addresses))
+    setup = [f"netns add {name}" for name, *_ in pairs]
+    setup.append(f"link add {cable[0]} netns {names.first} type veth peer name {cable[1]} netns {names.second}")
+    for name, end, address in pairs:
+        setup += [f"-n {name} addr add {address}/24 dev {end}", f"-n {name} link set {end} up"]
+        setup.append(f"-n {name} link set lo up")
+    try:
+        for line in setup:
+            done = subprocess.run(["ip", *line.split()], capture_output=True, text=True)
+            if done.returncode:
+                pytest.skip(f"no network namespaces here: ip {line}: {done.stderr.strip()}")
+        yield names
+    except FileNotFoundError:
+        pytest.skip("there is no ip command")
+    finally:
+        if shutil.which("ip"):
+            for name in (names.first, names.second):
+                subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+SSH_INTO_NAMESPACES = """
+case "$3" in {addresses[0]}) name={first};; {addresses[1]}) name={second};; *) exit 99;; esac
+exec ip netns exec $name sh -c "$6"
+"""
+
+
+@pytest.mark.slow
+def test_two_machines_with_addresses_of_their_own(start, machines, tmp_path):
+    path = fake(tmp_path, "ssh", SSH_INTO_NAMESPACES.format(**vars(machines)))
+    (tmp_path / "hosts").write_text("\n".join(machines.addresses))
+    script = member(tmp_path, SAVE.format(folder=str(tmp_path)), before=TWENTY_STEPS)
+    command = [*machines.within(machines.first), *LAUNCH, "-n", "2", "-s", "2", "-H", tmp_path / "hosts"]
+    launched = start([*command, sys.executable, script], PATH=path)
+    assert launched.wait() == 0, launched.text
+    assert sorted(re.findall(r"at (\S+)", launched.text)) == list(machines.addresses)
+    assert_as_one_worker_with_two_devices(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_machine_that_vanishes_ends_the_job(job, machines, tmp_path):
+    first, second = machines.within(machines.first), machines.within(machines.second)
+    processes = job(member(tmp_path, TRAIN_FOR_EVER), first, second, DMLC_PS_ROOT_URI=machines.addresses[0])
+    for worker in processes["worker"]:
+        worker.wait_for("step", 5)
+    cut = time.monotonic()
+    subprocess.run(["ip", "-n", machines.second, "link", "set", f"rb{os.getpid()}", "down"], check=True)
+    for process in (process for group in processes.values() for process in group):
+        assert process.wait() == 2, process.text
+        assert process.text.count("launch it again with --resume") == 1
+    seconds = time.monotonic() - cut
+    print(f"all had ended {seconds:.0f} s after the cable was cut")
+    assert seconds < 60
