@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 from mxnet_resnet.errors import UserError, report
+from mxnet_resnet.interruption import Interrupted
 
 if TYPE_CHECKING:
     import mxnet as mx
@@ -60,9 +61,6 @@ def prepare(kind: str) -> None:
     _check_variables(kind)
     _set_addresses()
     os.environ["PS_HEARTBEAT_INTERVAL"] = str(HEARTBEAT_SECONDS)
-    # Momentum lives where the update is made: on the workers, whose rank 0 can save it, but for dist_async, whose
-    # servers have no other way to merge.
-    os.environ["MXNET_UPDATE_ON_KVSTORE"] = "1" if kind == "dist_async" else "0"
     _watch.start()
     if role != "worker":
         _serve(role)
@@ -167,7 +165,7 @@ def _serve(role: str) -> NoReturn:
 def join(kind: str) -> Iterator[mx.kvstore.KVStore]:
     """The kvstore, for as long as this worker takes part; ``prepare`` comes first.
 
-    After the block, or a SystemExit in it, a worker of a job waits for the others and leaves with them: all have to
+    After the block, or an Interrupted in it, a worker of a job waits for the others and leaves with them: all have to
     come there after the same step. Any other exception is reported and ends the process at once, which the others
     notice. Raises UserError where there is no such store.
     """
@@ -185,7 +183,7 @@ def join(kind: str) -> Iterator[mx.kvstore.KVStore]:
     _watch.joined(store.handle)
     try:
         yield store
-    except SystemExit:
+    except Interrupted:
         _leave(store)
         raise
     except BaseException as error:

@@ -100,16 +100,24 @@ def _restore_threads() -> None:
         threading.Thread.isAlive = threading.Thread.is_alive
 
 
+chosen: dict[str, str] = {}  # what was put into the environment, where the user had not set it
+
+
 def _set_environment() -> None:
     """Set what MXNet reads from the environment when it loads, each unless the user has set it."""
     # MXNet counts on hyper-threads and takes half of the cores.
     if "MXNET_OMP_MAX_THREADS" not in os.environ:
-        os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+        _choose("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     # MXNet folds a convolution into the BatchNorm behind it even where a shortcut needs the unfolded output,
     # as every identity shortcut of a pre-activation net does, and then answers wrongly without a word.
-    os.environ.setdefault("MXNET_DISABLE_MKLDNN_FUSE_CONV_BN", "1")
-    os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
-    os.environ.setdefault("MXNET_STORAGE_FALLBACK_LOG_VERBOSE", "0")
+    _choose("MXNET_DISABLE_MKLDNN_FUSE_CONV_BN", "1")
+    _choose("MXNET_SUBGRAPH_VERBOSE", "0")
+    _choose("MXNET_STORAGE_FALLBACK_LOG_VERBOSE", "0")
+
+
+def _choose(name: str, value: str) -> None:
+    if name not in os.environ:
+        os.environ[name] = chosen[name] = value
 
 
 def _quiet_warnings() -> None:

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from mxnet_resnet import compat
 from mxnet_resnet.cluster import RESUME, address_towards
 from mxnet_resnet.errors import UserError
 
@@ -127,8 +128,13 @@ def _submit(options: argparse.Namespace, tracker_options: argparse.Namespace, jo
     tracker.get_host_ip = lambda _=None: tracker_options.host_ip  # its own guess fails without a default route
     port = options.port or _free_port()
     tracker.PSTracker = functools.partial(tracker.PSTracker, port=port, port_end=port + 100)
+    threads = compat.chosen.get("OMP_NUM_THREADS")
+    for name in compat.chosen:  # by this process for itself; each machine is to choose for its own
+        del os.environ[name]
     if options.launcher == "local":
         os.environ["DMLC_NODE_HOST"] = tracker_options.host_ip
+        if threads:  # more threads than cores would wait for each other, many times as long
+            os.environ["OMP_NUM_THREADS"] = str(max(1, int(threads) // options.num_workers))
     if options.launcher == "ssh":  # it goes unquoted into a shell's `cd`
         module.os = types.SimpleNamespace(getcwd=lambda: _backslashed(os.getcwd()), getenv=os.getenv)
     module.submit(tracker_options)
@@ -231,14 +237,15 @@ class Job:
     def _first_to_end(self) -> tuple[Process | None, float]:
         """The process whose end is to be the end of all, and the seconds that the others may take after it."""
         ended = sorted((process for process in self._processes if process.status is not None), key=lambda p: p.ended)
+        workers = [process for process in self._processes if process.role == "worker"]
+        worked = bool(workers) and all(process in ended for process in workers)
         for process in ended:
             if process.failed:
-                return process, AFTER_A_FAILURE
+                return process, 1 if worked else AFTER_A_FAILURE
         for process in ended:
             if process.status in STOPPED:
                 return process, AFTER_A_STOP
-        workers = [process for process in self._processes if process.role == "worker"]
-        if workers and all(process in ended for process in workers):
+        if worked:
             return max(workers, key=lambda process: process.ended), AFTER_THE_WORKERS
         return None, 0
 

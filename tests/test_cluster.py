@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -14,15 +13,15 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 from conftest import REPOSITORY
+from processes import LAUNCH, Started, descendants
 
 from mxnet_resnet import cluster, launcher
 from mxnet_resnet.errors import UserError
-
-LAUNCH = [sys.executable, str(REPOSITORY / "tools/launch.py")]
 
 # A worker, or whatever DMLC_ROLE says: `body` is what a worker does with its `store` and `peers`.
 MEMBER = """
@@ -56,7 +55,7 @@ while True:
 
 # Twenty steps of a small net with BatchNorm and momentum; worker `rank` takes every second half of a batch of 8.
 TWENTY_STEPS = """
-def train(store, contexts, part):
+def train(store, peers, contexts, part):
     mx.random.seed(0)
     data = mx.sym.var("data")
     net = mx.sym.Convolution(data, kernel=(3, 3), num_filter=4, no_bias=True, name="conv")
@@ -65,14 +64,14 @@ def train(store, contexts, part):
     module = mx.mod.Module(net, context=contexts)
     module.bind([("data", (4 * len(contexts), 2, 8, 8))], [("softmax_label", (4 * len(contexts),))])
     module.init_params(mx.init.Xavier())
+    os.environ["MXNET_UPDATE_ON_KVSTORE"] = "0"
     module.init_optimizer(store, "nag", {"learning_rate": 0.1, "momentum": 0.9, "wd": 1e-3})
     random = np.random.RandomState(1)
     for _ in range(20):
         images, labels = random.rand(8, 2, 8, 8)[part], random.randint(0, 3, 8)[part]
         module.forward_backward(mx.io.DataBatch([mx.nd.array(images)], [mx.nd.array(labels)]))
         module.update()
-    mx.nd.waitall()  # BatchNorm's statistics change unseen by those who read them
-    return module.get_params()
+    return peers.settle(module)
 """
 
 
@@ -83,63 +82,6 @@ def member(folder: Path, body: str, kind: str = "dist_sync", before: str = "") -
     text = MEMBER.format(repository=str(REPOSITORY), tests=str(REPOSITORY / "tests"), kind=kind, body=lines)
     script.write_text(text.replace("def main():", f"{before}\ndef main():", 1))
     return script
-
-
-class Started:
-    """A process in a group of its own, whose output goes to a file."""
-
-    def __init__(self, command: list[str], output: Path, **environment: str):
-        self.output = output
-        with output.open("wb") as file:
-            self.popen = subprocess.Popen(
-                [str(word) for word in command],
-                env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    @property
-    def text(self) -> str:
-        return self.output.read_text()
-
-    def wait(self, seconds: float = 120) -> int:
-        try:
-            return self.popen.wait(seconds)
-        except subprocess.TimeoutExpired:
-            pytest.fail(f"still running after {seconds} s; it said:\n{self.text}")
-
-    def wait_for(self, text: str, count: int = 1, seconds: float = 120) -> None:
-        deadline = time.monotonic() + seconds
-        while self.text.count(text) < count:
-            assert time.monotonic() < deadline and self.popen.poll() is None, self.text
-            time.sleep(0.1)
-
-    def kill(self) -> None:
-        for pid in [self.popen.pid, *descendants(self.popen.pid)]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.popen.wait(30)
-
-
-def descendants(pid: int) -> list[int]:
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
-    return [found for child in map(int, children) for found in (child, *descendants(child))]
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Start a command; whatever it has become, it is killed after the test."""
-    started = []
-
-    def run(command: list[str], **environment: str) -> Started:
-        started.append(Started(command, tmp_path / f"output-{len(started)}", **environment))
-        return started[-1]
-
-    yield run
-    for process in started:
-        process.kill()
 
 
 @pytest.fixture
@@ -159,7 +101,7 @@ def job(start):
         }
         found: dict[str, list[Started]] = {"scheduler": [], "server": [], "worker": []}
         for role, before in (("scheduler", first), ("server", first), ("worker", first), ("worker", second)):
-            found[role].append(start([*before, sys.executable, script], DMLC_ROLE=role, **shared))
+            found[role].append(start([*before, sys.executable, script], DMLC_ROLE=role, OMP_NUM_THREADS="1", **shared))
         return found
 
     return run
@@ -167,8 +109,8 @@ def job(start):
 
 SAVE = """
 part = slice(4 * store.rank, 4 * store.rank + 4)
-args, auxs = train(store, [mx.cpu()], part)
-mx.nd.save({folder!r} + f"/{{store.rank}}.params", {{**args, **peers.mean(auxs)}})
+args, auxs = train(store, peers, [mx.cpu()], part)
+mx.nd.save({folder!r} + f"/{{store.rank}}.params", {{**args, **auxs}})
 print("at", os.environ["DMLC_NODE_HOST"])
 """
 
@@ -177,9 +119,12 @@ def assert_as_one_worker_with_two_devices(folder: Path) -> None:
     """Compare what SAVE has saved."""
     import mxnet as mx
 
-    names: dict = {"mx": mx, "np": np}
+    from mxnet_resnet.peers import Peers
+
+    names: dict = {"mx": mx, "np": np, "os": mock.MagicMock()}
     exec(TWENTY_STEPS, names)
-    args, auxs = names["train"](mx.kvstore.create("device"), [mx.cpu(0), mx.cpu(1)], slice(0, 8))
+    store = mx.kvstore.create("device")
+    args, auxs = names["train"](store, Peers(store), [mx.cpu(0), mx.cpu(1)], slice(0, 8))
     for rank in (0, 1):
         found = mx.nd.load(str(folder / f"{rank}.params"))
         assert found.keys() == {**args, **auxs}.keys()
@@ -197,21 +142,29 @@ def test_two_workers_are_as_one_with_two_devices(start, tmp_path):
 EXCHANGES = """
 rank = store.rank
 arrays = {"x": mx.nd.full((2, 3), rank + 5), "y": mx.nd.full(4, rank + 7, dtype="float16")}
+assert peers.same("as all") and not peers.same(f"mine is {rank}")
 peers.broadcast(arrays)
 assert (arrays["x"].asnumpy() == 5).all() and (arrays["y"].asnumpy() == 7).all()
 data = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=3)
 module = mx.mod.Module(mx.sym.SoftmaxOutput(data, name="softmax"))
 module.bind([("data", (4, 5))], [("softmax_label", (4,))])
 module.init_params(mx.init.Xavier())
-nag = "servernag" if store.type == "dist_async" else "nag"
-module.init_optimizer(store, nag, {"learning_rate": 0.1, "momentum": 0.9})
+asynchronous = store.type == "dist_async"
+os.environ["MXNET_UPDATE_ON_KVSTORE"] = str(int(asynchronous))
+names = {peers.next_key + index: name for index, name in enumerate(module._exec_group.param_names)}
+kind = "servernag" if asynchronous else "nag"
+module.init_optimizer(store, mx.optimizer.create(kind, learning_rate=0, param_idx2name=names, rescale_grad=0.125))
+before = {name: array.copy() for name, array in module.get_params()[0].items()}
 assert module._update_on_kvstore == (store.type == "dist_async")
 for _ in range(2):
     total = peers.total([2**40 + 1, rank, 1 / 3, -1e6, 5 * rank - 5, 1.5, float("nan") if rank else 1])
     assert total[:2] == [2**41 + 2, 1] and abs(total[2] - 2 / 3) < 1e-11, total
     assert total[3:6] == [-2e6, -5, 3] and np.isnan(total[6]), total
+assert peers.same("as all") and not peers.same(f"mine is {rank}")
 mean = peers.mean({"x": mx.nd.full((2, 3), rank), "y": mx.nd.full(1, 4 * rank)})
 assert (mean["x"].asnumpy() == 0.5).all() and mean["x"].shape == (2, 3) and mean["y"].asscalar() == 2
+assert peers.agreed(rank == 1) and not peers.agreed(False)
+assert peers.same("as all") and not peers.same(f"mine is {rank}")
 steps, told = 0, False
 while not peers.stop(told):
     module.forward_backward(mx.io.DataBatch([mx.nd.ones((4, 5))], [mx.nd.zeros(4)]))
@@ -219,12 +172,15 @@ while not peers.stop(told):
     steps += 1
     told = rank == 1 and steps > 2
 assert steps == 4 or store.type == "dist_async"
+params, _ = peers.settle(module)
+for found in (params, peers.mean(params)):
+    assert all(np.allclose(found[name].asnumpy(), array.asnumpy(), atol=1e-7) for name, array in before.items())
 peers.barrier()
 print("agreed", flush=True)
 """
 
 
-@pytest.mark.parametrize("kind", ["dist_sync", "dist_device_sync", "dist_async"])
+@pytest.mark.parametrize("kind", ["dist_sync", pytest.param("dist_device_sync", marks=pytest.mark.slow), "dist_async"])
 def test_workers_exchange_sums_means_values_and_the_wish_to_stop(start, tmp_path, kind):
     launched = start([*LAUNCH, "-n", "2", "-s", "1", sys.executable, member(tmp_path, EXCHANGES, kind)])
     assert launched.wait() == 0, launched.text
@@ -244,6 +200,8 @@ def test_a_store_of_one_process_is_trivial():
         assert peers.total([1, 2.5]) == [1, 2.5]
         assert peers.mean(arrays) == arrays
         assert [peers.stop(told) for told in (False, True)] == [False, True]
+        assert [peers.agreed(told) for told in (False, True)] == [False, True]
+        assert peers.same("any")
 
 
 JOB = {
@@ -307,7 +265,7 @@ def test_a_scheduler_that_does_not_answer_is_not_waited_for_for_ever(start, tmp_
     environment = {
         **JOB,
         "DMLC_PS_ROOT_PORT": str(launcher._free_port()),
-        "RESNET_JOIN_TIMEOUT": "8",
+        "RESNET_JOIN_TIMEOUT": "3",
         "DMLC_ROLE": role,
     }
     alone = start([sys.executable, member(tmp_path, "pass")], **environment)
@@ -355,7 +313,7 @@ def test_a_worker_that_fails_ends_the_others_too(job, tmp_path):
 SHOW = """
 import json, os, sys, time
 role = os.environ["DMLC_ROLE"]
-names = ("DMLC_PS_ROOT_URI", "DMLC_NODE_HOST", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
+names = ("DMLC_PS_ROOT_URI", "DMLC_NODE_HOST", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER", "OMP_NUM_THREADS")
 line = json.dumps([role, os.getcwd(), sys.argv[1:], [os.environ.get(name) for name in names]])
 print(line + "\\n", end="", flush=True)
 """
@@ -378,7 +336,7 @@ def shown(text: str) -> list:
 def test_the_launcher_starts_the_processes_and_keeps_the_words_apart(start, tmp_path):
     launched = start([*LAUNCH, "-n2", "-s", "1", sys.executable, script(tmp_path, SHOW), *WORDS])
     assert launched.wait() == 0, launched.text
-    values = ["127.0.0.1", "127.0.0.1", "2", "1"]
+    values = ["127.0.0.1", "127.0.0.1", "2", "1", str(max(1, len(os.sched_getaffinity(0)) // 2))]
     roles = ["scheduler", "server", "worker", "worker"]
     assert shown(launched.text) == [[role, os.getcwd(), WORDS, values] for role in roles]
 
@@ -588,7 +546,7 @@ def test_two_machines_with_addresses_of_their_own(start, machines, tmp_path):
     (tmp_path / "hosts").write_text("\n".join(machines.addresses))
     script = member(tmp_path, SAVE.format(folder=str(tmp_path)), before=TWENTY_STEPS)
     command = [*machines.within(machines.first), *LAUNCH, "-n", "2", "-s", "2", "-H", tmp_path / "hosts"]
-    launched = start([*command, sys.executable, script], PATH=path)
+    launched = start([*command, sys.executable, script], PATH=path, OMP_NUM_THREADS="1")
     assert launched.wait() == 0, launched.text
     assert sorted(re.findall(r"at (\S+)", launched.text)) == list(machines.addresses)
     assert_as_one_worker_with_two_devices(tmp_path)
