@@ -51,6 +51,7 @@ def prepare(kind: str) -> None:
     In a server or a scheduler this is all there is: it serves until the workers have left and then raises SystemExit.
     Does nothing for a store of one process. Raises UserError where the environment is not that of a launched job.
     """
+    _set_role()
     role = os.environ.get("DMLC_ROLE")
     if not is_distributed(kind):
         if role:
@@ -64,6 +65,13 @@ def prepare(kind: str) -> None:
     _watch.start()
     if role != "worker":
         _serve(role)
+
+
+def _set_role() -> None:
+    """Take the role from the number, from 1, of this task where dmlc_tracker tells nothing else."""
+    if os.environ.get("DMLC_JOB_CLUSTER") == "sge" and "DMLC_ROLE" not in os.environ:
+        first = int(os.environ["DMLC_TASK_ID"]) <= int(os.environ["DMLC_NUM_WORKER"])
+        os.environ["DMLC_ROLE"] = "worker" if first else "server"
 
 
 def _check_variables(kind: str) -> None:

@@ -253,6 +253,15 @@ def test_a_port_that_is_taken_is_told(monkeypatch):
             cluster.prepare("dist_sync")
 
 
+@pytest.mark.parametrize("task, role", [("1", "worker"), ("2", "worker"), ("3", "server")])
+def test_grid_engine_tells_the_role_by_a_number(monkeypatch, task, role):
+    for name, value in {**JOB, "DMLC_JOB_CLUSTER": "sge", "DMLC_TASK_ID": task}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("DMLC_ROLE")
+    with pytest.raises(UserError, match=f"the {role} of a launched job"):
+        cluster.prepare("local")
+
+
 def test_names_become_addresses(monkeypatch):
     for name, value in {**JOB, "DMLC_PS_ROOT_URI": "localhost", "DMLC_NODE_HOST": "some-node"}.items():
         monkeypatch.setenv(name, value)
@@ -361,7 +370,7 @@ def test_a_death_ends_the_launched_job_with_one_sentence(start, tmp_path):
 WAIT_FOR_A_SIGNAL = """
 import signal
 def stop(number, _):
-    print("stopped by", signal.Signals(number).name, flush=True)
+    print(f"stopped by {signal.Signals(number).name}\\n", end="", flush=True)
     time.sleep(1)
     open(sys.argv[1], "a").write(role)
     sys.exit(128 + number)
