@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 2
 SILENCE_SECONDS = 12  # without a heartbeat a process counts as dead; the news takes two such times to reach everyone
 START_SECONDS = 5  # ample for a server's store to begin, before which asking it would crash
+LEAVE_SECONDS = 60
 JOIN_SECONDS = 300  # for all processes to find each other; RESNET_JOIN_TIMEOUT overrides it
 
 REQUIRED = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
@@ -166,6 +167,7 @@ def _serve(role: str) -> NoReturn:
         mx.kvstore.kvstore_server.KVStoreServer(store).run()
     except mx.base.MXNetError as error:
         raise UserError(f"MXNet's {role} failed: {str(error).strip().splitlines()[-1]}") from error
+    _watch.stop()
     sys.exit()
 
 
@@ -205,12 +207,18 @@ def join(kind: str) -> Iterator[mx.kvstore.KVStore]:
 
 
 def _leave(store: mx.kvstore.KVStore) -> None:
-    """Leave the job together with the other workers, while the watch still runs; the last to leave stop the servers."""
+    """Leave the job together with the other workers; the last to leave stop the servers."""
     import mxnet as mx
 
     mx.nd.waitall()
+    store._barrier()
+    _watch.stop()  # what it asks is about to be no more
+    alarm = threading.Timer(LEAVE_SECONDS, _end, ["not all processes of the job have left it"])
+    alarm.daemon = True
+    alarm.start()
     mx.base.check_call(mx.base._LIB.MXKVStoreFree(store.handle))
     store.handle = None  # freeing nothing is nothing
+    alarm.cancel()
 
 
 class _Watch(threading.Thread):
@@ -220,11 +228,18 @@ class _Watch(threading.Thread):
         super().__init__(name="watch", daemon=True)
         self._store: ctypes.c_void_p | None = None
         self._ask_from = 0.0
+        self._lock = threading.Lock()
+        self._stopped = False
 
     def joined(self, store: ctypes.c_void_p, delay: float = 0.0) -> None:
         """Tell the handle of the store, and the seconds until ps-lite may be asked through it."""
         self._ask_from = time.monotonic() + delay
         self._store = store
+
+    def stop(self) -> None:
+        """Ask no more."""
+        with self._lock:
+            self._store, self._stopped = None, True
 
     def run(self) -> None:
         self._wait_for_everyone()
@@ -240,7 +255,7 @@ class _Watch(threading.Thread):
     def _wait_for_everyone(self) -> None:
         seconds = _join_seconds()
         deadline = time.monotonic() + seconds
-        while not self._ready():
+        while not self._ready() and not self._stopped:
             if time.monotonic() > deadline:
                 _end(
                     f"not all of the {os.environ['DMLC_NUM_WORKER']} workers, {os.environ['DMLC_NUM_SERVER']} servers "
@@ -267,12 +282,13 @@ class _Watch(threading.Thread):
 
     def _silent(self, number: int, seconds: int) -> bool:
         """Whether ps-lite has heard nothing for so long from a process, or one of a group, that it listens to."""
-        if self._store is None or time.monotonic() < self._ask_from:
-            return False
-        library = sys.modules["mxnet.base"]._LIB
-        count = ctypes.c_int()
-        failed = library.MXKVStoreGetNumDeadNode(self._store, number, ctypes.byref(count), seconds)
-        return not failed and count.value > 0
+        with self._lock:
+            if self._store is None or time.monotonic() < self._ask_from:
+                return False
+            library = sys.modules["mxnet.base"]._LIB
+            count = ctypes.c_int()
+            failed = library.MXKVStoreGetNumDeadNode(self._store, number, ctypes.byref(count), seconds)
+            return not failed and count.value > 0
 
 
 def _scheduler() -> str:
