@@ -14,16 +14,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mxnet_resnet import memonger as planner
 from mxnet_resnet.architecture import STEMS, SYMBOLIC_EPSILON, Architecture, as_symbolic_v2
 from mxnet_resnet.blocks import BatchNorm, FullProjectionShortcut, ProjectionShortcut, block_of
 from mxnet_resnet.datasets import DATA_TYPES
-from mxnet_resnet.memonger import mirror
 from mxnet_resnet.models import from_architecture
 from mxnet_resnet.symbols import softmax, trace
 
 if TYPE_CHECKING:
     import mxnet as mx
 
+NOMINAL = {"cifar": (128, 32), "imagenet": (32, 224)}  # images and their side, for which memory is planned
 EXPANSION = {True: 4, False: 1}  # output channels of a unit by those of its middle: bottlenecks, basic units
 
 
@@ -60,7 +61,7 @@ def residual_unit(
         prefix=f"{name}_",
     )
     symbol = trace(unit, data, workspace)
-    return mirror(symbol, behind=data) if memonger else symbol
+    return planner.mirror_unit(symbol, behind=data) if memonger else symbol
 
 
 def resnet(
@@ -80,7 +81,8 @@ def resnet(
         units: residual units in each of the ``num_stage`` stages.
         filter_list: output channels of the first convolution, then of each stage.
         data_type: a data type of train_resnet.py, or ``"cifar"``: it decides how the net begins.
-        bn_mom, workspace, memonger: as in residual_unit.
+        bn_mom, workspace: as in residual_unit.
+        memonger: compute again in the backward pass what is planned for 32 images of 224x224, or 128 of 32x32.
     """
     if not len(units) == num_stage == len(filter_list) - 1:
         raise ValueError(
@@ -94,4 +96,8 @@ def resnet(
     small = stems[data_type] == "cifar"
     plan = Architecture(tuple(zip((1, *units), planes)), bottle_neck, True, small, "symbol_resnet.py")
     symbol = softmax(from_architecture(as_symbolic_v2(plan), num_class, bn_mom), workspace)
-    return mirror(symbol) if memonger else symbol
+    if not memonger:
+        return symbol
+    batch, side = NOMINAL[stems[data_type]]
+    shapes = {"data": (batch, 3, side, side), "softmax_label": (batch,)}
+    return planner.plan(symbol, shapes).apply(symbol)

@@ -1,4 +1,7 @@
-"""Checkpoints that all MXNet tools load: ``PREFIX-symbol.json`` and ``PREFIX-0004.params``."""
+"""Checkpoints that all MXNet tools load: ``PREFIX-symbol.json`` and ``PREFIX-0004.params``.
+
+Beside them lie the state of the optimizer, ``PREFIX-0004.state``, and an entry of the ledger, which resuming needs.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 
 import mxnet as mx
 
-from mxnet_resnet import paramsfile
+from mxnet_resnet import ledger, paramsfile
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.files import replacing
 
@@ -22,13 +25,52 @@ def params_path(prefix: str, epoch: int) -> Path:
 
 def save(prefix: str, epoch: int, symbol: mx.sym.Symbol, arg_params: Arrays, aux_params: Arrays) -> Path:
     """Write the graph and the parameters after ``epoch`` epochs, each file whole or not at all."""
-    arrays = {f"arg:{name}": array for name, array in arg_params.items()}
-    arrays.update({f"aux:{name}": array for name, array in aux_params.items()})
     target = params_path(prefix, epoch)
     with replacing(Path(f"{prefix}-symbol.json"), target) as (symbol_path, arrays_path):
         symbol.save(str(symbol_path))
-        mx.nd.save(str(arrays_path), arrays)
+        _save_arrays(arrays_path, _prefixed(arg_params, aux_params))
     return target
+
+
+def save_run(prefix: str, entry: ledger.Entry, symbol: mx.sym.Symbol, params: tuple[Arrays, Arrays], state: Arrays):
+    """Write all of a checkpoint, its entry last, so that it counts only when it is whole.
+
+    Raises UserError where the system refuses, or the disk is full.
+    """
+    paths = [Path(f"{prefix}-symbol.json"), *(ledger.file(prefix, entry.name, suffix) for suffix in ledger.ARRAYS)]
+    with replacing(*paths) as (symbol_path, params_path, state_path):
+        symbol.save(str(symbol_path))
+        _save_arrays(params_path, _prefixed(*params))
+        _save_arrays(state_path, state)
+    ledger.write(prefix, entry)
+
+
+def load_run(prefix: str, entry: ledger.Entry) -> tuple[tuple[Arrays, Arrays], Arrays]:
+    """The (parameters, auxiliary states) and the state of the optimizer. Raises UserError where they are damaged."""
+    ledger.check(prefix, entry)
+    return read_params(ledger.file(prefix, entry.name, "params")), load_state(prefix, entry.name)
+
+
+def load_state(prefix: str, name: str) -> Arrays:
+    """The state of the optimizer. Raises UserError where it is missing or damaged."""
+    return load_arrays(ledger.file(prefix, name, "state"))
+
+
+def _prefixed(arg_params: Arrays, aux_params: Arrays) -> Arrays:
+    arrays = {f"arg:{name}": array for name, array in arg_params.items()}
+    return {**arrays, **{f"aux:{name}": array for name, array in aux_params.items()}}
+
+
+def _save_arrays(path: Path, arrays: Arrays) -> None:
+    """Write arrays, and see that all of them arrived: MXNet does not notice a full disk."""
+    try:
+        mx.nd.save(str(path), arrays)
+    except mx.base.MXNetError as error:
+        raise UserError(f"cannot write {path.parent}: is the disk full?") from error
+    try:
+        paramsfile.check(path)
+    except UserError as error:
+        raise UserError(f"cannot write {path.parent}: the disk is full") from error
 
 
 def load_params(prefix: str, epoch: int) -> tuple[Arrays, Arrays]:
@@ -38,6 +80,11 @@ def load_params(prefix: str, epoch: int) -> tuple[Arrays, Arrays]:
         epochs = _epochs(prefix)
         there = f"the epochs there are {', '.join(map(str, epochs))}" if epochs else "there is none with this prefix"
         raise UserError(f"there is no checkpoint {path}: {there}")
+    return read_params(path)
+
+
+def read_params(path: Path) -> tuple[Arrays, Arrays]:
+    """The arguments and auxiliary states in a file. Raises UserError where it has others, is missing or damaged."""
     arrays = load_arrays(path)
     if not all(name.startswith(("arg:", "aux:")) for name in arrays):
         raise UserError(f"{path} is not a Module checkpoint: its arrays are not named arg:... and aux:...")
@@ -55,6 +102,8 @@ def load_arrays(path: Path) -> Arrays:
         arrays = mx.nd.load(str(path))
     except mx.base.MXNetError as error:
         raise UserError(f"{path} is cut short or no MXNet parameter file") from error
+    if arrays == []:
+        return {}  # how MXNet reads a file of no arrays
     if not isinstance(arrays, dict):
         raise UserError(f"{path} holds arrays without names")
     return arrays

@@ -8,12 +8,14 @@ from mxnet_resnet.compat import gpu_refusal
 from mxnet_resnet.errors import UserError
 
 
-def choose(gpus: list[int] | None) -> tuple[list[mx.Context], str]:
+def choose(gpus: list[int] | None, cpus: int | None = None) -> tuple[list[mx.Context], str]:
     """The devices for ``--gpus``: those GPUs, or where None were asked for, GPU 0 if it can serve, else the CPU.
 
-    An empty list asks for the CPU. The second value says in a line what was chosen and why. Raises UserError for a GPU
-    that cannot serve.
+    An empty list asks for the CPU, ``cpus`` for as many devices that share its cores. The second value says in a line
+    what was chosen and why. Raises UserError for a GPU that cannot serve.
     """
+    if cpus:
+        return [mx.cpu(index) for index in range(cpus)], f"Computing on the CPU as {cpus} devices, as asked"
     if gpus is None:
         refusal = gpu_refusal(0)
         return ([mx.cpu()], f"Computing on the CPU: {refusal}") if refusal else ([mx.gpu(0)], "Computing on GPU 0")

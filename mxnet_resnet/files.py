@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,9 +26,28 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
             with source.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(source, target)
+        for folder in {path.parent for path in paths}:
+            _sync(folder)
     except OSError as error:
         raise UserError(f"cannot write {error.filename or paths[0]}: {error.strerror}") from error
     finally:
         for path in temporary:
             with suppress(OSError):
                 path.unlink()
+
+
+def remove_abandoned(prefix: Path) -> None:
+    """Remove what `replacing` was writing at paths that begin with ``prefix`` when its process was killed."""
+    for path in prefix.parent.glob(f".{glob.escape(prefix.name)}*"):
+        pid = path.stem.rpartition(".")[2]
+        if pid.isdecimal() and not Path("/proc", pid).exists():
+            path.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder last beyond a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -66,6 +66,11 @@ def write_epoch(epoch: int, phase: str, metrics: Metrics) -> None:
         logging.info("Epoch[%d] %s-%s=%f", epoch, phase, name, value)
 
 
+def write_learning_rate(epoch: int, rate: float) -> None:
+    """Log the learning rate that an epoch begins with."""
+    logging.info("Epoch[%d] Learning rate=%g", epoch, rate)
+
+
 def write_time(epoch: int, seconds: float) -> None:
     """Log the duration of an epoch's training."""
     logging.info("Epoch[%d] Time cost=%.3f", epoch, seconds)

@@ -1,4 +1,4 @@
-"""The flags of train_resnet.py, and the defaults that follow from the data type."""
+"""The options of train_resnet.py: what was given, a recipe, a run to resume, and what follows from the data type."""
 
 from __future__ import annotations
 
@@ -7,85 +7,47 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from mxnet_resnet import architecture
-from mxnet_resnet.arguments import Parser, integers, number, shape, whole
-from mxnet_resnet.datasets import BACKENDS, DATA_TYPES, DataType
+from mxnet_resnet import architecture, flags, ledger, recipes
+from mxnet_resnet.datasets import DATA_TYPES, DataType
 from mxnet_resnet.errors import UserError
+from mxnet_resnet.flags import CUSTOM
 
-CUSTOM = "custom"
+ALTERNATIVES = (("network", "depth"), ("lr-steps", "lr-iterations"), ("gpus", "cpus"))
 SMALLEST_SIDE_WITH_IMAGENET_STEM = 65
 
 
-def parser() -> Parser:
-    """The command line of train_resnet.py. A default of None follows from the data type."""
-    result = Parser("Train a ResNet on RecordIO images.", prog="train_resnet.py")
-    data = result.add_argument_group("data")
-    data.add_argument("--data-type", choices=[*DATA_TYPES, CUSTOM], default="imagenet", help="the data set")
-    data.add_argument("--data-dir", type=Path, help="folder of its records (data/DATA_TYPE)")
-    data.add_argument("--data-train", type=Path, help="training records, instead of those in --data-dir")
-    data.add_argument("--data-val", type=Path, help="validation records, instead of those in --data-dir")
-    data.add_argument("--image-shape", type=shape, help="channels, height and width of the net's input: 3,224,224")
-    data.add_argument("--num-classes", type=whole(), help="number of classes")
-    data.add_argument("--num-examples", type=whole(), help="training images, for the learning rate steps (counted)")
-    data.add_argument(
-        "--aug-level",
-        type=int,
-        choices=[1, 2, 3],
-        help="1: random crop and mirror; 2: scale, aspect and colour too; 3: rotation and shear too",
-    )
-
-    data.add_argument(
-        "--aug-off-epoch", type=whole(0), help="epoch from which on the augmentation is of level 1, e.g. 95 of 120"
-    )
-    data.add_argument("--data-backend", choices=BACKENDS, default=BACKENDS[0], help="who decodes")
-    data.add_argument("--data-nthreads", type=whole(high=1024), help="threads that decode (one a core)")
-
-    net = result.add_argument_group("network")
-    net.add_argument("--depth", type=int, help="layers of a ResNet-v2: 50 for imagenet, 164 for cifar10")
-    net.add_argument("--network", help="another net instead, by its name in docs/models.md: preact_resnet20")
-    net.add_argument("--width", type=whole(), help="factor on the channels of the 3x3 convolutions")
-    net.add_argument(
-        "--drop-rate", type=number(0, 1, high_included=False), help="dropout in basic units, from 0 to below 1"
-    )
-    net.add_argument("--shortcut", choices=architecture.SHORTCUT_NAMES, help="how units with a new shape are passed by")
-    net.add_argument("--bn-mom", type=number(0, 1), default=0.9, help="momentum of the BatchNorm statistics")
-    net.add_argument("--workspace", type=whole(), default=512, help="MB that one convolution may use on a GPU")
-    net.add_argument("--memonger", action="store_true", help="compute activations again instead of keeping them")
-
-    training = result.add_argument_group("training")
-    training.add_argument(
-        "--lr", type=number(0), help="learning rate at the start, or from --model-load-epoch on (0.1)"
-    )
-    training.add_argument("--lr-steps", type=integers, help="epochs after which the learning rate is divided by 10")
-    training.add_argument("--mom", type=number(0, 1, high_included=False), default=0.9, help="Nesterov momentum")
-    training.add_argument("--wd", type=number(0), default=0.0001, help="weight decay of weights and gammas")
-    training.add_argument("--batch-size", type=whole(), help="images a step, over all devices of this machine")
-    training.add_argument("--epochs", type=whole(), help="epochs in all, those before --model-load-epoch included")
-    training.add_argument(
-        "--seed", type=whole(0), default=0, help="of the initial weights, the order and the augmentation"
-    )
-
-    run = result.add_argument_group("run")
-    run.add_argument("--gpus", type=integers, help="GPUs: 0,1,2,3, or none (GPU 0 if it can serve, else the CPU)")
-    run.add_argument("--kv-store", choices=["local", "device", "nccl"], default="device", help="sums gradients")
-    run.add_argument("--model-prefix", help="checkpoints are PREFIX-0001.params ... (model/resnet-DATA_TYPE-DEPTH)")
-    run.add_argument("--retrain", action="store_true", help="start from the parameters of --model-load-epoch")
-    run.add_argument("--model-load-epoch", type=whole(0), help="epochs done before, with --retrain")
-    run.add_argument("--log-dir", type=Path, default=Path("log"), help="the log is LOG_DIR/NAME_OF_PREFIX/train.log")
-    run.add_argument("--frequent", type=whole(), help="batches between two lines of the log (50; digits: 10)")
-    return result
-
-
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The options, completed from the data type; a flag that was given always wins. Raises UserError."""
-    options = parser().parse_args(arguments)
+    """The options, completed from the data type. Raises UserError.
+
+    A flag that was given always wins; then come, with ``--resume``, those that the run began with, and those of the
+    recipe. ``options.arguments`` are all of them as flags.
+    """
+    given = flags.given(arguments)
+    recipe = recipes.load(given["recipe"]) if "recipe" in given else {}
+    options = _complete(_over(recipe, given), recipe)
+    if options.resume:
+        begun = _over(recipe, ledger.arguments(options.model_prefix))
+        options = _complete(_over(begun, given), recipe)
+    return options
+
+
+def _over(flags_before: flags.Flags, given: flags.Flags) -> flags.Flags:
+    """Flags, and others that win over them; one of a pair of alternatives removes the other."""
+    gone = {other for pair in ALTERNATIVES for one, other in (pair, pair[::-1]) if one in given}
+    return {**{name: value for name, value in flags_before.items() if name not in gone}, **given}
+
+
+def _complete(given: flags.Flags, recipe: flags.Flags) -> argparse.Namespace:
+    """The options that flags describe, with all defaults."""
+    options = flags.parse(given)
     data = _data_type(options)
+    options.reference_batch = int(recipe.get("batch-size", data.batch_size))
     defaults = {
         "image_shape": data.image_shape,
         "num_classes": data.num_classes,
         "batch_size": data.batch_size,
         "epochs": data.epochs,
-        "lr_steps": list(data.lr_steps),
+        "lr_steps": list(data.lr_steps) if options.lr_iterations is None else [],
         "aug_level": data.aug_level,
         "frequent": data.frequent,
         "data_dir": Path("data", options.data_type),
@@ -100,12 +62,22 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     options.data_val = options.data_val or options.data_dir / data.val
     if options.network is None and options.depth is None:
         options.depth = data.depth
-    net, data_type = options.network, options.data_type
-    name = f"{net}-{data_type}" if net else f"resnet-{data_type}-{options.depth}"
-    name += "".join(f"-{key}-{value}" for key, value in _net_options(options).items() if value is not None)
-    options.model_prefix = options.model_prefix or f"model/{name}"
+    if options.retrain and options.load_params is not None and options.model_load_epoch is None:
+        options.model_load_epoch = 0
+    options.model_prefix = options.model_prefix or f"model/{_name(options)}"
+    options.arguments = {name: value for name, value in given.items() if name not in ("resume", "recipe")}
+    options.arguments["model-prefix"] = options.model_prefix
     _check(options)
     return options
+
+
+def _name(options: argparse.Namespace) -> str:
+    """What to call a run that was given no name."""
+    if options.recipe is not None:
+        return Path(options.recipe).stem
+    net, data_type = options.network, options.data_type
+    name = f"{net}-{data_type}" if net else f"resnet-{data_type}-{options.depth}"
+    return name + "".join(f"-{key}-{value}" for key, value in _net_options(options).items() if value is not None)
 
 
 def network_plan(options: argparse.Namespace) -> architecture.Architecture:
@@ -143,13 +115,23 @@ def _data_type(options: argparse.Namespace) -> DataType:
 def _check(options: argparse.Namespace) -> None:
     """Refuse values that contradict each other or mean nothing."""
     network_plan(options)
-    if options.network is not None and options.depth is not None:
-        raise UserError("--network and --depth both choose the net: give one of them")
     if options.retrain != (options.model_load_epoch is not None):
         raise UserError("--retrain and --model-load-epoch go together: the epoch says which parameters to start from")
+    if not options.retrain and (options.load_params is not None or options.reset_optimizer):
+        raise UserError("--load-params and --reset-optimizer go with --retrain")
+    for one, other in ALTERNATIVES:
+        if {one, other} <= options.arguments.keys():
+            raise UserError(f"--{one} and --{other} say the same in two ways: give one of them")
     if options.retrain and options.model_load_epoch >= options.epochs:
         raise UserError(
             f"--model-load-epoch {options.model_load_epoch} leaves nothing to train of --epochs {options.epochs}"
         )
-    if sorted(set(options.lr_steps)) != options.lr_steps or min(options.lr_steps, default=1) < 1:
-        raise UserError(f"--lr-steps {','.join(map(str, options.lr_steps))} are not epochs in rising order")
+    _check_learning_rate(options)
+
+
+def _check_learning_rate(options: argparse.Namespace) -> None:
+    for flag, values in (("lr-steps", options.lr_steps), ("lr-iterations", options.lr_iterations)):
+        if values and (sorted(set(values)) != values or values[0] < 1):
+            raise UserError(f"--{flag} {','.join(map(str, values))} are not whole numbers from 1 on in rising order")
+    if options.lr_schedule == "cosine" and ("lr-steps" in options.arguments or options.lr_iterations):
+        raise UserError("--lr-schedule cosine has no steps: give no --lr-steps and --lr-iterations")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
 import mmap
 import os
 import struct
@@ -38,12 +38,13 @@ SPLIT_AT = struct.pack("<I", MAGIC)  # a record is cut where its data have the m
 
 @dataclass(frozen=True)
 class Summary:
-    """What a record file holds; ``offsets`` are the first bytes of the records."""
+    """What a record file holds; ``offsets`` are the first bytes of the records, ``digest`` is of these and labels."""
 
     count: int
     min_label: float
     max_label: float
     offsets: np.ndarray = field(compare=False, repr=False)
+    digest: str = ""
 
 
 class Record(NamedTuple):
@@ -60,16 +61,17 @@ def scan(path: Path, decoding: bool = False) -> Summary:
 
     Raises UserError where the file is missing, empty, cut short or damaged, or a label is no whole number.
     """
-    offsets, low, high = array("q"), math.inf, -math.inf
+    offsets, labels = array("q"), array("f")
     with ThreadPoolExecutor(cores()) as pool:
         for label, offset, where in _decoding(walk(path), pool) if decoding else _labels(path):
             offsets.append(offset)
             if not label.is_integer():
                 raise UserError(f"{where}: the label {label} is no whole number")
-            low, high = min(low, label), max(high, label)
+            labels.append(label)
     if not offsets:
         raise UserError(f"{path} holds no records: make it again, with tools/ or im2rec")
-    return Summary(len(offsets), low, high, np.frombuffer(offsets, np.int64))
+    digest = hashlib.sha256(bytes(offsets) + bytes(labels)).hexdigest()
+    return Summary(len(offsets), min(labels), max(labels), np.frombuffer(offsets, np.int64), digest)
 
 
 def cores() -> int:

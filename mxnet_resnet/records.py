@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -31,7 +32,8 @@ class TrainingRecords:
     """Training batches, shuffled over the whole file and augmented.
 
     The order and the augmentation of an epoch are a function of (seed, epoch), whatever came before. Each record is in
-    one part of an epoch, once; all parts have as many batches, which are filled up from the beginning of the part.
+    one part of an epoch, once; all parts have as many batches, which are filled up from the beginning of the order. The
+    parts of a batch together are the batch that one worker with as many devices would have, in its order.
 
     Attributes:
         path: the .rec file.
@@ -61,9 +63,13 @@ class TrainingRecords:
     threads: int = field(default_factory=cores)
     backend: str = "opencv"
 
-    def epoch(self, number: int) -> Iterator[mx.io.DataBatch]:
-        """The batches of epoch ``number``. Raises UserError for an image that does not decode."""
-        return self._mxnets(number) if self.backend == "imagerecorditer" else self._ours(number)
+    def epoch(self, number: int, skip: int = 0) -> Iterator[mx.io.DataBatch]:
+        """The batches of epoch ``number`` from the one at ``skip`` on. Raises UserError for an image that does not
+        decode.
+        """
+        if self.backend == "imagerecorditer":
+            return islice(self._mxnets(number), skip, None)
+        return self._ours(number, skip)
 
     @property
     def batches(self) -> int:
@@ -72,10 +78,10 @@ class TrainingRecords:
 
     def order(self, epoch: int) -> np.ndarray:
         """The numbers of the records that this part has in an epoch, in their order, the filling included."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.summary.count)[self.part :: self.num_parts]
-        return np.resize(order, self.batches * self.batch_size)
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.summary.count)
+        return np.resize(order, (self.batches, self.num_parts, self.batch_size))[:, self.part].ravel()
 
-    def _ours(self, epoch: int) -> Iterator[mx.io.DataBatch]:
+    def _ours(self, epoch: int, skip: int) -> Iterator[mx.io.DataBatch]:
         records = RecordFile(self.path, self.summary.offsets)
         # One row a record, so that its augmentation depends on neither the order nor the parts.
         draws = np.random.default_rng([self.seed, epoch, 1]).random((self.summary.count, DRAWS), np.float32)
@@ -86,7 +92,8 @@ class TrainingRecords:
                 image = _decoded(decode_bgr, record)
                 return augment(image, draws[number], self.augmentation, size, self.pad, self.mirror), record.label
 
-        return _batches(load, self.order(epoch), self.image_shape, self.batch_size, self.threads)
+        order = self.order(epoch)[skip * self.batch_size :]
+        return _batches(load, order, self.image_shape, self.batch_size, self.threads)
 
     def _mxnets(self, epoch: int) -> Iterator[mx.io.DataBatch]:
         try:
@@ -120,9 +127,16 @@ class TrainingRecords:
 
 
 def validation_batches(
-    path: Path, summary: Summary, image_shape: ImageShape, batch_size: int, threads: int | None = None
+    path: Path,
+    summary: Summary,
+    image_shape: ImageShape,
+    batch_size: int,
+    threads: int | None = None,
+    part: int = 0,
+    num_parts: int = 1,
 ) -> Iterator[mx.io.DataBatch]:
-    """Every record once, in order, through the evaluation transform; ``batch.pad`` counts the last batch's filling.
+    """Every record of a part once, in order, through the evaluation transform; ``batch.pad`` counts the last one's
+    filling.
 
     ``summary`` is that of ``recordio.scan``. Raises UserError for an image that does not decode.
     """
@@ -132,7 +146,7 @@ def validation_batches(
         with _told(record := records.read(number)):
             return evaluation_transform(_decoded(decode, record), image_shape), record.label
 
-    return _batches(load, range(summary.count), image_shape, batch_size, threads or cores())
+    return _batches(load, range(part, summary.count, num_parts), image_shape, batch_size, threads or cores())
 
 
 def _decoded(decoder: Callable[[bytes], np.ndarray | None], record: Record) -> np.ndarray:

@@ -31,17 +31,30 @@ def trace(block: HybridBlock, data: mx.sym.Symbol, workspace: int = 512) -> mx.s
     return symbol
 
 
-def softmax(net: HybridBlock, workspace: int = 512, image_shape: tuple[int, int, int] | None = None) -> mx.sym.Symbol:
+def softmax(
+    net: HybridBlock,
+    workspace: int = 512,
+    image_shape: tuple[int, int, int] | None = None,
+    smoothing: float = 0.0,
+    scaled: bool = False,
+) -> mx.sym.Symbol:
     """``net`` as a graph from ``data`` (N, C, H, W) and ``softmax_label`` (N,) to ``softmax`` (N, classes).
 
-    ``image_shape`` (C, H, W) is noted on ``data`` for whoever loads the graph to predict; it restricts nothing.
+    Labels may be distributions (N, classes) too. ``image_shape`` (C, H, W) is noted on ``data`` for whoever loads the
+    graph to predict; it restricts nothing. ``smoothing`` is the share of a label's weight that goes evenly to the other
+    classes. With ``scaled``, gradients are multiplied by those of the output (N, classes), which the caller gives.
     """
     noted = {"__image_shape__": ",".join(map(str, image_shape))} if image_shape else None
     scores = trace(net, mx.sym.var("data", attr=noted), workspace)
     additions = (node for node in nodes(scores) if node.name.endswith("_plus"))
     for number, addition in enumerate(additions):
         addition._set_attr(name=f"_plus{number}")
-    return mx.sym.SoftmaxOutput(scores, name="softmax")
+    return mx.sym.SoftmaxOutput(scores, name="softmax", **_given(smooth_alpha=smoothing, out_grad=scaled))
+
+
+def _given(**attributes: object) -> dict[str, object]:
+    """Attributes that are not off: what others load says no more than it has to."""
+    return {name: value for name, value in attributes.items() if value}
 
 
 def noted_image_shape(symbol: mx.sym.Symbol) -> tuple[int, int, int] | None:

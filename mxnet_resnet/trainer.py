@@ -1,48 +1,70 @@
-"""The training loop."""
+"""Training: from the options to a loop that runs."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import logging
 import os
 import platform
-import time
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Optional
 
 import cv2
 import mxnet as mx
 import numpy as np
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from mxnet_resnet import augment, checkpoint, devices, logbook, memonger, models, recordio, records, symbols
+from mxnet_resnet import (
+    augment,
+    checkpoint,
+    devices,
+    files,
+    interruption,
+    ledger,
+    logbook,
+    memonger,
+    models,
+    optimizer,
+    precision,
+    recordio,
+    schedule,
+    start,
+    symbols,
+)
 from mxnet_resnet.errors import UserError
+from mxnet_resnet.loop import Loop, Summaries
 from mxnet_resnet.options import network_plan
-
-PROGRESS_BAR = {"unit": "batch", "leave": False, "disable": None}  # None: on a terminal only
-InitialParams = tuple[Optional[checkpoint.Arrays], Optional[checkpoint.Arrays]]
 
 
 def train(options: argparse.Namespace) -> None:
     """Train as the options of options.parse say: checkpoints at ``options.model_prefix``, a log in ``options.log_dir``.
 
-    Raises UserError before anything is written where the options and the data do not fit each other.
+    Raises UserError before anything is written where the options, the data and the run to go on with do not fit each
+    other, and Interrupted after a signal.
     """
-    contexts, device_line = devices.choose(options.gpus)
+    contexts, device_line = devices.choose(options.gpus, options.cpus)
+    precision.check(options.dtype, contexts)
     store = _create_store(options.kv_store)
-    summaries = _check_records(options, len(contexts))
+    summaries = _check_records(options, len(contexts), store.num_workers)
+    steps_per_epoch = _steps_per_epoch(options, summaries[options.data_train].count, store.num_workers)
+    rate = schedule.from_options(options, steps_per_epoch, options.batch_size * store.num_workers)
     symbol = build_symbol(options)
-    initial = _initial_params(options, symbol)
+    settings = _settings(options, rate, summaries, store.num_workers, len(contexts))
+    begin = start.find(options, symbol, settings, steps_per_epoch)
     checkpoint.check_writable(options.model_prefix)
 
     log = options.log_dir / Path(options.model_prefix).name / "train.log"
-    with logbook.writing(log, append=options.retrain), logging_redirect_tqdm():
-        _write_header(options, device_line, summaries)
-        steps_per_epoch = _steps_per_epoch(options, summaries[options.data_train].count, store.num_workers)
-        module = _bind(symbol, options, contexts, initial, steps_per_epoch, store)
-        _fit(module, symbol, options, store, summaries)
+    append = options.retrain or not begin.anew
+    with logbook.writing(log, append), logging_redirect_tqdm(), interruption.watching() as wish:
+        _write_header(options, [device_line, rate.describe(steps_per_epoch), *begin.notes], summaries)
+        _warn_of_batch(options, options.batch_size * store.num_workers)
+        if store.rank == 0 and begin.anew:
+            files.remove_abandoned(Path(options.model_prefix))
+            ledger.begin(options.model_prefix, begin.entry)
+        module = bind(options, contexts, begin.params)
+        optimizer.install(module, options, rate, store, begin.entry.step)
+        optimizer.restore(module, begin.state)
+        Loop(module, symbol, options, rate, store, summaries, begin.entry, wish, begin.unvalidated).run()
 
 
 def _steps_per_epoch(options: argparse.Namespace, counted: int, workers: int) -> int:
@@ -57,20 +79,40 @@ def _create_store(kind: str) -> mx.kvstore.KVStore:
         raise UserError(f"this MXNet has no --kv-store {kind}: take device or local") from error
 
 
-def build_symbol(options: argparse.Namespace) -> mx.sym.Symbol:
-    """The network of the options as a trainable Symbol."""
-    net = models.from_architecture(network_plan(options), options.num_classes, options.bn_mom)
-    symbol = symbols.softmax(net, options.workspace, options.image_shape)
-    return memonger.mirror(symbol) if options.memonger else symbol
+def build_symbol(options: argparse.Namespace, training: bool = False) -> mx.sym.Symbol:
+    """The network of the options as a trainable Symbol: the one to save, or the one to execute in ``training``."""
+    net = models.from_architecture(
+        network_plan(options), options.num_classes, options.bn_mom, zero_init_residual=options.zero_init_residual
+    )
+    # With mixup, labels come as distributions that are smooth already.
+    smoothing = 0.0 if options.mixup else options.label_smoothing
+    scaled = training and options.dtype == "float16"
+    symbol = symbols.softmax(net, options.workspace, options.image_shape, smoothing, scaled)
+    return precision.lower(symbol, options.dtype) if training else symbol
 
 
-Summaries = dict[Path, recordio.Summary]
+def bind(options: argparse.Namespace, contexts: list[mx.Context], params: start.Params | None = None) -> mx.mod.Module:
+    """A module that executes the network on the devices, with parameters: these, or random ones from the seed."""
+    symbol = build_symbol(options, training=True)
+    if options.memonger:
+        symbol = memonger.mirror(symbol)
+    mx.random.seed(options.seed)
+    np.random.seed(options.seed)
+    module = mx.mod.Module(symbol, context=contexts, label_names=["softmax_label"])
+    label_shape = (options.batch_size, options.num_classes) if options.mixup else (options.batch_size,)
+    module.bind([("data", (options.batch_size, *options.image_shape))], [("softmax_label", label_shape)])
+    module.init_params(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2), *params or (None, None))
+    if options.memonger:
+        executors = module._exec_group.execs
+        logging.info("Planned activation memory: %d MB a device", memonger.planned_megabytes(executors[0]))
+    return module
 
 
-def _check_records(options: argparse.Namespace, device_count: int) -> Summaries:
+def _check_records(options: argparse.Namespace, device_count: int, workers: int) -> Summaries:
     """What the record files hold. Raises UserError where they are damaged or do not fit the options."""
     if options.batch_size < device_count:
         raise UserError(f"--batch-size {options.batch_size} is smaller than the number of devices, {device_count}")
+    batch = options.batch_size * workers
     summaries = {}
     # A large training image that does not decode ends the run where it is met; small ones are soon looked at, and
     # ImageRecordIter would take a padded one for grey.
@@ -79,23 +121,58 @@ def _check_records(options: argparse.Namespace, device_count: int) -> Summaries:
         if path is not None and path not in summaries:
             summaries[path] = recordio.scan(path, decoding)
             recordio.check_labels(path, summaries[path], options.num_classes)
-            if path != options.data_val and summaries[path].count < options.batch_size:
+            if path != options.data_val and summaries[path].count < batch:
+                of = "" if workers == 1 else f" of {workers} workers"
                 raise UserError(
-                    f"{path} has {summaries[path].count} records, fewer than --batch-size {options.batch_size}"
+                    f"{path} has {summaries[path].count} records, fewer than --batch-size {options.batch_size}{of}"
                 )
     return summaries
 
 
-def _initial_params(options: argparse.Namespace, symbol: mx.sym.Symbol) -> InitialParams:
-    """The (arguments, auxiliary states) to start from with --retrain, else (None, None), which are drawn at random."""
-    if not options.retrain:
-        return None, None
-    params = checkpoint.load_params(options.model_prefix, options.model_load_epoch)
-    checkpoint.check_fit(symbol, (1, *options.image_shape), *params)
-    return params
+def _settings(
+    options: argparse.Namespace, rate: schedule.Schedule, summaries: Summaries, workers: int, devices: int
+) -> dict[str, object]:
+    """All that the weights follow from, by names that a user understands; a run that is resumed has the same."""
+    plan = network_plan(options)
+    files = {"training": options.data_train, "later training": options.data_train_off, "validation": options.data_val}
+    return {
+        "network": options.network or f"ResNet-v2 of depth {options.depth}",
+        "width": plan.width,
+        "drop rate": plan.drop_rate,
+        "shortcut": plan.shortcut,
+        "zero-init residual": options.zero_init_residual,
+        "BatchNorm momentum": options.bn_mom,
+        "classes": options.num_classes,
+        "image shape": list(options.image_shape),
+        **{f"{name} records": _identity(summaries[path]) for name, path in files.items() if path is not None},
+        "batch size": options.batch_size * workers,
+        "augmentation": dataclasses.asdict(_augmentation(options)),
+        "augmentation off": options.aug_off_epoch,
+        "padding": options.pad,
+        "mirroring": options.mirror,
+        "mixup": options.mixup,
+        "reader": options.data_backend,
+        "label smoothing": options.label_smoothing,
+        "optimizer": options.optimizer,
+        "momentum": options.mom,
+        "weight decay": options.wd,
+        "decayed": options.wd_on,
+        "learning rate": dataclasses.asdict(rate),
+        "seed": options.seed,
+        "dtype": options.dtype,
+        "devices": devices * workers,
+    }
 
 
-def _write_header(options: argparse.Namespace, device_line: str, summaries: Summaries) -> None:
+def _identity(summary: recordio.Summary) -> str:
+    return f"{summary.count} images ({summary.digest[:12]})"
+
+
+def _augmentation(options: argparse.Namespace) -> augment.Augmentation:
+    return augment.level(options.aug_level, small_images=options.stem == "cifar")
+
+
+def _write_header(options: argparse.Namespace, notes: list[str], summaries: Summaries) -> None:
     """Log all that is needed to repeat the run."""
     logging.info(options)
     logging.info(
@@ -109,151 +186,20 @@ def _write_header(options: argparse.Namespace, device_line: str, summaries: Summ
     )
     logging.info("%d training images in %s", summaries[options.data_train].count, options.data_train)
     logging.info("%d validation images in %s", summaries[options.data_val].count, options.data_val)
-    logging.info("Augmentation level %d: %s", options.aug_level, _augmentation(options, options.aug_level))
+    logging.info("Augmentation level %d: %s", options.aug_level, _augmentation(options))
     if options.aug_off_epoch is not None:
         logging.info("From epoch %d on level 1, with %s", options.aug_off_epoch, options.data_train_off)
-    lr, steps = _learning_rate(options)
-    logging.info("Learning rate %g, divided by 10 after epochs %s", lr, steps)
-    logging.info(device_line)
+    for note in notes:
+        logging.info(note)
 
 
-def _augmentation(options: argparse.Namespace, level: int) -> augment.Augmentation:
-    return augment.level(level, small_images=options.stem == "cifar")
-
-
-def _training_records(
-    options: argparse.Namespace, summaries: Summaries, store: mx.kvstore.KVStore, epoch: int
-) -> records.TrainingRecords:
-    """The records, and their augmentation, that an epoch is trained on."""
-    off = options.aug_off_epoch is not None and epoch >= options.aug_off_epoch
-    path, level = (options.data_train_off, 1) if off else (options.data_train, options.aug_level)
-    return records.TrainingRecords(
-        path,
-        summaries[path],
-        options.image_shape,
-        options.batch_size,
-        _augmentation(options, level),
-        options.pad,
-        options.mirror,
-        options.seed,
-        store.rank,
-        store.num_workers,
-        options.data_nthreads or recordio.cores(),
-        options.data_backend,
-    )
-
-
-def _bind(
-    symbol: mx.sym.Symbol,
-    options: argparse.Namespace,
-    contexts: list[mx.Context],
-    initial: InitialParams,
-    steps_per_epoch: int,
-    store: mx.kvstore.KVStore,
-) -> mx.mod.Module:
-    """A module with parameters, optimizer and learning rate schedule, ready for its first step."""
-    mx.random.seed(options.seed)
-    np.random.seed(options.seed)
-    module = mx.mod.Module(symbol, context=contexts, label_names=["softmax_label"])
-    module.bind([("data", (options.batch_size, *options.image_shape))], [("softmax_label", (options.batch_size,))])
-    initializer = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
-    module.init_params(initializer, *initial)
-    module.init_optimizer(store, "nag", _optimizer_settings(options, steps_per_epoch))
-    if options.memonger:
-        executors = module._exec_group.execs
-        logging.info("Planned activation memory: %d MB a device", memonger.planned_megabytes(executors[0]))
-    return module
-
-
-def _learning_rate(options: argparse.Namespace) -> tuple[float, list[int]]:
-    """The learning rate to begin with, and the epochs after which it is divided by 10.
-
-    One given with --retrain is the one from there on, and only the epochs still ahead divide it.
-    """
-    if options.retrain and options.lr is not None:
-        return options.lr, [epoch for epoch in options.lr_steps if epoch > options.model_load_epoch]
-    return 0.1 if options.lr is None else options.lr, options.lr_steps
-
-
-def _optimizer_settings(options: argparse.Namespace, steps_per_epoch: int) -> dict[str, object]:
-    """Nesterov momentum under a multi-factor schedule."""
-    lr, epochs = _learning_rate(options)
-    done = (options.model_load_epoch or 0) * steps_per_epoch
-    settings = {"learning_rate": lr, "momentum": options.mom, "wd": options.wd, "begin_num_update": done}
-    if epochs:
-        steps = [epoch * steps_per_epoch for epoch in epochs]
-        settings["lr_scheduler"] = mx.lr_scheduler.MultiFactorScheduler(steps, factor=0.1, base_lr=lr)
-    return settings
-
-
-def _fit(
-    module: mx.mod.Module,
-    symbol: mx.sym.Symbol,
-    options: argparse.Namespace,
-    store: mx.kvstore.KVStore,
-    summaries: Summaries,
-) -> None:
-    """Train and validate epoch by epoch."""
-    errors = {}
-    for epoch in range(options.model_load_epoch or 0, options.epochs):
-        train_records = _training_records(options, summaries, store, epoch)
-        waiting = records.Waiting(train_records.epoch(epoch))
-        bar = tqdm(waiting, f"Epoch[{epoch}]", train_records.batches, **PROGRESS_BAR)
-        _train_epoch(module, bar, epoch, options)
-        mx.nd.waitall()  # BatchNorm changes its running statistics in the backward pass, unseen by those who read them
-        logbook.write_wait(epoch, waiting.seconds)
-        if store.rank == 0:
-            saved = checkpoint.save(options.model_prefix, epoch + 1, symbol, *module.get_params())
-            logging.info('Saved checkpoint to "%s"', saved)
-        batches = records.validation_batches(
-            options.data_val,
-            summaries[options.data_val],
-            options.image_shape,
-            options.batch_size,
-            options.data_nthreads,
+def _warn_of_batch(options: argparse.Namespace, batch: int) -> None:
+    """A learning rate goes with a batch size: tell where only one of them is the recipe's."""
+    if batch != options.reference_batch and "lr" not in options.arguments and not options.scale_lr:
+        factor = batch / options.reference_batch
+        logging.warning(
+            "The learning rate is for batches of %d, these are of %d: --scale-lr multiplies it by %g",
+            options.reference_batch,
+            batch,
+            factor,
         )
-        metrics = evaluate(module, batches, options.num_classes)
-        logbook.write_epoch(epoch, "Validation", metrics)
-        errors[epoch] = 100 * (1 - dict(metrics)["accuracy"])
-    best = min(errors, key=errors.get)
-    logging.info("Finished: top-1 error %.2f%% (best %.2f%%, epoch %d)", errors[epoch], errors[best], best)
-
-
-def _train_epoch(
-    module: mx.mod.Module, batches: Iterable[mx.io.DataBatch], epoch: int, options: argparse.Namespace
-) -> None:
-    """One pass over the training batches, logged."""
-    metric = _metrics(options.num_classes)
-    metric.reset()
-    started = window_started = time.time()
-    window = 0
-    for index, batch in enumerate(batches):
-        module.forward_backward(batch)
-        module.update()
-        module.update_metric(metric, batch.label)
-        window += 1
-        if index and index % options.frequent == 0:
-            speed = window * options.batch_size / (time.time() - window_started)
-            logbook.write_batch(epoch, index, speed, metric.get_name_value())
-            metric.reset_local()
-            window, window_started = 0, time.time()
-    logbook.write_epoch(epoch, "Train", metric.get_global_name_value())
-    logbook.write_time(epoch, time.time() - started)
-
-
-def evaluate(module: mx.mod.Module, batches: Iterable[mx.io.DataBatch], num_classes: int) -> list[tuple[str, float]]:
-    """The metrics of a module over batches, each image counted once (the filling of the last batch is not)."""
-    metric = _metrics(num_classes)
-    for batch in batches:
-        module.forward(batch, is_train=False)
-        kept = batch.data[0].shape[0] - batch.pad
-        outputs, labels = module.get_outputs()[0], batch.label[0]
-        metric.update([labels[:kept]], [outputs[:kept]])
-    return metric.get_name_value()
-
-
-def _metrics(num_classes: int) -> mx.metric.CompositeEvalMetric:
-    """Accuracy and cross-entropy for few classes, top-5 accuracy for many, as the published logs have them."""
-    if num_classes <= 100:
-        return mx.metric.CompositeEvalMetric([mx.metric.Accuracy(), mx.metric.CrossEntropy()])
-    return mx.metric.CompositeEvalMetric([mx.metric.Accuracy(), mx.metric.TopKAccuracy(top_k=5)])

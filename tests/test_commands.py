@@ -189,3 +189,16 @@ def test_benchmark_io_compares_the_readers(command, capsys, shared, tmp_path):
     results = results["io"]
     assert [result["workload"] for result in results][-1] == "CIFAR"
     assert all(min(map(min, result["values"].values())) > 0 for result in results)
+
+
+def test_benchmark_memory_plans_measures_and_draws(command, capsys, tmp_path):
+    nets = ("--nets", "8:16", "--curves", "8:16", "--peaks", "8:16", "--depths", "8:16,20:16", "--runs", 1)
+    files = ("--json", tmp_path / "memory.json", "--out", tmp_path)
+    status, out, _ = command(capsys, "tools/benchmark.py", "memory", *nets, *files)
+    assert status == 0
+    assert out.count("| ResNet-8, 16 |") == 2
+    figures = json.loads((tmp_path / "memory.json").read_text())
+    assert figures["nets"][0]["planned"] < figures["nets"][0]["before"]
+    assert all(value > 0 for value in figures["peaks"][0]["process"].values())
+    assert (tmp_path / "memory-time.png").stat().st_size > (tmp_path / "memory-depth.png").stat().st_size / 4 > 0
+    assert_one_sentence(*command(capsys, "tools/benchmark.py", "memory", "--nets", "fifty"), "50:32,164:128")

@@ -54,7 +54,7 @@ def test_custom_data_get_the_net_for_their_size(side, stem):
         ("--image-shape 3,224", "3,HEIGHT,WIDTH"),
         ("--image-shape 3,100000,100000", "3,HEIGHT,WIDTH"),
         ("--network resnet19", "the nearest are"),
-        ("--network resnet18 --depth 18", "give one of them"),
+        ("--network resnet18 --depth 18", "--network and --depth say the same in two ways"),
         ("--retrain", "go together"),
         ("--model-load-epoch 3", "go together"),
         ("--retrain --model-load-epoch 120", "nothing to train"),
@@ -83,7 +83,7 @@ def test_contradictions_are_told(arguments, message):
         "--wd -1",
         "--seed -1",
         "--seed 1099511627776",
-        "--kv-store dist_sync",
+        "--kv-store ring",
         "--unknown 1",
     ],
 )

@@ -143,13 +143,13 @@ def test_validation_counts_every_record_once(digits):
 def training_records(digits, level=1, **options):
     path = digits / "digits_val.rec"
     preset = augment.level(level, small_images=True)
-    options = {"seed": 0, "pad": 4, "mirror": True, **options}
-    return records.TrainingRecords(path, recordio.scan(path), (3, 32, 32), 64, preset, **options)
+    options = {"batch_size": 64, "seed": 0, "pad": 4, "mirror": True, "augmentation": preset, **options}
+    return records.TrainingRecords(path, recordio.scan(path), (3, 32, 32), **options)
 
 
-def hashes(training, epoch) -> list[str]:
+def hashes(training, epoch, skip=0) -> list[str]:
     """A hash of each batch, images and labels."""
-    arrays = ([batch.data[0].asnumpy(), batch.label[0].asnumpy()] for batch in training.epoch(epoch))
+    arrays = ([batch.data[0].asnumpy(), batch.label[0].asnumpy()] for batch in training.epoch(epoch, skip))
     return [hashlib.sha256(data.tobytes() + label.tobytes()).hexdigest() for data, label in arrays]
 
 
@@ -172,10 +172,18 @@ def test_the_number_of_threads_changes_nothing(digits):
 def test_every_record_is_in_one_part_and_all_have_as_many_batches(digits, parts):
     workers = [training_records(digits, part=part, num_parts=parts) for part in range(parts)]
     assert len({worker.batches for worker in workers}) == 1
-    shares = [worker.order(3)[: -(-(360 - part) // parts)] for part, worker in enumerate(workers)]
-    assert sorted(np.concatenate(shares)) == list(range(360))
-    for worker, share in zip(workers, shares):
-        np.testing.assert_array_equal(worker.order(3), np.resize(share, 64 * worker.batches))
+    batches = np.concatenate([worker.order(3).reshape(worker.batches, 64) for worker in workers], axis=1)
+    order = batches.ravel()
+    assert sorted(order[:360]) == list(range(360))
+    np.testing.assert_array_equal(order, np.resize(order[:360], len(order)))
+    np.testing.assert_array_equal(training_records(digits, batch_size=64 * parts).order(3), order)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_epoch_goes_on_from_any_batch(digits, backend):
+    training = training_records(digits, 2, backend=backend)
+    assert hashes(training, 1, skip=4) == hashes(training, 1)[4:]
+    assert hashes(training, 1, skip=training.batches) == []
 
 
 def test_the_augmentation_of_a_record_does_not_depend_on_the_parts(digits):

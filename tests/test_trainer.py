@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from conftest import train_arguments
 
-from mxnet_resnet import augment, checkpoint, logbook, options, recordio, trainer
+from mxnet_resnet import augment, checkpoint, logbook, loop, optimizer, options, recordio, schedule, trainer
 from mxnet_resnet.errors import UserError
 
 
@@ -69,12 +69,12 @@ def test_retrain_goes_on_from_the_checkpoint(trained, digits, tmp_path):
     for path in (trained / "model").iterdir():
         (tmp_path / "model").mkdir(exist_ok=True)
         (tmp_path / "model" / path.name).write_bytes(path.read_bytes())
-    more = ("--epochs", "4", "--retrain", "--model-load-epoch", "3", "--lr", "1e-9", "--wd", "0.001")
+    more = ("--epochs", "4", "--retrain", "--model-load-epoch", "3", "--lr", "1e-9", "--reset-optimizer")
     trainer.train(options.parse(train_arguments(digits, tmp_path, *more)))
     before, _ = checkpoint.load_params(str(tmp_path / "model/net"), 3)
     after, _ = checkpoint.load_params(str(tmp_path / "model/net"), 4)
     for name, array in before.items():
-        np.testing.assert_allclose(after[name].asnumpy(), array.asnumpy(), atol=1e-5)
+        np.testing.assert_allclose(after[name].asnumpy(), array.asnumpy(), atol=2e-4)
     assert logbook.read(tmp_path / "log/net/train.log").epochs.keys() == {3}
 
 
@@ -84,7 +84,7 @@ def test_the_augmentation_goes_off_for_the_last_epochs(digits):
     summary = recordio.scan(digits / "digits_val.rec")
     summaries = {digits / name: summary for name in ("train_480_q90.rec", "train_256_q90.rec")}
     store = mx.kvstore.create("local")
-    before, after = (trainer._training_records(parsed, summaries, store, epoch) for epoch in (94, 95))
+    before, after = (loop.training_records(parsed, summaries, store, epoch) for epoch in (94, 95))
     assert (before.path.name, before.augmentation.max_rotate_angle) == ("train_480_q90.rec", 10)
     assert (after.path.name, after.augmentation) == ("train_256_q90.rec", augment.LEVELS[1])
 
@@ -94,32 +94,11 @@ def test_the_log_tells_how_long_training_waited(trained):
     assert [f"Epoch[{epoch}] Data wait=" in text for epoch in range(3)] == [True] * 3
 
 
-def schedule(arguments: str) -> list[float]:
-    """The learning rate at the first step of each epoch, 10 steps an epoch."""
-    parsed = options.parse(["--data-type", "digits", *arguments.split()])
-    settings = trainer._optimizer_settings(parsed, steps_per_epoch=10)
-    rate = settings.get("lr_scheduler", lambda _: settings["learning_rate"])
-    return [rate(10 * epoch + 1) for epoch in range(parsed.model_load_epoch or 0, parsed.epochs)]
-
-
-def test_the_learning_rate_drops_after_the_given_epochs():
-    assert schedule("--epochs 6 --lr-steps 2,4") == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
-
-
 def test_given_examples_move_the_steps():
     parsed = options.parse("--data-type digits --num-examples 640 --batch-size 64 --lr-steps 2".split())
     assert trainer._steps_per_epoch(parsed, counted=1437, workers=1) == 10
     parsed.num_examples = None
     assert trainer._steps_per_epoch(parsed, counted=1437, workers=2) == 12
-
-
-def test_retrain_keeps_to_the_schedule():
-    assert schedule("--epochs 6 --lr-steps 2,4 --retrain --model-load-epoch 3") == pytest.approx([0.01, 0.001, 0.001])
-
-
-def test_a_learning_rate_given_at_retrain_counts_from_there():
-    found = schedule("--epochs 6 --lr-steps 2,4 --retrain --model-load-epoch 3 --lr 0.5")
-    assert found == pytest.approx([0.5, 0.05, 0.05])
 
 
 @pytest.mark.parametrize(
@@ -157,7 +136,8 @@ def test_two_devices_do_the_work_of_one():
     results = []
     for contexts in ([mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]):
         store = mx.kvstore.create("device")
-        module = trainer._bind(trainer.build_symbol(parsed), parsed, contexts, (None, None), 1, store)
+        module = trainer.bind(parsed, contexts)
+        optimizer.install(module, parsed, schedule.Schedule(0.1), store, step=0)
         module.forward_backward(batch)
         module.update()
         results.append(module.get_params()[0])
@@ -167,8 +147,8 @@ def test_two_devices_do_the_work_of_one():
 
 def test_resnet50_takes_a_step_at_224_pixels():
     parsed = options.parse(["--batch-size", "2"])
-    symbol = trainer.build_symbol(parsed)
-    module = trainer._bind(symbol, parsed, [mx.cpu()], (None, None), 1, mx.kvstore.create("device"))
+    module = trainer.bind(parsed, [mx.cpu()])
+    optimizer.install(module, parsed, schedule.Schedule(0.1), mx.kvstore.create("device"), step=0)
     images = mx.nd.random.uniform(0, 255, (2, 3, 224, 224))
     batch = mx.io.DataBatch([images], [mx.nd.array([3, 7])])
     before = module.get_params()[0]["conv0_weight"].asnumpy()

@@ -1,0 +1,202 @@
+"""What each checkpoint of a run is: ``PREFIX-0007.json`` beside ``.params`` and ``.state``, and two pointers.
+
+``PREFIX-latest.json`` names the run and its newest checkpoint, ``PREFIX-best.json`` the one with the lowest validation
+error. The entry of a checkpoint is written last, with the digests of its files: a checkpoint is whole if they agree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mxnet_resnet.errors import UserError
+from mxnet_resnet.files import replacing
+
+ARRAYS = ("params", "state")  # the files of a checkpoint that its entry vouches for
+
+
+@dataclass
+class Entry:
+    """A checkpoint, or where a run is.
+
+    Attributes:
+        run: identity of the run, the same after each resume.
+        epoch: epochs done.
+        batch: batches done of the epoch after these.
+        step: updates of the weights.
+        arguments: the flags that were given, as ``{"batch-size": "64", "memonger": True}``.
+        settings: all that the weights follow from, by names that a user understands.
+        meters: the sums of the metrics of the epoch begun.
+        validation: metrics by the number of the epoch, from 0, as text.
+        loss_scale: the (scale, steps since it changed) of float16.
+        digests: SHA-256 of the files, by their suffix.
+    """
+
+    run: str
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    arguments: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    meters: dict[str, Any] = field(default_factory=dict)
+    validation: dict[str, dict[str, float]] = field(default_factory=dict)
+    loss_scale: list[float] | None = None
+    digests: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """``"0007"`` after seven epochs, ``"0007-00123"`` after 123 batches more."""
+        return f"{self.epoch:04d}-{self.batch:05d}" if self.batch else f"{self.epoch:04d}"
+
+    @property
+    def errors(self) -> dict[int, float]:
+        """Top-1 validation errors in percent, by epoch."""
+        return {int(epoch): 100 * (1 - metrics["accuracy"]) for epoch, metrics in self.validation.items()}
+
+
+def file(prefix: str, name: str, suffix: str) -> Path:
+    """A file of the checkpoint called ``name``."""
+    return Path(f"{prefix}-{name}.{suffix}")
+
+
+def begin(prefix: str, entry: Entry) -> None:
+    """Note that a run starts, which from now on is the one to resume."""
+    _point_latest(prefix, entry, None)
+
+
+def write(prefix: str, entry: Entry) -> None:
+    """Write the entry of a checkpoint whose other files are there, and point to it."""
+    digests = {suffix: _digest(file(prefix, entry.name, suffix)) for suffix in ARRAYS}
+    _write(file(prefix, entry.name, "json"), dataclasses.asdict(dataclasses.replace(entry, digests=digests)))
+    _point_latest(prefix, entry, entry.name)
+
+
+def write_validation(prefix: str, entry: Entry) -> None:
+    """Add the validation of ``entry`` to its checkpoint, and point to the best one."""
+    path = file(prefix, entry.name, "json")
+    _write(path, {**json.loads(path.read_text()), "validation": entry.validation})
+    best = min(entry.errors, key=entry.errors.get)
+    pointer = {"run": entry.run, "checkpoint": f"{best + 1:04d}", "top-1 error, %": round(entry.errors[best], 4)}
+    _write(file(prefix, "best", "json"), pointer)
+
+
+def read(prefix: str, name: str) -> Entry | None:
+    """The entry of a checkpoint; None where there is none. Raises UserError where it is damaged."""
+    path = file(prefix, name, "json")
+    if not path.is_file():
+        return None
+    try:
+        return Entry(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path} is damaged") from error
+
+
+def check(prefix: str, entry: Entry) -> None:
+    """Raise UserError unless all files of a checkpoint are there as they were written."""
+    for suffix in ARRAYS:
+        path = file(prefix, entry.name, suffix)
+        if not path.is_file():
+            raise UserError(f"{path} is missing")
+        if _digest(path) != entry.digests.get(suffix):
+            raise UserError(f"{path} is damaged")
+
+
+def names(prefix: str) -> list[str]:
+    """The names of the checkpoints with an entry, the newest first; of those that the latest run wrote, if it is known.
+
+    One whose entry is damaged is among them: `read` tells.
+    """
+    pattern = re.compile(re.escape(Path(prefix).name) + r"-(\d{4,}(-\d{5,})?)\.json")
+    folder = Path(prefix).parent
+    files = folder.iterdir() if folder.is_dir() else ()
+    found = [match[1] for match in map(pattern.fullmatch, (path.name for path in files)) if match]
+    run = _pointer(prefix, "latest").get("run")
+    newest_first = sorted(found, key=lambda name: [int(part) for part in name.split("-")], reverse=True)
+    return [name for name in newest_first if run is None or _run(prefix, name) in (run, None)]
+
+
+def best(prefix: str) -> str | None:
+    """The name of the checkpoint with the lowest validation error."""
+    return _pointer(prefix, "best").get("checkpoint")
+
+
+def prune(prefix: str, entry: Entry, keep: int | None) -> None:
+    """Remove what ``entry``, just written, makes superfluous: checkpoints within epochs, and those beyond ``keep``.
+
+    The best one stays.
+    """
+    epochs = 0
+    for name in names(prefix):
+        epochs += "-" not in name
+        within = "-" in name and name != entry.name
+        if within or (keep is not None and epochs > keep and name not in (entry.name, best(prefix))):
+            for suffix in ("json", *ARRAYS):  # the entry first: without it the rest is no checkpoint
+                file(prefix, name, suffix).unlink(missing_ok=True)
+
+
+def newest(prefix: str) -> Iterator[Entry]:
+    """The entries that can be read, the newest first."""
+    for name in names(prefix):
+        with suppress(UserError):
+            yield read(prefix, name)
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two settings, as ``"seed was 0, is 1"``."""
+    before, now = _flat(before), _flat(json.loads(json.dumps(now)))
+    return [
+        f"{key} was {before.get(key)}, is {now.get(key)}"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key)
+    ]
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """``{"schedule": {"lr": 1}}`` as ``{"schedule lr": 1}``."""
+    result = {}
+    for key, value in settings.items():
+        result.update({f"{key} {k}": v for k, v in _flat(value).items()} if isinstance(value, dict) else {key: value})
+    return result
+
+
+def arguments(prefix: str) -> dict[str, Any]:
+    """The flags that the run to resume was given; none where there is none."""
+    found = _pointer(prefix, "latest").get("arguments")
+    return found or next((entry.arguments for entry in newest(prefix)), {})
+
+
+def _point_latest(prefix: str, entry: Entry, name: str | None) -> None:
+    pointer = {"run": entry.run, "checkpoint": name, "arguments": entry.arguments}
+    _write(file(prefix, "latest", "json"), pointer)
+
+
+def _run(prefix: str, name: str) -> str | None:
+    with suppress(UserError):
+        return read(prefix, name).run
+    return None
+
+
+def _pointer(prefix: str, name: str) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        return json.loads(file(prefix, name, "json").read_text())
+    return {}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    with replacing(path) as (temporary,):
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as opened:
+        while piece := opened.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

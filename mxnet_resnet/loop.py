@@ -1,0 +1,240 @@
+"""The training loop: from where a run stands to its last epoch."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+from tqdm import tqdm
+
+from mxnet_resnet import augment, checkpoint, ledger, logbook, meter, optimizer, precision, recordio, records
+from mxnet_resnet.errors import UserError
+from mxnet_resnet.interruption import Interrupted, Wish
+from mxnet_resnet.ledger import Entry
+from mxnet_resnet.mixup import mixed
+from mxnet_resnet.schedule import Schedule
+
+PROGRESS_BAR = {"unit": "batch", "leave": False, "disable": None}  # None: on a terminal only
+Summaries = dict[Path, recordio.Summary]
+
+
+class Loop:
+    """Trains a bound module, saves, validates and logs.
+
+    All that a step does follows from the weights, the state of the optimizer and ``position``, an Entry; so a run that
+    goes on from these is the run that never stopped.
+    """
+
+    def __init__(
+        self,
+        module: mx.mod.Module,
+        saved_symbol: mx.sym.Symbol,
+        options: argparse.Namespace,
+        schedule: Schedule,
+        store: mx.kvstore.KVStore,
+        summaries: Summaries,
+        position: Entry,
+        wish: Wish,
+        validate_first: bool = False,
+    ):
+        self.module, self.symbol, self.options, self.schedule = module, saved_symbol, options, schedule
+        self.store, self.summaries, self.position, self.wish = store, summaries, position, wish
+        self.meter = meter.Meter(options.num_classes)
+        self.meter.restore(position.meters)
+        self.scaler = precision.LossScaler(*position.loss_scale or ()) if options.dtype == "float16" else None
+        self.validate_first, self.validated = validate_first, False
+        self.drops = '"Dropout"' in saved_symbol.tojson()
+
+    def run(self) -> None:
+        """Train up to ``options.epochs``. Raises UserError where the loss is not finite, Interrupted after a signal."""
+        position = self.position
+        if self.validate_first:
+            self._validate()
+        while position.epoch < self.options.epochs:
+            self._train_epoch()
+            self._validate()
+        errors = position.errors
+        last, best = position.epoch - 1, min(errors, key=errors.get)
+        logging.info("Finished: top-1 error %.2f%% (best %.2f%%, epoch %d)", errors[last], errors[best], best)
+
+    def _train_epoch(self) -> None:
+        position, options = self.position, self.options
+        epoch = position.epoch
+        training = training_records(options, self.summaries, self.store, epoch)
+        if not position.batch:
+            self.meter.clear()
+            logbook.write_learning_rate(epoch, self.schedule(position.step))
+        waiting = records.Waiting(training.epoch(epoch, position.batch))
+        bar = tqdm(waiting, f"Epoch[{epoch}]", training.batches, initial=position.batch, **PROGRESS_BAR)
+        started = time.time()
+        try:
+            self._train_batches(bar, started)
+            metrics = self.meter.epoch()
+        except meter.Diverged as end:
+            raise UserError(self._diverged(end)) from None
+        logbook.write_epoch(epoch, "Train", metrics)
+        logbook.write_time(epoch, time.time() - started)
+        logbook.write_wait(epoch, waiting.seconds)
+        position.epoch, position.batch = epoch + 1, 0
+        self._save()
+
+    def _train_batches(self, batches: Iterable[mx.io.DataBatch], started: float) -> None:
+        position, options = self.position, self.options
+        window_started, window = started, 0
+        for batch in batches:
+            self._step(batch)
+            window += 1
+            index = position.batch - 1
+            if index and index % options.frequent == 0:
+                metrics = self.meter.window()
+                speed = window * options.batch_size / (time.time() - window_started)
+                logbook.write_batch(position.epoch, index, speed, metrics)
+                window, window_started = 0, time.time()
+            if self.wish.signal:
+                self._save()
+                raise self._interrupted()
+            if options.save_batches and position.batch % options.save_batches == 0:
+                self._save()
+
+    def _step(self, batch: mx.io.DataBatch) -> None:
+        """Train on a batch."""
+        position, options, module = self.position, self.options, self.module
+        if self.drops:
+            # What is dropped is a function of the step, like all else that is drawn.
+            place = [options.seed, position.step, self.store.rank]
+            mx.random.seed(int(np.random.SeedSequence(place).generate_state(1)[0] >> 1))
+        if options.mixup:
+            place = (options.seed, position.epoch, position.batch)
+            batch = mixed(batch, options.mixup, options.num_classes, options.label_smoothing, place)
+        module.forward(batch, is_train=True)
+        if self.validated:
+            # Inference on the CPU left the weights in a layout of oneDNN's, which this forward pass changes back behind
+            # the engine's back: an update meanwhile would be rounded otherwise, now and then.
+            mx.nd.waitall()
+            self.validated = False
+        if self.scaler is None:
+            module.backward()
+            module.update()
+            position.step += 1
+        else:
+            position.step += self._scaled_update()
+        self.meter.update(module.get_outputs()[0], batch.label[0], (position.step, position.epoch, position.batch))
+        position.batch += 1
+
+    def _scaled_update(self) -> bool:
+        """Go back from a scaled loss; whether the gradients were finite, and used."""
+        module, scale = self.module, self.scaler.scale
+        outputs = module.get_outputs()[0]
+        module.backward([mx.nd.full(outputs.shape, scale, outputs.context)])
+        by_device = zip(*(arrays for arrays in module._exec_group.grad_arrays if arrays[0] is not None))
+        good = self.scaler.good(all([precision.finite(gradients) for gradients in by_device]))
+        if good:
+            rescale = module._optimizer.rescale_grad
+            module._optimizer.rescale_grad = rescale / scale
+            module.update()
+            module._optimizer.rescale_grad = rescale
+        return good
+
+    def _validate(self) -> None:
+        """Measure the errors on the validation records, and note them with the checkpoint."""
+        position, options, store = self.position, self.options, self.store
+        batches = records.validation_batches(
+            options.data_val,
+            self.summaries[options.data_val],
+            options.image_shape,
+            options.batch_size,
+            options.data_nthreads,
+            store.rank,
+            store.num_workers,
+        )
+        metrics = evaluate(self.module, self._until_wished(batches), options.num_classes)
+        self.validated = True
+        epoch = position.epoch - 1
+        logbook.write_epoch(epoch, "Validation", metrics)
+        position.validation[str(epoch)] = dict(metrics)
+        if store.rank == 0:
+            ledger.write_validation(options.model_prefix, position)
+            ledger.prune(options.model_prefix, position, options.keep)
+
+    def _until_wished(self, batches: Iterable[mx.io.DataBatch]) -> Iterator[mx.io.DataBatch]:
+        """The batches; a validation may be left at once, for its checkpoint is written."""
+        for batch in batches:
+            if self.wish.signal:
+                raise self._interrupted()
+            yield batch
+
+    def _save(self) -> None:
+        """Write a checkpoint of all that the run is."""
+        position = self.position
+        try:
+            position.meters = self.meter.state() if position.batch else {}
+        except meter.Diverged as end:
+            raise UserError(self._diverged(end)) from None
+        mx.nd.waitall()  # BatchNorm changes its running statistics in the backward pass, unseen by those who read them
+        params = self.module.get_params()
+        if not precision.finite([*params[0].values(), *params[1].values()]):
+            raise UserError(self._told(f"the weights are not finite after step {position.step}"))
+        if self.scaler is not None:
+            position.loss_scale = [self.scaler.scale, self.scaler.steps]
+        if self.store.rank == 0:
+            checkpoint.save_run(self.options.model_prefix, position, self.symbol, params, optimizer.state(self.module))
+            path = ledger.file(self.options.model_prefix, position.name, "params")
+            logging.info('Saved checkpoint to "%s"', path)
+
+    def _interrupted(self) -> Interrupted:
+        position, number = self.position, self.wish.signal
+        name = signal.Signals(number).name
+        message = (
+            f"Stopped by {name} after {position.epoch} epochs and {position.batch} batches; --resume goes on from there"
+        )
+        logging.info(message)
+        return Interrupted(number, message)
+
+    def _diverged(self, end: meter.Diverged) -> str:
+        step, epoch, batch = end.tag
+        return self._told(f"the loss is {end.loss} at step {step} (epoch {epoch}, batch {batch})")
+
+    def _told(self, what: str) -> str:
+        options = self.options
+        written = next(iter(ledger.names(options.model_prefix)), None)
+        last = written or (f"{options.model_load_epoch:04d}" if options.retrain and not options.load_params else None)
+        kept = f"the last good checkpoint is {options.model_prefix}-{last}" if last else "there is no checkpoint"
+        return f"{what}: {kept}; try a lower --lr, a warm-up, or --dtype float32"
+
+
+def training_records(
+    options: argparse.Namespace, summaries: Summaries, store: mx.kvstore.KVStore, epoch: int
+) -> records.TrainingRecords:
+    """The records, and their augmentation, that an epoch is trained on."""
+    off = options.aug_off_epoch is not None and epoch >= options.aug_off_epoch
+    path, level = (options.data_train_off, 1) if off else (options.data_train, options.aug_level)
+    return records.TrainingRecords(
+        path,
+        summaries[path],
+        options.image_shape,
+        options.batch_size,
+        augment.level(level, small_images=options.stem == "cifar"),
+        options.pad,
+        options.mirror,
+        options.seed,
+        store.rank,
+        store.num_workers,
+        options.data_nthreads or recordio.cores(),
+        options.data_backend,
+    )
+
+
+def evaluate(module: mx.mod.Module, batches: Iterable[mx.io.DataBatch], num_classes: int) -> list[tuple[str, float]]:
+    """The metrics of a module over batches, each image counted once (the filling of the last batch is not)."""
+    sums = meter.Meter(num_classes)
+    for batch in batches:
+        module.forward(mx.io.DataBatch(batch.data), is_train=False)
+        kept = batch.data[0].shape[0] - batch.pad
+        sums.update(module.get_outputs()[0][:kept], batch.label[0][:kept])
+    return sums.epoch()

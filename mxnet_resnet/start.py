@@ -1,0 +1,111 @@
+"""Where a run starts: from random weights, where it stopped, or from an epoch with new values."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import uuid
+from dataclasses import dataclass, field
+
+import mxnet as mx
+
+from mxnet_resnet import checkpoint, ledger
+from mxnet_resnet.checkpoint import Arrays
+from mxnet_resnet.errors import UserError
+from mxnet_resnet.ledger import Entry
+
+TOLERATED = "devices "  # each has BatchNorm statistics of its own
+Params = tuple[Arrays, Arrays]
+
+
+@dataclass
+class Start:
+    """Where a run starts.
+
+    Attributes:
+        entry: the position, and what was measured before.
+        params: the (parameters, auxiliary states), or None to draw them at random.
+        state: of the optimizer.
+        notes: sentences for the log.
+        anew: whether a run begins, rather than goes on.
+    """
+
+    entry: Entry
+    params: Params | None = None
+    state: Arrays = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    anew: bool = True
+
+    @property
+    def unvalidated(self) -> bool:
+        """Whether the run stopped between the end of an epoch's training and of its validation."""
+        entry = self.entry
+        return not self.anew and not entry.batch and str(entry.epoch - 1) not in entry.validation
+
+
+def find(
+    options: argparse.Namespace, symbol: mx.sym.Symbol, settings: dict[str, object], steps_per_epoch: int
+) -> Start:
+    """The start that the options ask for. Raises UserError where it does not fit the run that they describe."""
+    start = _resumed(options, settings) if options.resume else None
+    if start is None:
+        start = _from_epoch(options, settings, steps_per_epoch) if options.retrain else Start(_fresh(options, settings))
+        if options.resume:
+            start.notes.insert(0, f"There is no checkpoint of {options.model_prefix} to resume: starting")
+    if start.params is not None:
+        checkpoint.check_fit(symbol, (1, *options.image_shape), *start.params)
+    return start
+
+
+def _fresh(options: argparse.Namespace, settings: dict[str, object]) -> Entry:
+    return Entry(uuid.uuid4().hex, arguments=options.arguments, settings=settings)
+
+
+def _resumed(options: argparse.Namespace, settings: dict[str, object]) -> Start | None:
+    """The newest whole checkpoint, or None where there is none at all."""
+    prefix, notes = options.model_prefix, []
+    names = ledger.names(prefix)
+    for name in names:
+        try:
+            entry = ledger.read(prefix, name)
+            params, state = checkpoint.load_run(prefix, entry)
+        except UserError as error:
+            notes.append(f"Checkpoint {name} is passed over: {error}")
+            continue
+        changed = ledger.differences(entry.settings, settings)
+        notes += [f"Not to the bit the same run: {change}" for change in changed if change.startswith(TOLERATED)]
+        changed = [change for change in changed if not change.startswith(TOLERATED)]
+        if changed:
+            raise UserError(
+                f"{prefix}-{name} cannot be resumed with other values ({'; '.join(changed)}): give those of the run, "
+                "or start from one of its epochs with --retrain --model-load-epoch"
+            )
+        notes.append(f"Resuming {prefix} after {entry.epoch} epochs and {entry.batch} batches, {entry.step} steps")
+        return Start(dataclasses.replace(entry, arguments=options.arguments), params, state, notes, anew=False)
+    if names:
+        raise UserError(f"no checkpoint of {prefix} is whole: {notes[0]}")
+    return None
+
+
+def _from_epoch(options: argparse.Namespace, settings: dict[str, object], steps_per_epoch: int) -> Start:
+    """A new run from --model-load-epoch of an earlier one, or from someone's parameters."""
+    prefix, epoch = options.model_prefix, options.model_load_epoch
+    begun = _fresh(options, settings)
+    begun.epoch, begun.step = epoch, epoch * steps_per_epoch
+    if options.load_params is not None:
+        params = checkpoint.read_params(options.load_params)
+        return Start(begun, params, notes=[f"Starting from the parameters in {options.load_params}"])
+    start = Start(begun, checkpoint.load_params(prefix, epoch))
+    before = ledger.read(prefix, begun.name)
+    if before is None:
+        start.notes.append(f"Starting from {checkpoint.params_path(prefix, epoch)}, which has no momentum beside it")
+        return start
+    ledger.check(prefix, before)
+    begun.validation = before.validation
+    changed = ledger.differences(before.settings, settings)
+    start.notes.append(f"Starting from epoch {epoch}. Changed: {'; '.join(changed) or 'nothing'}")
+    if options.reset_optimizer:
+        start.notes.append("The momentum starts from zero, as asked")
+    else:
+        start.state = checkpoint.load_state(prefix, begun.name)
+    return start

@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+
+from mxnet_resnet import options, recipes
+from mxnet_resnet.errors import UserError
+
+RECIPE = """\
+# python train_resnet.py --recipe mine
+data-type: cifar10
+depth: 20
+batch-size: 32
+lr: 1e-2
+lr-steps: [3, 6]
+scale-lr: true
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_a_recipe_gives_flags_and_those_that_are_given_win(recipe):
+    parsed = options.parse(["--recipe", str(recipe)])
+    assert (parsed.depth, parsed.lr, parsed.lr_steps, parsed.scale_lr) == (20, 0.01, [3, 6], True)
+    assert parsed.model_prefix == "model/mine"
+    other = options.parse(f"--recipe {recipe} --lr 0.5 --no-scale-lr --network resnet56 --lr-iterations 700".split())
+    assert (other.depth, other.network, other.lr, other.scale_lr) == (None, "resnet56", 0.5, False)
+    assert (other.lr_steps, other.lr_iterations) == ([], [700])
+
+
+def test_the_batch_of_the_recipe_is_what_a_rate_is_scaled_by(recipe):
+    assert options.parse(["--recipe", str(recipe), "--batch-size", "256"]).reference_batch == 32
+    assert options.parse(["--data-type", "cifar10", "--batch-size", "256"]).reference_batch == 128
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("learning-rate: 1", "'learning-rate' is no flag that a recipe can have"),
+        ("batchsize: 1", "the nearest is 'batch-size'"),
+        ("resume: true", "'resume' is no flag that a recipe can have"),
+        ("model-prefix: a", "'model-prefix' is no flag"),
+        ("lr: fast", r"mine.yaml: argument --lr: 'fast' is not a number"),
+        ("- a\n- b", "is not a recipe"),
+        ("a: [", "is not YAML"),
+        ("", "is not a recipe"),
+    ],
+)
+def test_what_is_no_recipe_is_told(recipe, text, message):
+    recipe.write_text(text)
+    with pytest.raises(UserError, match=message):
+        options.parse(["--recipe", str(recipe)])
+
+
+def test_an_unknown_recipe_is_told_with_those_that_are_near():
+    with pytest.raises(UserError, match=r"there is no recipe imagenet-resnet51: the nearest are .*imagenet-resnet50"):
+        options.parse(["--recipe", "imagenet-resnet51"])
+
+
+@pytest.mark.parametrize("path", sorted(recipes.FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_are_valid_and_name_their_command_and_result(path):
+    options.parse(["--recipe", path.stem])
+    command, *_ = path.read_text().splitlines()
+    assert command.startswith("# python train_resnet.py --recipe " + path.stem)
+    assert "# Published:" in path.read_text()
