@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mxnet as mx
+from mxnet.executor_manager import _split_input_slice
 
 from mxnet_resnet.compat import gpu_refusal
 from mxnet_resnet.errors import UserError
@@ -26,3 +27,14 @@ def choose(gpus: list[int] | None, cpus: int | None = None) -> tuple[list[mx.Con
     if not gpus:
         return [mx.cpu()], "Computing on the CPU, as asked"
     return [mx.gpu(index) for index in gpus], f"Computing on GPU {', '.join(map(str, gpus))}"
+
+
+def shares(batch_size: int, devices: int) -> list[int]:
+    """The images of a batch that each device gets, as MXNet deals them. Raises UserError where one would get none."""
+    try:
+        slices = _split_input_slice(batch_size, [1] * devices)
+    except ValueError as error:
+        raise UserError(
+            f"--batch-size {batch_size} cannot be dealt to {devices} devices: take a multiple of {devices}"
+        ) from error
+    return [part.stop - part.start for part in slices]

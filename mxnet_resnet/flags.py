@@ -145,8 +145,12 @@ def _add_devices(devices: argparse._ArgumentGroup) -> None:
     devices.add_argument("--kv-store", choices=STORES, default="device", help="sums gradients over devices and workers")
     devices.add_argument("--dtype", choices=DTYPES, default="float32", help="of convolutions and the classifier")
     devices.add_argument(
-        "--memonger", action=SWITCH, default=False, help="compute activations again instead of keeping them"
+        "--memonger",
+        action=SWITCH,
+        default=False,
+        help="the least memory for a third more time: compute activations again instead of keeping them",
     )
+    devices.add_argument("--memonger-budget", type=whole(), help="the least time for this many MB of activations")
 
 
 def _add_run(run: argparse._ArgumentGroup) -> None:

@@ -64,6 +64,7 @@ def _complete(given: flags.Flags, recipe: flags.Flags) -> argparse.Namespace:
         options.depth = data.depth
     if options.retrain and options.load_params is not None and options.model_load_epoch is None:
         options.model_load_epoch = 0
+    options.memonger = options.memonger or options.memonger_budget is not None
     options.model_prefix = options.model_prefix or f"model/{_name(options)}"
     options.arguments = {name: value for name, value in given.items() if name not in ("resume", "recipe")}
     options.arguments["model-prefix"] = options.model_prefix

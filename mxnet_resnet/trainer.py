@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import logging
@@ -66,18 +67,20 @@ def _train(
             "the workers do not start from the same: all need the same flags and records, and checkpoints in a folder "
             "that all machines share"
         )
+    plan = plan_memory(options, len(contexts))
     checkpoint.check_writable(options.model_prefix)
 
     name = f"train-worker{store.rank}.log" if store.rank else "train.log"
     log = options.log_dir / Path(options.model_prefix).name / name
     append = options.retrain or not begin.anew
     with logbook.writing(log, append), logging_redirect_tqdm(), interruption.watching() as wish:
-        _write_header(options, [device_line, rate.describe(steps_per_epoch), *begin.notes], summaries)
+        notes = [device_line, rate.describe(steps_per_epoch), *([plan] if plan else []), *begin.notes]
+        _write_header(options, notes, summaries)
         _warn_of_batch(options, options.batch_size * store.num_workers)
         if store.rank == 0 and begin.anew:
             files.remove_abandoned(Path(options.model_prefix))
             ledger.begin(options.model_prefix, begin.entry)
-        module = bind(options, contexts, begin.params)
+        module = bind(options, contexts, begin.params, plan)
         optimizer.install(module, options, rate, store, begin.entry.step, peers.next_key)
         optimizer.restore(module, begin.state)
         Loop(module, symbol, options, rate, peers, store, summaries, begin.entry, wish, begin.unvalidated).run()
@@ -100,27 +103,43 @@ def build_symbol(options: argparse.Namespace, training: bool = False) -> mx.sym.
     return precision.lower(symbol, options.dtype) if training else symbol
 
 
-def bind(options: argparse.Namespace, contexts: list[mx.Context], params: start.Params | None = None) -> mx.mod.Module:
+def plan_memory(options: argparse.Namespace, device_count: int) -> memonger.Plan | None:
+    """What to compute again with --memonger. Raises UserError where the budget is too small."""
+    if not options.memonger:
+        return None
+    shapes = _input_shapes(options, max(devices.shares(options.batch_size, device_count)))
+    return memonger.plan(build_symbol(options, training=True), shapes, options.memonger_budget)
+
+
+def bind(
+    options: argparse.Namespace,
+    contexts: list[mx.Context],
+    params: start.Params | None = None,
+    plan: memonger.Plan | None = None,
+) -> mx.mod.Module:
     """A module that executes the network on the devices, with parameters: these, or random ones from the seed."""
     symbol = build_symbol(options, training=True)
-    if options.memonger:
-        symbol = memonger.mirror(symbol)
+    if plan is not None:
+        symbol = plan.apply(symbol, cudnn=contexts[0].device_type == "gpu")
     mx.random.seed(options.seed)
     np.random.seed(options.seed)
     module = mx.mod.Module(symbol, context=contexts, label_names=["softmax_label"])
-    label_shape = (options.batch_size, options.num_classes) if options.mixup else (options.batch_size,)
-    module.bind([("data", (options.batch_size, *options.image_shape))], [("softmax_label", label_shape)])
+    shapes = _input_shapes(options, options.batch_size)
+    with memonger.packing() if plan is not None else contextlib.nullcontext():
+        module.bind([("data", shapes["data"])], [("softmax_label", shapes["softmax_label"])])
     module.init_params(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2), *params or (None, None))
-    if options.memonger:
-        executors = module._exec_group.execs
-        logging.info("Planned activation memory: %d MB a device", memonger.planned_megabytes(executors[0]))
     return module
+
+
+def _input_shapes(options: argparse.Namespace, images: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of a batch; with mixup, labels come as distributions."""
+    label = (images, options.num_classes) if options.mixup else (images,)
+    return {"data": (images, *options.image_shape), "softmax_label": label}
 
 
 def _check_records(options: argparse.Namespace, device_count: int, workers: int) -> Summaries:
     """What the record files hold. Raises UserError where they are damaged or do not fit the options."""
-    if options.batch_size < device_count:
-        raise UserError(f"--batch-size {options.batch_size} is smaller than the number of devices, {device_count}")
+    devices.shares(options.batch_size, device_count)
     batch = options.batch_size * workers
     summaries = {}
     # A large training image that does not decode ends the run where it is met; small ones are soon looked at, and
@@ -139,7 +158,7 @@ def _check_records(options: argparse.Namespace, device_count: int, workers: int)
 
 
 def _settings(
-    options: argparse.Namespace, rate: schedule.Schedule, summaries: Summaries, workers: int, devices: int
+    options: argparse.Namespace, rate: schedule.Schedule, summaries: Summaries, workers: int, device_count: int
 ) -> dict[str, object]:
     """All that the weights follow from, by names that a user understands; a run that is resumed has the same."""
     plan = network_plan(options)
@@ -169,7 +188,7 @@ def _settings(
         "learning rate": dataclasses.asdict(rate),
         "seed": options.seed,
         "dtype": options.dtype,
-        "devices": devices * workers,
+        "devices": device_count * workers,
     }
 
 
@@ -181,7 +200,7 @@ def _augmentation(options: argparse.Namespace) -> augment.Augmentation:
     return augment.level(options.aug_level, small_images=options.stem == "cifar")
 
 
-def _write_header(options: argparse.Namespace, notes: list[str], summaries: Summaries) -> None:
+def _write_header(options: argparse.Namespace, notes: list[object], summaries: Summaries) -> None:
     """Log all that is needed to repeat the run."""
     logging.info(options)
     logging.info(
