@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Train a ResNet-v2 on RecordIO images; `python train_resnet.py --help` lists the flags."""
 
-from mxnet_resnet import options
+from mxnet_resnet import cluster, options
 from mxnet_resnet.errors import run
 
 
 def main() -> None:
     settings = options.parse()  # before MXNet is imported, so that a wrong flag is told at once
+    cluster.prepare(settings.kv_store)  # servers and schedulers serve in here
 
     from mxnet_resnet import trainer
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import threading
 import types
 import warnings
 from pathlib import Path
@@ -93,21 +94,35 @@ def _restore_distutils() -> None:
     sys.modules.setdefault("distutils.version", version)
 
 
+def _restore_threads() -> None:
+    """Give threads the name that dmlc_tracker calls, which Python 3.9 removed."""
+    if not hasattr(threading.Thread, "isAlive"):
+        threading.Thread.isAlive = threading.Thread.is_alive
+
+
+chosen: dict[str, str] = {}  # what was put into the environment, where the user had not set it
+
+
 def _set_environment() -> None:
     """Set what MXNet reads from the environment when it loads, each unless the user has set it."""
     # MXNet counts on hyper-threads and takes half of the cores.
     if "MXNET_OMP_MAX_THREADS" not in os.environ:
-        os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+        _choose("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     # MXNet folds a convolution into the BatchNorm behind it even where a shortcut needs the unfolded output,
     # as every identity shortcut of a pre-activation net does, and then answers wrongly without a word.
-    os.environ.setdefault("MXNET_DISABLE_MKLDNN_FUSE_CONV_BN", "1")
-    os.environ.setdefault("MXNET_SUBGRAPH_VERBOSE", "0")
-    os.environ.setdefault("MXNET_STORAGE_FALLBACK_LOG_VERBOSE", "0")
+    _choose("MXNET_DISABLE_MKLDNN_FUSE_CONV_BN", "1")
+    _choose("MXNET_SUBGRAPH_VERBOSE", "0")
+    _choose("MXNET_STORAGE_FALLBACK_LOG_VERBOSE", "0")
+
+
+def _choose(name: str, value: str) -> None:
+    if name not in os.environ:
+        os.environ[name] = chosen[name] = value
 
 
 def _quiet_warnings() -> None:
     """Silence what MXNet's own code makes newer Pythons and NumPys say; warnings for the user's code stay."""
-    for module in ("mxnet", "gluoncv"):
+    for module in ("mxnet", "gluoncv", "dmlc_tracker"):
         warnings.filterwarnings("ignore", module=rf"{module}(\.|$)", category=DeprecationWarning)
         warnings.filterwarnings("ignore", module=rf"{module}(\.|$)", category=SyntaxWarning)
         warnings.filterwarnings("ignore", module=rf"{module}(\.|$)", category=FutureWarning)
@@ -126,6 +141,7 @@ def _load_cuda_libraries() -> None:
 
 _restore_numpy_names()
 _restore_distutils()
+_restore_threads()
 _set_environment()
 _quiet_warnings()
 _load_cuda_libraries()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from typing import Callable
 
 from mxnet_resnet.compat import missing_library
@@ -14,23 +15,29 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Run a command and exit: status 0 (or what ``main`` returns), 2 after a UserError, 130 after Ctrl-C, 143 after
-    SIGTERM.
-    """
+    """Run a command and exit: status 0 (or what ``main`` returns), else that of ``report``."""
     try:
-        sys.exit(main() or 0)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        reason = missing_library(error)
-        if not reason:
-            raise
-        print(f"error: {reason}", file=sys.stderr)
-        sys.exit(2)
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        sys.exit(stop.status)
-    except KeyboardInterrupt:
+        status = main() or 0
+    except SystemExit:
+        raise
+    except BaseException as error:
+        status = report(error)
+    sys.exit(status)
+
+
+def report(error: BaseException) -> int:
+    """Say on standard error what ended a command, and return the status to end with: 2 after a UserError, 130 after
+    Ctrl-C, 143 after SIGTERM, 1 after what is our fault.
+    """
+    if isinstance(error, Interrupted):
+        print(error, file=sys.stderr)
+        return error.status
+    if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
-        sys.exit(130)
+        return 130
+    reason = error if isinstance(error, UserError) else isinstance(error, OSError) and missing_library(error)
+    if reason:
+        print(f"error: {reason}", file=sys.stderr)
+        return 2
+    traceback.print_exception(type(error), error, error.__traceback__)
+    return 1

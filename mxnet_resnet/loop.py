@@ -18,6 +18,7 @@ from mxnet_resnet.errors import UserError
 from mxnet_resnet.interruption import Interrupted, Wish
 from mxnet_resnet.ledger import Entry
 from mxnet_resnet.mixup import mixed
+from mxnet_resnet.peers import Peers
 from mxnet_resnet.schedule import Schedule
 
 PROGRESS_BAR = {"unit": "batch", "leave": False, "disable": None}  # None: on a terminal only
@@ -37,6 +38,7 @@ class Loop:
         saved_symbol: mx.sym.Symbol,
         options: argparse.Namespace,
         schedule: Schedule,
+        peers: Peers,
         store: mx.kvstore.KVStore,
         summaries: Summaries,
         position: Entry,
@@ -44,7 +46,7 @@ class Loop:
         validate_first: bool = False,
     ):
         self.module, self.symbol, self.options, self.schedule = module, saved_symbol, options, schedule
-        self.store, self.summaries, self.position, self.wish = store, summaries, position, wish
+        self.peers, self.store, self.summaries, self.position, self.wish = peers, store, summaries, position, wish
         self.meter = meter.Meter(options.num_classes)
         self.meter.restore(position.meters)
         self.scaler = precision.LossScaler(*position.loss_scale or ()) if options.dtype == "float16" else None
@@ -96,7 +98,7 @@ class Loop:
                 speed = window * options.batch_size / (time.time() - window_started)
                 logbook.write_batch(position.epoch, index, speed, metrics)
                 window, window_started = 0, time.time()
-            if self.wish.signal:
+            if self.peers.stop(self.wish.signal is not None):
                 self._save()
                 raise self._interrupted()
             if options.save_batches and position.batch % options.save_batches == 0:
@@ -133,7 +135,10 @@ class Loop:
         outputs = module.get_outputs()[0]
         module.backward([mx.nd.full(outputs.shape, scale, outputs.context)])
         by_device = zip(*(arrays for arrays in module._exec_group.grad_arrays if arrays[0] is not None))
-        good = self.scaler.good(all([precision.finite(gradients) for gradients in by_device]))
+        finite = all([precision.finite(gradients) for gradients in by_device])
+        if self.store.type != "dist_async":  # all workers update, or none
+            finite = not self.peers.agreed(not finite)
+        good = self.scaler.good(finite)
         if good:
             rescale = module._optimizer.rescale_grad
             module._optimizer.rescale_grad = rescale / scale
@@ -153,7 +158,7 @@ class Loop:
             store.rank,
             store.num_workers,
         )
-        metrics = evaluate(self.module, self._until_wished(batches), options.num_classes)
+        metrics = evaluate(self.module, self._until_wished(batches), options.num_classes, self.peers)
         self.validated = True
         epoch = position.epoch - 1
         logbook.write_epoch(epoch, "Validation", metrics)
@@ -163,9 +168,9 @@ class Loop:
             ledger.prune(options.model_prefix, position, options.keep)
 
     def _until_wished(self, batches: Iterable[mx.io.DataBatch]) -> Iterator[mx.io.DataBatch]:
-        """The batches; a validation may be left at once, for its checkpoint is written."""
+        """The batches; a validation by one worker may be left at once, for its checkpoint is written."""
         for batch in batches:
-            if self.wish.signal:
+            if self.peers.alone and self.wish.signal:
                 raise self._interrupted()
             yield batch
 
@@ -176,8 +181,7 @@ class Loop:
             position.meters = self.meter.state() if position.batch else {}
         except meter.Diverged as end:
             raise UserError(self._diverged(end)) from None
-        mx.nd.waitall()  # BatchNorm changes its running statistics in the backward pass, unseen by those who read them
-        params = self.module.get_params()
+        params = self.peers.settle(self.module)
         if not precision.finite([*params[0].values(), *params[1].values()]):
             raise UserError(self._told(f"the weights are not finite after step {position.step}"))
         if self.scaler is not None:
@@ -188,7 +192,7 @@ class Loop:
             logging.info('Saved checkpoint to "%s"', path)
 
     def _interrupted(self) -> Interrupted:
-        position, number = self.position, self.wish.signal
+        position, number = self.position, self.wish.signal or signal.SIGTERM  # another worker may have been told
         name = signal.Signals(number).name
         message = (
             f"Stopped by {name} after {position.epoch} epochs and {position.batch} batches; --resume goes on from there"
@@ -230,11 +234,16 @@ def training_records(
     )
 
 
-def evaluate(module: mx.mod.Module, batches: Iterable[mx.io.DataBatch], num_classes: int) -> list[tuple[str, float]]:
-    """The metrics of a module over batches, each image counted once (the filling of the last batch is not)."""
+def evaluate(
+    module: mx.mod.Module, batches: Iterable[mx.io.DataBatch], num_classes: int, peers: Peers | None = None
+) -> list[tuple[str, float]]:
+    """The metrics of a module over batches, each image counted once (the filling of the last batch is not).
+
+    With ``peers`` over those of all workers together.
+    """
     sums = meter.Meter(num_classes)
     for batch in batches:
         module.forward(mx.io.DataBatch(batch.data), is_train=False)
         kept = batch.data[0].shape[0] - batch.pad
         sums.update(module.get_outputs()[0][:kept], batch.label[0][:kept])
-    return sums.epoch()
+    return meter.means(sums.names, peers.total(sums.sums())) if peers else sums.epoch()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import mxnet as mx
 
+from mxnet_resnet import peers as peers  # registers the optimizers of servers
 from mxnet_resnet.checkpoint import Arrays
 from mxnet_resnet.schedule import Schedule
 
@@ -29,9 +30,14 @@ class Scheduler(mx.lr_scheduler.LRScheduler):
 
 
 def install(
-    module: mx.mod.Module, options: argparse.Namespace, schedule: Schedule, store: mx.kvstore.KVStore, step: int
+    module: mx.mod.Module,
+    options: argparse.Namespace,
+    schedule: Schedule,
+    store: mx.kvstore.KVStore,
+    step: int,
+    first_key: int = 0,
 ) -> None:
-    """Give a bound module its optimizer, which goes on after ``step`` updates.
+    """Give a bound module its optimizer, which goes on after ``step`` updates; ``first_key`` is Peers.next_key.
 
     Each device updates its own weights from the summed gradients, so that the state is at hand for checkpoints; only
     with dist_async it is on the servers.
@@ -42,15 +48,15 @@ def install(
     names = module._exec_group.param_names
     total_batch = options.batch_size * (1 if asynchronous else store.num_workers)
     optimizer = mx.optimizer.create(
-        options.optimizer,
+        f"server{options.optimizer}" if asynchronous else options.optimizer,
         sym=module.symbol,
-        param_idx2name=dict(enumerate(names)) if asynchronous else _by_device(names, devices),
+        param_idx2name=dict(enumerate(names, first_key)) if asynchronous else _by_device(names, devices),
         rescale_grad=1 / total_batch,
         momentum=options.mom,
         wd=options.wd,
         lr_scheduler=Scheduler(schedule, store.num_workers if asynchronous else 1),
         learning_rate=schedule.lr,
-        begin_num_update=step,
+        begin_num_update=step * (store.num_workers if asynchronous else 1),
     )
     optimizer.set_wd_mult(_decay(names, options.wd_on))
     with _updates_on_store(asynchronous):

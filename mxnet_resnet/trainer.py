@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import json
 import logging
 import os
 import platform
@@ -18,6 +19,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from mxnet_resnet import (
     augment,
     checkpoint,
+    cluster,
     devices,
     files,
     interruption,
@@ -35,6 +37,7 @@ from mxnet_resnet import (
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.loop import Loop, Summaries
 from mxnet_resnet.options import network_plan
+from mxnet_resnet.peers import Peers
 
 
 def train(options: argparse.Namespace) -> None:
@@ -45,17 +48,30 @@ def train(options: argparse.Namespace) -> None:
     """
     contexts, device_line = devices.choose(options.gpus, options.cpus)
     precision.check(options.dtype, contexts)
-    store = _create_store(options.kv_store)
+    with cluster.join(options.kv_store) as store:
+        _train(options, contexts, device_line, store)
+
+
+def _train(
+    options: argparse.Namespace, contexts: list[mx.Context], device_line: str, store: mx.kvstore.KVStore
+) -> None:
+    peers = Peers(store)
     summaries = _check_records(options, len(contexts), store.num_workers)
     steps_per_epoch = _steps_per_epoch(options, summaries[options.data_train].count, store.num_workers)
     rate = schedule.from_options(options, steps_per_epoch, options.batch_size * store.num_workers)
     symbol = build_symbol(options)
     settings = _settings(options, rate, summaries, store.num_workers, len(contexts))
     begin = start.find(options, symbol, settings, steps_per_epoch)
+    if not peers.same(json.dumps([settings, begin.entry.name, begin.entry.step, begin.anew], default=str)):
+        raise UserError(
+            "the workers do not start from the same: all need the same flags and records, and checkpoints in a folder "
+            "that all machines share"
+        )
     plan = plan_memory(options, len(contexts))
     checkpoint.check_writable(options.model_prefix)
 
-    log = options.log_dir / Path(options.model_prefix).name / "train.log"
+    name = f"train-worker{store.rank}.log" if store.rank else "train.log"
+    log = options.log_dir / Path(options.model_prefix).name / name
     append = options.retrain or not begin.anew
     with logbook.writing(log, append), logging_redirect_tqdm(), interruption.watching() as wish:
         notes = [device_line, rate.describe(steps_per_epoch), *([plan] if plan else []), *begin.notes]
@@ -65,21 +81,14 @@ def train(options: argparse.Namespace) -> None:
             files.remove_abandoned(Path(options.model_prefix))
             ledger.begin(options.model_prefix, begin.entry)
         module = bind(options, contexts, begin.params, plan)
-        optimizer.install(module, options, rate, store, begin.entry.step)
+        optimizer.install(module, options, rate, store, begin.entry.step, peers.next_key)
         optimizer.restore(module, begin.state)
-        Loop(module, symbol, options, rate, store, summaries, begin.entry, wish, begin.unvalidated).run()
+        Loop(module, symbol, options, rate, peers, store, summaries, begin.entry, wish, begin.unvalidated).run()
 
 
 def _steps_per_epoch(options: argparse.Namespace, counted: int, workers: int) -> int:
     """The batches of each worker in an epoch, the last one filled up."""
     return -(-(options.num_examples or counted) // (options.batch_size * workers))
-
-
-def _create_store(kind: str) -> mx.kvstore.KVStore:
-    try:
-        return mx.kvstore.create(kind)
-    except mx.base.MXNetError as error:
-        raise UserError(f"this MXNet has no --kv-store {kind}: take device or local") from error
 
 
 def build_symbol(options: argparse.Namespace, training: bool = False) -> mx.sym.Symbol:

@@ -68,3 +68,19 @@ def train_arguments(digits: Path, folder: Path, *more: str) -> list[str]:
     net = "" if "--network" in more else "--depth 8"
     arguments = f"--data-type digits {net} --data-dir {digits} --gpus none"
     return [*arguments.split(), "--model-prefix", f"{folder}/model/net", "--log-dir", f"{folder}/log", *more]
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a command; whatever it has become, it is killed after the test."""
+    from processes import Started
+
+    started = []
+
+    def run(command: list[str], **environment: str):
+        started.append(Started(command, tmp_path / f"output-{len(started)}", **environment))
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.kill()
