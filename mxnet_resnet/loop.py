@@ -16,10 +16,10 @@ from tqdm import tqdm
 from mxnet_resnet import augment, checkpoint, ledger, logbook, meter, optimizer, precision, recordio, records
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.interruption import Interrupted, Wish
-from mxnet_resnet.ledger import Entry
-from mxnet_resnet.mixup import mixed
 from mxnet_resnet.peers import Peers
 from mxnet_resnet.schedule import Schedule
+from mxnet_resnet.start import Start
+from mxnet_resnet.targets import distributions, mixed
 
 PROGRESS_BAR = {"unit": "batch", "leave": False, "disable": None}  # None: on a terminal only
 Summaries = dict[Path, recordio.Summary]
@@ -39,18 +39,16 @@ class Loop:
         options: argparse.Namespace,
         schedule: Schedule,
         peers: Peers,
-        store: mx.kvstore.KVStore,
         summaries: Summaries,
-        position: Entry,
+        begin: Start,
         wish: Wish,
-        validate_first: bool = False,
     ):
         self.module, self.symbol, self.options, self.schedule = module, saved_symbol, options, schedule
-        self.peers, self.store, self.summaries, self.position, self.wish = peers, store, summaries, position, wish
+        self.peers, self.summaries, self.position, self.wish = peers, summaries, begin.entry, wish
         self.meter = meter.Meter(options.num_classes)
-        self.meter.restore(position.meters)
-        self.scaler = precision.LossScaler(*position.loss_scale or ()) if options.dtype == "float16" else None
-        self.validate_first, self.validated = validate_first, False
+        self.meter.restore(self.position.meters)
+        self.scaler = precision.LossScaler(*self.position.loss_scale or ()) if options.dtype == "float16" else None
+        self.validate_first, self.validated = begin.unvalidated, False
         self.drops = '"Dropout"' in saved_symbol.tojson()
 
     def run(self) -> None:
@@ -68,7 +66,7 @@ class Loop:
     def _train_epoch(self) -> None:
         position, options = self.position, self.options
         epoch = position.epoch
-        training = training_records(options, self.summaries, self.store, epoch)
+        training = training_records(options, self.summaries, self.peers, epoch)
         if not position.batch:
             self.meter.clear()
             logbook.write_learning_rate(epoch, self.schedule(position.step))
@@ -109,7 +107,7 @@ class Loop:
         position, options, module = self.position, self.options, self.module
         if self.drops:
             # What is dropped is a function of the step, like all else that is drawn.
-            place = [options.seed, position.step, self.store.rank]
+            place = [options.seed, position.step, self.peers.rank]
             mx.random.seed(int(np.random.SeedSequence(place).generate_state(1)[0] >> 1))
         if options.mixup:
             place = (options.seed, position.epoch, position.batch)
@@ -125,45 +123,49 @@ class Loop:
             module.update()
             position.step += 1
         else:
-            position.step += self._scaled_update()
+            position.step += self._scaled_update(batch.label[0])
         self.meter.update(module.get_outputs()[0], batch.label[0], (position.step, position.epoch, position.batch))
         position.batch += 1
 
-    def _scaled_update(self) -> bool:
-        """Go back from a scaled loss; whether the gradients were finite, and used."""
-        module, scale = self.module, self.scaler.scale
+    def _scaled_update(self, labels: mx.nd.NDArray) -> bool:
+        """Go back from a scaled loss, the mean over the batch; whether the gradients were finite, and used."""
+        module, options, scale = self.module, self.options, self.scaler.scale
+        if labels.ndim == 1:
+            labels = distributions(labels, options.num_classes, options.label_smoothing)
         outputs = module.get_outputs()[0]
-        module.backward([mx.nd.full(outputs.shape, scale, outputs.context)])
+        # Of the cross-entropy behind a softmax; the probabilities take no gradient.
+        of_scores = (outputs - labels.as_in_context(outputs.context)) * (scale / options.batch_size)
+        module.backward([mx.nd.zeros_like(outputs), of_scores])
         by_device = zip(*(arrays for arrays in module._exec_group.grad_arrays if arrays[0] is not None))
         finite = all([precision.finite(gradients) for gradients in by_device])
-        if self.store.type != "dist_async":  # all workers update, or none
+        if not self.peers.asynchronous:  # all workers update, or none
             finite = not self.peers.agreed(not finite)
         good = self.scaler.good(finite)
         if good:
             rescale = module._optimizer.rescale_grad
-            module._optimizer.rescale_grad = rescale / scale
+            module._optimizer.rescale_grad = rescale * options.batch_size / scale
             module.update()
             module._optimizer.rescale_grad = rescale
         return good
 
     def _validate(self) -> None:
         """Measure the errors on the validation records, and note them with the checkpoint."""
-        position, options, store = self.position, self.options, self.store
+        position, options, peers = self.position, self.options, self.peers
         batches = records.validation_batches(
             options.data_val,
             self.summaries[options.data_val],
             options.image_shape,
             options.batch_size,
             options.data_nthreads,
-            store.rank,
-            store.num_workers,
+            peers.rank,
+            peers.count,
         )
-        metrics = evaluate(self.module, self._until_wished(batches), options.num_classes, self.peers)
+        metrics = evaluate(self.module, self._until_wished(batches), options.num_classes, peers)
         self.validated = True
         epoch = position.epoch - 1
         logbook.write_epoch(epoch, "Validation", metrics)
         position.validation[str(epoch)] = dict(metrics)
-        if store.rank == 0:
+        if peers.rank == 0:
             ledger.write_validation(options.model_prefix, position)
             ledger.prune(options.model_prefix, position, options.keep)
 
@@ -186,7 +188,7 @@ class Loop:
             raise UserError(self._told(f"the weights are not finite after step {position.step}"))
         if self.scaler is not None:
             position.loss_scale = [self.scaler.scale, self.scaler.steps]
-        if self.store.rank == 0:
+        if self.peers.rank == 0:
             checkpoint.save_run(self.options.model_prefix, position, self.symbol, params, optimizer.state(self.module))
             path = ledger.file(self.options.model_prefix, position.name, "params")
             logging.info('Saved checkpoint to "%s"', path)
@@ -213,7 +215,7 @@ class Loop:
 
 
 def training_records(
-    options: argparse.Namespace, summaries: Summaries, store: mx.kvstore.KVStore, epoch: int
+    options: argparse.Namespace, summaries: Summaries, peers: Peers, epoch: int
 ) -> records.TrainingRecords:
     """The records, and their augmentation, that an epoch is trained on."""
     off = options.aug_off_epoch is not None and epoch >= options.aug_off_epoch
@@ -227,8 +229,8 @@ def training_records(
         options.pad,
         options.mirror,
         options.seed,
-        store.rank,
-        store.num_workers,
+        peers.rank,
+        peers.count,
         options.data_nthreads or recordio.cores(),
         options.data_backend,
     )

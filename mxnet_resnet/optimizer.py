@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import mxnet as mx
 
-from mxnet_resnet import peers as peers  # registers the optimizers of servers
 from mxnet_resnet.checkpoint import Arrays
+from mxnet_resnet.peers import Peers  # which registers the optimizers of servers, too
 from mxnet_resnet.schedule import Schedule
 
 KINDS = {"nag": "Nesterov momentum", "sgd": "momentum"}
@@ -29,38 +29,33 @@ class Scheduler(mx.lr_scheduler.LRScheduler):
         return self.schedule((num_update - 1) // self.updates_per_step)
 
 
-def install(
-    module: mx.mod.Module,
-    options: argparse.Namespace,
-    schedule: Schedule,
-    store: mx.kvstore.KVStore,
-    step: int,
-    first_key: int = 0,
-) -> None:
-    """Give a bound module its optimizer, which goes on after ``step`` updates; ``first_key`` is Peers.next_key.
+def install(module: mx.mod.Module, options: argparse.Namespace, schedule: Schedule, peers: Peers, step: int) -> None:
+    """Give a bound module its optimizer, which goes on after ``step`` updates.
 
     Each device updates its own weights from the summed gradients, so that the state is at hand for checkpoints; only
     with dist_async it is on the servers.
     """
-    asynchronous = store.type == "dist_async"
     devices = len(module._context)
-    needs_store = devices > 1 or store.type.startswith("dist")
     names = module._exec_group.param_names
-    total_batch = options.batch_size * (1 if asynchronous else store.num_workers)
+    # Servers that update at once do so for each worker, with the gradients of that one alone.
+    kind, by_index, workers, updates_per_step = options.optimizer, _by_device(names, devices), peers.count, 1
+    if peers.asynchronous:
+        kind, by_index = f"server{kind}", dict(enumerate(names, peers.next_key))
+        workers, updates_per_step = 1, peers.count
     optimizer = mx.optimizer.create(
-        f"server{options.optimizer}" if asynchronous else options.optimizer,
+        kind,
         sym=module.symbol,
-        param_idx2name=dict(enumerate(names, first_key)) if asynchronous else _by_device(names, devices),
-        rescale_grad=1 / total_batch,
+        param_idx2name=by_index,
+        rescale_grad=1 / (options.batch_size * workers),
         momentum=options.mom,
         wd=options.wd,
-        lr_scheduler=Scheduler(schedule, store.num_workers if asynchronous else 1),
+        lr_scheduler=Scheduler(schedule, updates_per_step),
         learning_rate=schedule.lr,
-        begin_num_update=step * (store.num_workers if asynchronous else 1),
+        begin_num_update=step * updates_per_step,
     )
     optimizer.set_wd_mult(_decay(names, options.wd_on))
-    with _updates_on_store(asynchronous):
-        module.init_optimizer(store if needs_store else None, optimizer)
+    with _updates_on_store(peers.asynchronous):
+        module.init_optimizer(None if peers.alone and devices == 1 else peers.store, optimizer)
 
 
 def state(module: mx.mod.Module) -> Arrays:

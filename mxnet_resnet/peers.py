@@ -52,20 +52,23 @@ class Peers:
     Under dist_async the servers hand all that they get to the optimizer, which has to be ServerNAG or ServerSGD.
 
     Attributes:
-        alone: whether there is one worker only.
+        store: the kvstore.
+        rank, count: the number of this worker, from 0, and of all.
+        alone: whether the store is for one process only.
+        asynchronous: whether the servers update the parameters whenever a gradient comes in.
         next_key: the number that the store gives to the next key: Module's first parameter, when the optimizer is
             installed, and the first index of ``param_idx2name``.
     """
 
     def __init__(self, store: mx.kvstore.KVStore):
-        self._store = store
+        self.store, self.rank, self.count = store, store.rank, store.num_workers
         self.alone = not is_distributed(store.type)
+        self.asynchronous = store.type == "dist_async"
         self.next_key = 0
-        self._in_step = store.type != "dist_async"
         self._numbers = itertools.count()
         self._sums: dict[int, str] = {}
         self._stops: mx.nd.NDArray | None = None
-        if not self._in_step:
+        if self.asynchronous:
             store.set_optimizer(ServerSGD(param_idx2name={}))  # until the parameters have theirs, all is added up
             self.barrier()
 
@@ -73,7 +76,7 @@ class Peers:
         """Wait until all workers are here."""
         if not self.alone:
             mx.nd.waitall()
-            self._store._barrier()
+            self.store._barrier()
 
     def total(self, values: Sequence[float]) -> list[float]:
         """The values, summed over the workers: exactly where they are whole, else each rounded to 2**-40 before."""
@@ -87,7 +90,7 @@ class Peers:
         if self.alone or not arrays:
             return dict(arrays)
         flat = np.concatenate([array.astype(np.float32).asnumpy().ravel() for array in arrays.values()])
-        means = self._sum(flat) / self._store.num_workers
+        means = self._sum(flat) / self.count
         ends = np.cumsum([array.size for array in arrays.values()])[:-1]
         return {
             name: mx.nd.array(part.reshape(array.shape), array.context, array.dtype)
@@ -101,7 +104,7 @@ class Peers:
         begin = next(self._numbers)
         keys, values = [f"broadcast {begin} {name}" for name in arrays], list(arrays.values())
         self._init(keys, values)
-        self._store.pull(keys, out=values)
+        self.store.pull(keys, out=values)
         mx.nd.waitall()
 
     def settle(self, module: mx.mod.Module) -> tuple[Arrays, Arrays]:
@@ -113,10 +116,10 @@ class Peers:
         if self.alone:
             return module.get_params()
         group = module._exec_group
-        if not self._in_step:
+        if self.asynchronous:
             self.barrier()
             for name, arrays in zip(group.param_names, group.param_arrays):
-                self._store.pull(name, out=arrays)
+                self.store.pull(name, out=arrays)
             mx.nd.waitall()
         params, statistics = module.get_params()
         statistics = self.mean(statistics)
@@ -132,7 +135,7 @@ class Peers:
     def same(self, text: str) -> bool:
         """Whether all workers have the same text."""
         number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:5], "big")
-        return not self.agreed(self.total([number])[0] != number * self._store.num_workers)
+        return not self.agreed(self.total([number])[0] != number * self.count)
 
     def stop(self, told: bool) -> bool:
         """Whether any worker had been told to stop; call it once a step.
@@ -146,13 +149,13 @@ class Peers:
             self._stops = mx.nd.zeros(1)
             self._init(["stop"], [self._stops])
         before = self._stops.asscalar() > 0
-        self._store.push("stop", mx.nd.full(1, float(told)))
-        self._store.pull("stop", out=self._stops)
+        self.store.push("stop", mx.nd.full(1, float(told)))
+        self.store.pull("stop", out=self._stops)
         return before
 
     def _init(self, keys: list[str], values: list[mx.nd.NDArray]) -> None:
         self.next_key += len(keys)
-        self._store.init(keys, values)
+        self.store.init(keys, values)
 
     def _sum(self, values: np.ndarray) -> np.ndarray:
         """The sum over the workers of an array of one axis, float32: servers round other types now and then.
@@ -160,16 +163,16 @@ class Peers:
         (They ask a switch that nobody has set, ``multi_precision_``, whether to keep a sum in float32.)
         """
         key, summed = self._sum_key(len(values)), mx.nd.zeros(len(values))
-        self._store.push(key, mx.nd.array(values))
-        self._store.pull(key, out=summed)
-        if not self._in_step:
+        self.store.push(key, mx.nd.array(values))
+        self.store.pull(key, out=summed)
+        if self.asynchronous:
             self.barrier()
-            self._store.pull(key, out=summed)
+            self.store.pull(key, out=summed)
         return summed.asnumpy()
 
     def _sum_key(self, length: int) -> str:
         """A key for sums of so many values, at the servers. Under dist_async they only ever add to it: a new one."""
-        if length not in self._sums or not self._in_step:
+        if length not in self._sums or self.asynchronous:
             self._sums[length] = f"sum {next(self._numbers)}"
             self._init([self._sums[length]], [mx.nd.zeros(length)])
         return self._sums[length]

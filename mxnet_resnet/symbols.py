@@ -36,25 +36,34 @@ def softmax(
     workspace: int = 512,
     image_shape: tuple[int, int, int] | None = None,
     smoothing: float = 0.0,
-    scaled: bool = False,
 ) -> mx.sym.Symbol:
     """``net`` as a graph from ``data`` (N, C, H, W) and ``softmax_label`` (N,) to ``softmax`` (N, classes).
 
     Labels may be distributions (N, classes) too. ``image_shape`` (C, H, W) is noted on ``data`` for whoever loads the
     graph to predict; it restricts nothing. ``smoothing`` is the share of a label's weight that goes evenly to the other
-    classes. With ``scaled``, gradients are multiplied by those of the output (N, classes), which the caller gives.
+    classes.
     """
+    given = {"smooth_alpha": smoothing} if smoothing else {}  # what others load says no more than it has to
+    return mx.sym.SoftmaxOutput(_scores(net, workspace, image_shape), name="softmax", **given)
+
+
+def without_loss(net: HybridBlock, workspace: int = 512) -> mx.sym.Symbol:
+    """``net`` as a graph from ``data`` to probabilities (N, classes), and to scores (N, classes), float32.
+
+    The gradients of the scores are for the caller to give. (That SoftmaxOutput multiplies its own by given ones, with
+    ``out_grad``, is not so in MXNet 1.9.1: it multiplies them by its output.)
+    """
+    scores = mx.sym.cast(_scores(net, workspace), dtype="float32")
+    return mx.sym.Group([mx.sym.BlockGrad(scores.softmax(name="softmax")), scores])
+
+
+def _scores(net: HybridBlock, workspace: int, image_shape: tuple[int, int, int] | None = None) -> mx.sym.Symbol:
     noted = {"__image_shape__": ",".join(map(str, image_shape))} if image_shape else None
     scores = trace(net, mx.sym.var("data", attr=noted), workspace)
     additions = (node for node in nodes(scores) if node.name.endswith("_plus"))
     for number, addition in enumerate(additions):
         addition._set_attr(name=f"_plus{number}")
-    return mx.sym.SoftmaxOutput(scores, name="softmax", **_given(smooth_alpha=smoothing, out_grad=scaled))
-
-
-def _given(**attributes: object) -> dict[str, object]:
-    """Attributes that are not off: what others load says no more than it has to."""
-    return {name: value for name, value in attributes.items() if value}
+    return scores
 
 
 def noted_image_shape(symbol: mx.sym.Symbol) -> tuple[int, int, int] | None:

@@ -49,18 +49,15 @@ def train(options: argparse.Namespace) -> None:
     contexts, device_line = devices.choose(options.gpus, options.cpus)
     precision.check(options.dtype, contexts)
     with cluster.join(options.kv_store) as store:
-        _train(options, contexts, device_line, store)
+        _train(options, contexts, device_line, Peers(store))
 
 
-def _train(
-    options: argparse.Namespace, contexts: list[mx.Context], device_line: str, store: mx.kvstore.KVStore
-) -> None:
-    peers = Peers(store)
-    summaries = _check_records(options, len(contexts), store.num_workers)
-    steps_per_epoch = _steps_per_epoch(options, summaries[options.data_train].count, store.num_workers)
-    rate = schedule.from_options(options, steps_per_epoch, options.batch_size * store.num_workers)
+def _train(options: argparse.Namespace, contexts: list[mx.Context], device_line: str, peers: Peers) -> None:
+    summaries = _check_records(options, len(contexts), peers.count)
+    steps_per_epoch = _steps_per_epoch(options, summaries[options.data_train].count, peers.count)
+    rate = schedule.from_options(options, steps_per_epoch, options.batch_size * peers.count)
     symbol = build_symbol(options)
-    settings = _settings(options, rate, summaries, store.num_workers, len(contexts))
+    settings = _settings(options, rate, summaries, peers.count, len(contexts))
     begin = start.find(options, symbol, settings, steps_per_epoch)
     if not peers.same(json.dumps([settings, begin.entry.name, begin.entry.step, begin.anew], default=str)):
         raise UserError(
@@ -70,20 +67,20 @@ def _train(
     plan = plan_memory(options, len(contexts))
     checkpoint.check_writable(options.model_prefix)
 
-    name = f"train-worker{store.rank}.log" if store.rank else "train.log"
+    name = f"train-worker{peers.rank}.log" if peers.rank else "train.log"
     log = options.log_dir / Path(options.model_prefix).name / name
     append = options.retrain or not begin.anew
     with logbook.writing(log, append), logging_redirect_tqdm(), interruption.watching() as wish:
         notes = [device_line, rate.describe(steps_per_epoch), *([plan] if plan else []), *begin.notes]
         _write_header(options, notes, summaries)
-        _warn_of_batch(options, options.batch_size * store.num_workers)
-        if store.rank == 0 and begin.anew:
+        _warn_of_batch(options, options.batch_size * peers.count)
+        if peers.rank == 0 and begin.anew:
             files.remove_abandoned(Path(options.model_prefix))
             ledger.begin(options.model_prefix, begin.entry)
         module = bind(options, contexts, begin.params, plan)
-        optimizer.install(module, options, rate, store, begin.entry.step, peers.next_key)
+        optimizer.install(module, options, rate, peers, begin.entry.step)
         optimizer.restore(module, begin.state)
-        Loop(module, symbol, options, rate, peers, store, summaries, begin.entry, wish, begin.unvalidated).run()
+        Loop(module, symbol, options, rate, peers, summaries, begin, wish).run()
 
 
 def _steps_per_epoch(options: argparse.Namespace, counted: int, workers: int) -> int:
@@ -96,10 +93,12 @@ def build_symbol(options: argparse.Namespace, training: bool = False) -> mx.sym.
     net = models.from_architecture(
         network_plan(options), options.num_classes, options.bn_mom, zero_init_residual=options.zero_init_residual
     )
-    # With mixup, labels come as distributions that are smooth already.
-    smoothing = 0.0 if options.mixup else options.label_smoothing
-    scaled = training and options.dtype == "float16"
-    symbol = symbols.softmax(net, options.workspace, options.image_shape, smoothing, scaled)
+    if training and options.dtype == "float16":  # whose gradients have to be scaled from step to step
+        symbol = symbols.without_loss(net, options.workspace)
+    else:
+        # With mixup, labels come as distributions that are smooth already.
+        smoothing = 0.0 if options.mixup else options.label_smoothing
+        symbol = symbols.softmax(net, options.workspace, options.image_shape, smoothing)
     return precision.lower(symbol, options.dtype) if training else symbol
 
 
@@ -107,8 +106,9 @@ def plan_memory(options: argparse.Namespace, device_count: int) -> memonger.Plan
     """What to compute again with --memonger. Raises UserError where the budget is too small."""
     if not options.memonger:
         return None
-    shapes = _input_shapes(options, max(devices.shares(options.batch_size, device_count)))
-    return memonger.plan(build_symbol(options, training=True), shapes, options.memonger_budget)
+    symbol = build_symbol(options, training=True)
+    shapes = _input_shapes(options, symbol, max(devices.shares(options.batch_size, device_count)))
+    return memonger.plan(symbol, shapes, options.memonger_budget)
 
 
 def bind(
@@ -123,18 +123,20 @@ def bind(
         symbol = plan.apply(symbol, cudnn=contexts[0].device_type == "gpu")
     mx.random.seed(options.seed)
     np.random.seed(options.seed)
-    module = mx.mod.Module(symbol, context=contexts, label_names=["softmax_label"])
-    shapes = _input_shapes(options, options.batch_size)
+    shapes = _input_shapes(options, symbol, options.batch_size)
+    images, labels = [("data", shapes.pop("data"))], list(shapes.items())
+    module = mx.mod.Module(symbol, context=contexts, label_names=list(shapes))
     with memonger.packing() if plan is not None else contextlib.nullcontext():
-        module.bind([("data", shapes["data"])], [("softmax_label", shapes["softmax_label"])])
+        module.bind(images, labels or None)
     module.init_params(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2), *params or (None, None))
     return module
 
 
-def _input_shapes(options: argparse.Namespace, images: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of a batch; with mixup, labels come as distributions."""
+def _input_shapes(options: argparse.Namespace, symbol: mx.sym.Symbol, images: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of a batch, by the inputs of a graph; with mixup, labels come as distributions."""
     label = (images, options.num_classes) if options.mixup else (images,)
-    return {"data": (images, *options.image_shape), "softmax_label": label}
+    shapes = {"data": (images, *options.image_shape), "softmax_label": label}
+    return {name: shape for name, shape in shapes.items() if name in symbol.list_arguments()}
 
 
 def _check_records(options: argparse.Namespace, device_count: int, workers: int) -> Summaries:

@@ -66,7 +66,8 @@ def trained(digits, tmp_path_factory) -> Path:
 def train_arguments(digits: Path, folder: Path, *more: str) -> list[str]:
     """Arguments of train_resnet.py for a small net on the digits, which writes into ``folder``."""
     net = "" if "--network" in more else "--depth 8"
-    arguments = f"--data-type digits {net} --data-dir {digits} --gpus none"
+    device = "" if "--cpus" in more else "--gpus none"
+    arguments = f"--data-type digits {net} --data-dir {digits} {device}"
     return [*arguments.split(), "--model-prefix", f"{folder}/model/net", "--log-dir", f"{folder}/log", *more]
 
 

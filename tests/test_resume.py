@@ -168,8 +168,7 @@ def test_another_run_is_not_resumed(trained, digits, tmp_path, more, message):
 
 def test_another_number_of_devices_is_noted(trained, digits, tmp_path):
     folder = copy(trained, tmp_path / "run")
-    given = [word for word in arguments(digits, folder, "--epochs", "4", "--resume") if word not in ("--gpus", "none")]
-    trainer.train(options.parse([*given, "--cpus", "2"]))
+    run(digits, folder, "--epochs", "4", "--resume", "--cpus", "2")
     assert "devices was 1, is 2" in (folder / "log/net/train.log").read_text()
 
 

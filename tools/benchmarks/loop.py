@@ -1,8 +1,8 @@
 """What the training loop costs beside the computation.
 
 Trains the nets of --nets, each DEPTH:IMAGES, on batches that are in memory, by the loop of train_resnet.py and by bare
-`forward_backward` and `update`, in turn, and prints images/s and their ratio, medians of --runs. Depths that ImageNet has
-not are those of nets for CIFAR.
+`forward_backward` and `update`, in turn, and prints images/s and their ratio, medians of --runs. Depths that ImageNet
+has not are those of nets for CIFAR.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from mxnet_resnet.arguments import whole
 from mxnet_resnet.interruption import Wish
 from mxnet_resnet.ledger import Entry
 from mxnet_resnet.loop import Loop
+from mxnet_resnet.peers import Peers
+from mxnet_resnet.start import Start
 from tools.benchmarks.memory import Net, nets
 
 Steps = Callable[[list[mx.io.DataBatch]], None]
@@ -45,10 +47,10 @@ def compare(net: Net, steps: int, runs: int) -> tuple[list[float], list[float]]:
     depth, images = net
     data_type = "imagenet" if depth in architecture.IMAGENET_UNITS else "cifar10"
     parsed = options.parse(f"--data-type {data_type} --depth {depth} --batch-size {images} --gpus none".split())
-    store, rate = mx.kvstore.create(parsed.kv_store), schedule.Schedule(0.01)
+    peers, rate = Peers(mx.kvstore.create(parsed.kv_store)), schedule.Schedule(0.01)
     module = trainer.bind(parsed, [mx.cpu()])
-    optimizer.install(module, parsed, rate, store, step=0)
-    loop = Loop(module, module.symbol, parsed, rate, store, {}, Entry("benchmark"), Wish())
+    optimizer.install(module, parsed, rate, peers, step=0)
+    loop = Loop(module, module.symbol, parsed, rate, peers, {}, Start(Entry("benchmark")), Wish())
 
     def bare(batches: list[mx.io.DataBatch]) -> None:
         for batch in batches:
