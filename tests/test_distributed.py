@@ -47,8 +47,7 @@ def test_two_workers_train_as_one_with_two_devices(start, digits, tmp_path):
     one_thread = {"OMP_NUM_THREADS": "1"}  # sums are rounded as they are parted
     launched = start(launch(digits, tmp_path / "two", *more), **one_thread)
     assert launched.wait() == 0, launched.text
-    arguments = train_arguments(digits, tmp_path / "one", "--batch-size", "64", *more)
-    arguments[arguments.index("--gpus") : arguments.index("--gpus") + 2] = ["--cpus", "2"]
+    arguments = train_arguments(digits, tmp_path / "one", "--batch-size", "64", "--cpus", "2", *more)
     alone = start([*TRAIN, *arguments], **one_thread)
     assert alone.wait() == 0, alone.text
     for name in ("net-0001.params", "net-0001.state"):
