@@ -75,6 +75,7 @@ def test_a_job_that_is_told_to_stop_can_be_resumed(start, digits, tmp_path):
     assert f"after {stopped[0][0]} epochs and {stopped[0][1]} batches" in resumed.text
 
 
+@pytest.mark.slow
 def test_dist_async_learns_and_resumes(start, digits, tmp_path):
     launched = start(launch(digits, tmp_path, "--epochs", "2", "--lr", "0.02", kind="dist_async"))
     assert launched.wait() == 0, launched.text

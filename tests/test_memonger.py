@@ -52,7 +52,13 @@ def assert_same(found, expected):
         np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
-@pytest.mark.parametrize("name", [*NETS, pytest.param("gluon_resnet50_v1", marks=pytest.mark.slow)])
+QUICK = ("resnet20", "preact_wide_resnet16_8")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in (*NETS, "gluon_resnet50_v1")],
+)
 def test_gradients_and_statistics_stay_the_same(name):
     symbol = symbols.softmax(mxnet_resnet.build(name, classes=10, **NETS.get(name, {})))
     sizes = shapes(4, 64) if "gluon" in name else shapes(8, 32)
