@@ -5,6 +5,7 @@ Beside them lie the state of the optimizer, ``PREFIX-0004.state``, and an entry 
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 from pathlib import Path
@@ -54,6 +55,15 @@ def load_run(prefix: str, entry: ledger.Entry) -> tuple[tuple[Arrays, Arrays], A
 def load_state(prefix: str, name: str) -> Arrays:
     """The state of the optimizer. Raises UserError where it is missing or damaged."""
     return load_arrays(ledger.file(prefix, name, "state"))
+
+
+def digest(*several: Arrays) -> str:
+    """SHA-256 of the names and values of arrays."""
+    result = hashlib.sha256()
+    for arrays in several:
+        for name in sorted(arrays):
+            result.update(name.encode() + arrays[name].asnumpy().tobytes())
+    return result.hexdigest()
 
 
 def _prefixed(arg_params: Arrays, aux_params: Arrays) -> Arrays:
@@ -155,8 +165,10 @@ def check_fit(symbol: mx.sym.Symbol, input_shape: tuple[int, ...], arg_params: A
 
 
 def last_epoch(prefix: str) -> int:
-    """The last epoch of which there are parameters. Raises UserError where there are none."""
-    epochs = _epochs(prefix)
+    """The last epoch of which there are parameters, of the latest run if that is known. Raises UserError where there
+    are none.
+    """
+    epochs = [int(name) for name in reversed(ledger.names(prefix)) if name.isdecimal()] or _epochs(prefix)
     if not epochs:
         raise UserError(f"there is no checkpoint {prefix}-0000.params or of any other epoch")
     return epochs[-1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import glob
+import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,12 +37,30 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
                 path.unlink()
 
 
-def remove_abandoned(prefix: Path) -> None:
-    """Remove what `replacing` was writing at paths that begin with ``prefix`` when its process was killed."""
-    for path in prefix.parent.glob(f".{glob.escape(prefix.name)}*"):
-        pid = path.stem.rpartition(".")[2]
-        if pid.isdecimal() and not Path("/proc", pid).exists():
-            path.unlink(missing_ok=True)
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes from what ``path`` stands for. Raises UserError where one has it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+    except BlockingIOError as error:
+        raise UserError(f"another run has {path}: give this one another --model-prefix") from error
+
+
+def abandoned(prefix: Path) -> Iterator[tuple[Path, str]]:
+    """What `replacing` was writing when its process was killed, at paths that begin with ``prefix``: the file, and the
+    rest of the path's name without its suffix.
+    """
+    pattern = re.compile(re.escape(f".{prefix.name}") + r"(.*)\.\d+\.\w+")
+    for path in prefix.parent.iterdir():
+        match = pattern.fullmatch(path.name)
+        if match:
+            yield path, match[1]
 
 
 def _sync(folder: Path) -> None:

@@ -131,12 +131,8 @@ def _add_learning_rate(rate: argparse._ArgumentGroup) -> None:
     rate.add_argument("--warmup-steps", type=whole(0), default=0, help="steps before --lr holds")
     rate.add_argument("--warmup-lr", type=number(0), default=0.01, help="learning rate at the first step of these")
     rate.add_argument("--warmup-mode", choices=WARMUPS, default="constant", help="how it goes on")
-    rate.add_argument(
-        "--scale-lr",
-        action=SWITCH,
-        default=False,
-        help="multiply --lr by the ratio of the batch to the recipe's or data type's",
-    )
+    rate.add_argument("--scale-lr", action=SWITCH, default=False, help="multiply --lr by the batch over --lr-batch")
+    rate.add_argument("--lr-batch", type=whole(), help="the batch that --lr is for (the recipe's or data type's)")
 
 
 def _add_devices(devices: argparse._ArgumentGroup) -> None:

@@ -16,9 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mxnet_resnet import files
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.files import replacing
 
+NAME = r"\d{4,}(-\d{5,})?"
 ARRAYS = ("params", "state")  # the files of a checkpoint that its entry vouches for
 
 
@@ -66,9 +68,20 @@ def file(prefix: str, name: str, suffix: str) -> Path:
     return Path(f"{prefix}-{name}.{suffix}")
 
 
-def begin(prefix: str, entry: Entry) -> None:
-    """Note that a run starts, which from now on is the one to resume."""
-    _point_latest(prefix, entry, None)
+def begin(prefix: str, entry: Entry, anew: bool) -> None:
+    """Note that a run starts, ``anew`` or to go on: from now on it is the one to resume.
+
+    Removes what only an earlier run could use, and what one that was killed had half written.
+    """
+    for path, rest in list(files.abandoned(Path(prefix))):
+        if re.fullmatch(rf"-(symbol|latest|best|{NAME})", rest):
+            path.unlink(missing_ok=True)
+    if anew:
+        file(prefix, "best", "json").unlink(missing_ok=True)
+        for name in _all_names(prefix):
+            if "-" in name and name != entry.name:
+                _remove(prefix, name)
+        _point_latest(prefix, entry, None)
 
 
 def write(prefix: str, entry: Entry) -> None:
@@ -93,7 +106,11 @@ def read(prefix: str, name: str) -> Entry | None:
     if not path.is_file():
         return None
     try:
-        return Entry(**json.loads(path.read_text()))
+        entry = Entry(**json.loads(path.read_text()))
+        kinds = {name: type(value) for name, value in vars(Entry("")).items() if value is not None}
+        if any(type(getattr(entry, name)) is not kind for name, kind in kinds.items()):
+            raise ValueError
+        return entry
     except (ValueError, TypeError) as error:
         raise UserError(f"{path} is damaged") from error
 
@@ -111,15 +128,21 @@ def check(prefix: str, entry: Entry) -> None:
 def names(prefix: str) -> list[str]:
     """The names of the checkpoints with an entry, the newest first; of those that the latest run wrote, if it is known.
 
-    One whose entry is damaged is among them: `read` tells.
+    One whose entry is damaged is among them: `read` tells. Raises UserError where the latest run is not known any more.
     """
-    pattern = re.compile(re.escape(Path(prefix).name) + r"-(\d{4,}(-\d{5,})?)\.json")
-    folder = Path(prefix).parent
-    files = folder.iterdir() if folder.is_dir() else ()
-    found = [match[1] for match in map(pattern.fullmatch, (path.name for path in files)) if match]
+    found = _all_names(prefix)
     run = _pointer(prefix, "latest").get("run")
-    newest_first = sorted(found, key=lambda name: [int(part) for part in name.split("-")], reverse=True)
-    return [name for name in newest_first if run is None or _run(prefix, name) in (run, None)]
+    if run is None and file(prefix, "latest", "json").exists() and len({_run(prefix, name) for name in found}) > 1:
+        raise UserError(f"{prefix}-latest.json is damaged, and there are checkpoints of several runs: move some away")
+    return [name for name in found if run is None or _run(prefix, name) in (run, None)]
+
+
+def _all_names(prefix: str) -> list[str]:
+    pattern = re.compile(re.escape(Path(prefix).name) + rf"-({NAME})\.json")
+    folder = Path(prefix).parent
+    matches = map(pattern.fullmatch, (path.name for path in folder.iterdir())) if folder.is_dir() else ()
+    found = [match[1] for match in matches if match]
+    return sorted(found, key=lambda name: [int(part) for part in name.split("-")], reverse=True)
 
 
 def best(prefix: str) -> str | None:
@@ -128,17 +151,21 @@ def best(prefix: str) -> str | None:
 
 
 def prune(prefix: str, entry: Entry, keep: int | None) -> None:
-    """Remove what ``entry``, just written, makes superfluous: checkpoints within epochs, and those beyond ``keep``.
-
-    The best one stays.
+    """Remove what ``entry``, just written, makes superfluous: epochs beyond ``keep`` but the best one, and checkpoints
+    within epochs, but for the one before where ``entry`` is one.
     """
-    epochs = 0
-    for name in names(prefix):
-        epochs += "-" not in name
-        within = "-" in name and name != entry.name
-        if within or (keep is not None and epochs > keep and name not in (entry.name, best(prefix))):
-            for suffix in ("json", *ARRAYS):  # the entry first: without it the rest is no checkpoint
-                file(prefix, name, suffix).unlink(missing_ok=True)
+    within = [name for name in names(prefix) if "-" in name]
+    epochs = [name for name in names(prefix) if "-" not in name]
+    gone = within[2:] if entry.batch else within
+    if keep is not None:
+        gone += [name for name in epochs[keep:] if name != best(prefix)]
+    for name in gone:
+        _remove(prefix, name)
+
+
+def _remove(prefix: str, name: str) -> None:
+    for suffix in ("json", *ARRAYS):  # the entry first: without it the rest is no checkpoint
+        file(prefix, name, suffix).unlink(missing_ok=True)
 
 
 def newest(prefix: str) -> Iterator[Entry]:
@@ -185,7 +212,8 @@ def _run(prefix: str, name: str) -> str | None:
 
 def _pointer(prefix: str, name: str) -> dict[str, Any]:
     with suppress(OSError, ValueError):
-        return json.loads(file(prefix, name, "json").read_text())
+        content = json.loads(file(prefix, name, "json").read_text())
+        return content if isinstance(content, dict) else {}
     return {}
 
 

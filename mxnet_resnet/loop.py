@@ -46,7 +46,7 @@ class Loop:
         self.module, self.symbol, self.options, self.schedule = module, saved_symbol, options, schedule
         self.peers, self.summaries, self.position, self.wish = peers, summaries, begin.entry, wish
         self.meter = meter.Meter(options.num_classes)
-        self.meter.restore(self.position.meters)
+        self.meter.restore(self.position.meters if peers.rank == 0 else {})  # the sums are those of rank 0
         self.scaler = precision.LossScaler(*self.position.loss_scale or ()) if options.dtype == "float16" else None
         self.validate_first, self.validated = begin.unvalidated, False
         self.drops = '"Dropout"' in saved_symbol.tojson()
@@ -160,9 +160,15 @@ class Loop:
             peers.rank,
             peers.count,
         )
-        metrics = evaluate(self.module, self._until_wished(batches), options.num_classes, peers)
-        self.validated = True
         epoch = position.epoch - 1
+        try:
+            metrics = evaluate(self.module, self._until_wished(batches), options.num_classes, peers)
+        except meter.Diverged as end:
+            raise UserError(
+                f"the validation loss after epoch {epoch} is {end.loss}: go back with --retrain --model-load-epoch, "
+                "and a lower --lr"
+            ) from None
+        self.validated = True
         logbook.write_epoch(epoch, "Validation", metrics)
         position.validation[str(epoch)] = dict(metrics)
         if peers.rank == 0:
@@ -189,8 +195,10 @@ class Loop:
         if self.scaler is not None:
             position.loss_scale = [self.scaler.scale, self.scaler.steps]
         if self.peers.rank == 0:
-            checkpoint.save_run(self.options.model_prefix, position, self.symbol, params, optimizer.state(self.module))
-            path = ledger.file(self.options.model_prefix, position.name, "params")
+            prefix = self.options.model_prefix
+            checkpoint.save_run(prefix, position, self.symbol, params, optimizer.state(self.module))
+            ledger.prune(prefix, position, self.options.keep)
+            path = ledger.file(prefix, position.name, "params")
             logging.info('Saved checkpoint to "%s"', path)
 
     def _interrupted(self) -> Interrupted:

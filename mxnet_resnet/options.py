@@ -23,26 +23,35 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     recipe. ``options.arguments`` are all of them as flags.
     """
     given = flags.given(arguments)
+    if "resume" in given and "retrain" in given:
+        raise UserError("--resume goes on with a run, --retrain begins another: give one of them")
     recipe = recipes.load(given["recipe"]) if "recipe" in given else {}
-    options = _complete(_over(recipe, given), recipe)
+    options = _complete(_over(recipe, given))
     if options.resume:
         begun = _over(recipe, ledger.arguments(options.model_prefix))
-        options = _complete(_over(begun, given), recipe)
+        options = _complete(_over(begun, given))
+    options.lr_given = "lr" in given
     return options
 
 
-def _over(flags_before: flags.Flags, given: flags.Flags) -> flags.Flags:
+def _over(before: flags.Flags, given: flags.Flags) -> flags.Flags:
     """Flags, and others that win over them; one of a pair of alternatives removes the other."""
     gone = {other for pair in ALTERNATIVES for one, other in (pair, pair[::-1]) if one in given}
-    return {**{name: value for name, value in flags_before.items() if name not in gone}, **given}
+    if given.get("lr-schedule") == "cosine":
+        gone |= {"lr-steps", "lr-iterations"}
+    if given.keys() & {"lr-steps", "lr-iterations"}:
+        gone.add("lr-schedule")
+    if given.get("memonger") is False:
+        gone.add("memonger-budget")
+    return {**{name: value for name, value in before.items() if name not in gone}, **given}
 
 
-def _complete(given: flags.Flags, recipe: flags.Flags) -> argparse.Namespace:
+def _complete(given: flags.Flags) -> argparse.Namespace:
     """The options that flags describe, with all defaults."""
     options = flags.parse(given)
     data = _data_type(options)
-    options.reference_batch = int(recipe.get("batch-size", data.batch_size))
     defaults = {
+        "lr_batch": data.batch_size,
         "image_shape": data.image_shape,
         "num_classes": data.num_classes,
         "batch_size": data.batch_size,
@@ -120,6 +129,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError("--retrain and --model-load-epoch go together: the epoch says which parameters to start from")
     if not options.retrain and (options.load_params is not None or options.reset_optimizer):
         raise UserError("--load-params and --reset-optimizer go with --retrain")
+    if options.memonger_budget is not None and options.arguments.get("memonger") is False:
+        raise UserError("--memonger-budget and --no-memonger contradict each other: give one of them")
     for one, other in ALTERNATIVES:
         if {one, other} <= options.arguments.keys():
             raise UserError(f"--{one} and --{other} say the same in two ways: give one of them")

@@ -97,16 +97,6 @@ class Peers:
             for (name, array), part in zip(arrays.items(), np.split(means, ends))
         }
 
-    def broadcast(self, arrays: Arrays) -> None:
-        """Give the arrays, float32 or float16, the values that rank 0 has. The servers keep a copy."""
-        if self.alone or not arrays:
-            return
-        begin = next(self._numbers)
-        keys, values = [f"broadcast {begin} {name}" for name in arrays], list(arrays.values())
-        self._init(keys, values)
-        self.store.pull(keys, out=values)
-        mx.nd.waitall()
-
     def settle(self, module: mx.mod.Module) -> tuple[Arrays, Arrays]:
         """The (parameters, auxiliary states) to save or to validate with, which all workers hold from now on.
 

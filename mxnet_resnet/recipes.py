@@ -34,6 +34,8 @@ def load(name: str) -> flags.Flags:
             nearest = difflib.get_close_matches(str(key), sorted(allowed), n=1, cutoff=0)[0]
             raise UserError(f"{path}: {key!r} is no flag that a recipe can have; the nearest is {nearest!r}")
     recipe = {key: _text(value) for key, value in content.items()}
+    if "batch-size" in recipe:
+        recipe.setdefault("lr-batch", recipe["batch-size"])
     try:
         flags.parse(recipe)
     except UserError as error:
@@ -44,4 +46,4 @@ def load(name: str) -> flags.Flags:
 def _text(value: object) -> object:
     if isinstance(value, bool):
         return value
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ",".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

@@ -20,9 +20,9 @@ class Schedule:
         factor: of the milestones.
         cosine_end: where not 0, the rate falls from ``lr`` to 0 at this step as half a cosine (arXiv 1608.03983,
             equation 5), instead of by milestones.
-        cosine_begin: the step from which on it falls, where that is not the end of the warm-up.
+        begin: the step that the warm-up, and the cosine behind it, begin at.
         warmup_steps: steps before ``lr`` holds.
-        warmup_lr: the rate at step 0.
+        warmup_lr: the rate at the first of these.
         warmup_mode: ``"constant"``, ``warmup_lr`` throughout (arXiv 1512.03385, section 4.2), or ``"linear"`` up to
             ``lr`` (arXiv 1706.02677, section 2.2).
     """
@@ -31,18 +31,18 @@ class Schedule:
     milestones: tuple[int, ...] = ()
     factor: float = 0.1
     cosine_end: int = 0
-    cosine_begin: int = 0
+    begin: int = 0
     warmup_steps: int = 0
     warmup_lr: float = 0.0
     warmup_mode: str = "constant"
 
     def __call__(self, step: int) -> float:
-        if step < self.warmup_steps:
-            done = step / self.warmup_steps if self.warmup_mode == "linear" else 0
+        warmed_up = self.begin + self.warmup_steps
+        if step < warmed_up:
+            done = (step - self.begin) / self.warmup_steps if self.warmup_mode == "linear" else 0
             return self.warmup_lr + (self.lr - self.warmup_lr) * done
         if self.cosine_end:
-            begin = max(self.cosine_begin, self.warmup_steps)
-            done = min(max(step - begin, 0) / max(self.cosine_end - begin, 1), 1)
+            done = min((step - warmed_up) / max(self.cosine_end - warmed_up, 1), 1)
             return self.lr * (1 + math.cos(math.pi * done)) / 2
         return self.lr * self.factor ** sum(milestone <= step for milestone in self.milestones)
 
@@ -65,7 +65,7 @@ def from_options(options: argparse.Namespace, steps_per_epoch: int, total_batch:
 
     A learning rate given with ``--retrain`` is the one from there on, and only the milestones ahead change it.
     """
-    factor = total_batch / options.reference_batch if options.scale_lr else 1
+    factor = total_batch / options.lr_batch if options.scale_lr else 1
     milestones = options.lr_iterations or [epoch * steps_per_epoch for epoch in options.lr_steps]
     begin = (options.model_load_epoch or 0) * steps_per_epoch
     anew = options.retrain and options.lr is not None
@@ -75,8 +75,8 @@ def from_options(options: argparse.Namespace, steps_per_epoch: int, total_batch:
         milestones=() if cosine else tuple(step for step in milestones if not anew or step > begin),
         factor=options.lr_factor,
         cosine_end=options.epochs * steps_per_epoch if cosine else 0,
-        cosine_begin=begin if cosine and anew else 0,
-        warmup_steps=0 if anew else options.warmup_steps,
+        begin=begin if anew else 0,
+        warmup_steps=options.warmup_steps,
         warmup_lr=options.warmup_lr,
         warmup_mode=options.warmup_mode,
     )

@@ -14,7 +14,7 @@ from mxnet_resnet.checkpoint import Arrays
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.ledger import Entry
 
-TOLERATED = "devices "  # each has BatchNorm statistics of its own
+MACHINE = "machine"  # the settings that a run may be resumed with other values of
 Params = tuple[Arrays, Arrays]
 
 
@@ -73,13 +73,16 @@ def _resumed(options: argparse.Namespace, settings: dict[str, object]) -> Start 
             notes.append(f"Checkpoint {name} is passed over: {error}")
             continue
         changed = ledger.differences(entry.settings, settings)
-        notes += [f"Not to the bit the same run: {change}" for change in changed if change.startswith(TOLERATED)]
-        changed = [change for change in changed if not change.startswith(TOLERATED)]
+        tolerated = [change for change in changed if change.startswith(f"{MACHINE} ")]
+        changed = [change for change in changed if change not in tolerated]
         if changed:
             raise UserError(
                 f"{prefix}-{name} cannot be resumed with other values ({'; '.join(changed)}): give those of the run, "
                 "or start from one of its epochs with --retrain --model-load-epoch"
             )
+        notes += [f"Not to the bit the same run: {change}" for change in tolerated]
+        if options.kv_store == "dist_async":
+            notes.append("The momentum starts from zero, since the servers of dist_async have it")
         notes.append(f"Resuming {prefix} after {entry.epoch} epochs and {entry.batch} batches, {entry.step} steps")
         return Start(dataclasses.replace(entry, arguments=options.arguments), params, state, notes, anew=False)
     if names:
@@ -96,13 +99,20 @@ def _from_epoch(options: argparse.Namespace, settings: dict[str, object], steps_
         params = checkpoint.read_params(options.load_params)
         return Start(begun, params, notes=[f"Starting from the parameters in {options.load_params}"])
     start = Start(begun, checkpoint.load_params(prefix, epoch))
-    before = ledger.read(prefix, begun.name)
+    try:
+        before = ledger.read(prefix, begun.name)
+        if before is not None:
+            ledger.check(prefix, before)
+    except UserError as error:
+        before = None
+        start.notes.append(f"Nothing but parameters is taken from epoch {epoch}: {error}")
     if before is None:
-        start.notes.append(f"Starting from {checkpoint.params_path(prefix, epoch)}, which has no momentum beside it")
+        start.notes.append(f"Starting from {checkpoint.params_path(prefix, epoch)}, without momentum")
         return start
-    ledger.check(prefix, before)
     begun.validation = before.validation
     changed = ledger.differences(before.settings, settings)
+    if not any(change.startswith(("batch size ", "training records ")) for change in changed):
+        begun.step = before.step
     start.notes.append(f"Starting from epoch {epoch}. Changed: {'; '.join(changed) or 'nothing'}")
     if options.reset_optimizer:
         start.notes.append("The momentum starts from zero, as asked")

@@ -57,30 +57,35 @@ def _train(options: argparse.Namespace, contexts: list[mx.Context], device_line:
     steps_per_epoch = _steps_per_epoch(options, summaries[options.data_train].count, peers.count)
     rate = schedule.from_options(options, steps_per_epoch, options.batch_size * peers.count)
     symbol = build_symbol(options)
-    settings = _settings(options, rate, summaries, peers.count, len(contexts))
+    settings = {**_settings(options, rate, summaries, peers.count), start.MACHINE: _machine(contexts, peers)}
     begin = start.find(options, symbol, settings, steps_per_epoch)
-    if not peers.same(json.dumps([settings, begin.entry.name, begin.entry.step, begin.anew], default=str)):
-        raise UserError(
-            "the workers do not start from the same: all need the same flags and records, and checkpoints in a folder "
-            "that all machines share"
-        )
+    _check_same(peers, json.dumps([settings, begin.entry.name, begin.entry.step, begin.anew], default=str))
     plan = plan_memory(options, len(contexts))
     checkpoint.check_writable(options.model_prefix)
 
     name = f"train-worker{peers.rank}.log" if peers.rank else "train.log"
     log = options.log_dir / Path(options.model_prefix).name / name
     append = options.retrain or not begin.anew
-    with logbook.writing(log, append), logging_redirect_tqdm(), interruption.watching() as wish:
+    lock = contextlib.nullcontext() if peers.rank else files.locked(Path(f"{options.model_prefix}-lock"))
+    with lock, logbook.writing(log, append), logging_redirect_tqdm(), interruption.watching() as wish:
         notes = [device_line, rate.describe(steps_per_epoch), *([plan] if plan else []), *begin.notes]
         _write_header(options, notes, summaries)
         _warn_of_batch(options, options.batch_size * peers.count)
-        if peers.rank == 0 and begin.anew:
-            files.remove_abandoned(Path(options.model_prefix))
-            ledger.begin(options.model_prefix, begin.entry)
         module = bind(options, contexts, begin.params, plan)
+        _check_same(peers, checkpoint.digest(*module.get_params(), begin.state))
         optimizer.install(module, options, rate, peers, begin.entry.step)
         optimizer.restore(module, begin.state)
+        if peers.rank == 0:
+            ledger.begin(options.model_prefix, begin.entry, begin.anew)
         Loop(module, symbol, options, rate, peers, summaries, begin, wish).run()
+
+
+def _check_same(peers: Peers, text: str) -> None:
+    if not peers.same(text):
+        raise UserError(
+            "the workers do not start from the same: all need the same flags and records, and checkpoints in a folder "
+            "that all machines share"
+        )
 
 
 def _steps_per_epoch(options: argparse.Namespace, counted: int, workers: int) -> int:
@@ -160,7 +165,7 @@ def _check_records(options: argparse.Namespace, device_count: int, workers: int)
 
 
 def _settings(
-    options: argparse.Namespace, rate: schedule.Schedule, summaries: Summaries, workers: int, device_count: int
+    options: argparse.Namespace, rate: schedule.Schedule, summaries: Summaries, workers: int
 ) -> dict[str, object]:
     """All that the weights follow from, by names that a user understands; a run that is resumed has the same."""
     plan = network_plan(options)
@@ -190,7 +195,18 @@ def _settings(
         "learning rate": dataclasses.asdict(rate),
         "seed": options.seed,
         "dtype": options.dtype,
-        "devices": device_count * workers,
+    }
+
+
+def _machine(contexts: list[mx.Context], peers: Peers) -> dict[str, object]:
+    """What the rounding of a run follows from, besides its settings."""
+    return {
+        "devices": len(contexts),
+        "kind of device": contexts[0].device_type,
+        "workers": peers.count,
+        "kvstore": peers.store.type,
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "MXNet": mx.__version__,
     }
 
 
@@ -225,11 +241,11 @@ def _write_header(options: argparse.Namespace, notes: list[object], summaries: S
 
 def _warn_of_batch(options: argparse.Namespace, batch: int) -> None:
     """A learning rate goes with a batch size: tell where only one of them is the recipe's."""
-    if batch != options.reference_batch and "lr" not in options.arguments and not options.scale_lr:
-        factor = batch / options.reference_batch
+    if batch != options.lr_batch and not options.lr_given and not options.scale_lr:
+        factor = batch / options.lr_batch
         logging.warning(
             "The learning rate is for batches of %d, these are of %d: --scale-lr multiplies it by %g",
-            options.reference_batch,
+            options.lr_batch,
             batch,
             factor,
         )

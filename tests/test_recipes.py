@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mxnet_resnet import options, recipes
+from mxnet_resnet import ledger, options, recipes
 from mxnet_resnet.errors import UserError
 
 RECIPE = """\
@@ -32,9 +32,25 @@ def test_a_recipe_gives_flags_and_those_that_are_given_win(recipe):
     assert (other.lr_steps, other.lr_iterations) == ([], [700])
 
 
+def test_a_given_schedule_wins_over_that_of_a_recipe(recipe):
+    cosine = options.parse(f"--recipe {recipe} --lr-schedule cosine".split())
+    assert (cosine.lr_schedule, "lr-steps" in cosine.arguments) == ("cosine", False)
+    recipe.write_text("data-type: cifar10\nlr-schedule: cosine\nmemonger-budget: 100\n")
+    steps = options.parse(f"--recipe {recipe} --lr-steps 7 --no-memonger".split())
+    assert (steps.lr_schedule, steps.lr_steps, steps.memonger) == ("steps", [7], False)
+
+
+def test_a_resumed_run_remembers_the_batch_of_its_recipe(recipe, tmp_path):
+    prefix = f"{tmp_path}/net"
+    begun = options.parse(["--recipe", str(recipe), "--batch-size", "64", "--model-prefix", prefix])
+    ledger.begin(prefix, ledger.Entry("run", arguments=begun.arguments), anew=True)
+    resumed = options.parse(["--resume", "--model-prefix", prefix])
+    assert (resumed.batch_size, resumed.lr_batch, resumed.depth) == (64, 32, 20)
+
+
 def test_the_batch_of_the_recipe_is_what_a_rate_is_scaled_by(recipe):
-    assert options.parse(["--recipe", str(recipe), "--batch-size", "256"]).reference_batch == 32
-    assert options.parse(["--data-type", "cifar10", "--batch-size", "256"]).reference_batch == 128
+    assert options.parse(["--recipe", str(recipe), "--batch-size", "256"]).lr_batch == 32
+    assert options.parse(["--data-type", "cifar10", "--batch-size", "256"]).lr_batch == 128
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, train_arguments
 
-from mxnet_resnet import checkpoint, ledger, logbook, options, trainer
+from mxnet_resnet import checkpoint, files, ledger, logbook, options, trainer
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.interruption import Interrupted
 from mxnet_resnet.loop import Loop
@@ -168,7 +168,7 @@ def test_another_run_is_not_resumed(trained, digits, tmp_path, more, message):
 def test_another_number_of_devices_is_noted(trained, digits, tmp_path):
     folder = copy(trained, tmp_path / "run")
     run(digits, folder, "--epochs", "4", "--resume", "--cpus", "2")
-    assert "devices was 1, is 2" in (folder / "log/net/train.log").read_text()
+    assert "machine devices was 1, is 2" in (folder / "log/net/train.log").read_text()
 
 
 @pytest.mark.parametrize("suffix", ["params", "state", "json"])
@@ -195,7 +195,7 @@ def test_resume_starts_a_run_that_was_killed_before_its_first_checkpoint(trained
     """Not the earlier run of that name, whose checkpoints are still there."""
     folder = copy(trained, tmp_path / "run")
     entry = ledger.Entry("another", arguments={"epochs": "1", "seed": "5"})
-    ledger.begin(f"{folder}/model/net", entry)
+    ledger.begin(f"{folder}/model/net", entry, anew=True)
     run(digits, folder, "--resume")
     log = (folder / "log/net/train.log").read_text()
     assert "There is no checkpoint" in log
@@ -244,6 +244,91 @@ def test_training_starts_from_the_parameters_of_someone_else(trained, digits, tm
     assert "which has no momentum beside it" in log
 
 
+def test_retrain_goes_on_at_the_step_of_the_epoch(digits, tmp_path):
+    """Whatever --num-examples makes of an epoch in the schedule."""
+    few = ("--num-examples", "120", "--lr-steps", "2")
+    run(digits, tmp_path, "--epochs", "2", *few)
+    run(digits, tmp_path, "--epochs", "2", "--retrain", "--model-load-epoch", "1", *few)
+    assert ledger.read(f"{tmp_path}/model/net", "0002").step == 24
+    assert "Changed: nothing" in (tmp_path / "log/net/train.log").read_text()
+
+
+@pytest.mark.parametrize("suffix", ["state", "json"])
+def test_retrain_needs_nothing_but_parameters(trained, digits, tmp_path, suffix):
+    folder = copy(trained, tmp_path / "run")
+    ledger.file(f"{folder}/model/net", "0002", suffix).unlink()
+    run(digits, folder, "--retrain", "--model-load-epoch", "2", "--epochs", "3", "--reset-optimizer")
+    assert "net-0002.params, without momentum" in (folder / "log/net/train.log").read_text()
+
+
+def test_what_a_killed_run_left_is_removed_and_what_others_write_is_not(trained, digits, tmp_path):
+    folder = copy(trained, tmp_path / "run")
+    own = [folder / f"model/.net-{name}" for name in ("0003.999999.params", "symbol.999999.json", "0001-00007.1.state")]
+    others = [folder / "model/.net2-0003.999999.params", folder / "model/.net-0003-mine.999999.params"]
+    for path in (*own, *others):
+        path.touch()
+    run(digits, folder, "--resume")
+    assert not any(path.exists() for path in own)
+    assert all(path.exists() for path in others)
+
+
+def test_two_runs_do_not_write_the_same_checkpoints(trained, digits, tmp_path):
+    folder = copy(trained, tmp_path / "run")
+    with files.locked(folder / "model/net-lock"), pytest.raises(UserError, match=r"another run has .*net-lock"):
+        run(digits, folder, "--resume")
+    run(digits, folder, "--resume")
+    assert not (folder / "model/net-lock").exists()
+
+
+def test_a_validation_that_overflows_is_told(trained, digits, tmp_path):
+    symbol, args, auxs = mx.model.load_checkpoint(str(trained / "model/net"), 3)
+    auxs["bn1_moving_mean"][:] = -3e38
+    mx.model.save_checkpoint(str(tmp_path / "theirs"), 0, symbol, args, auxs)
+    theirs = ("--retrain", "--load-params", f"{tmp_path}/theirs-0000.params", "--bn-mom", "1", "--epochs", "1")
+    for more in (theirs, ("--resume",)):
+        with pytest.raises(UserError, match="the validation loss after epoch 0 is nan"):
+            run(digits, tmp_path, *more)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"run": 3'])
+def test_a_damaged_pointer_is_done_without(trained, digits, tmp_path, content):
+    folder = copy(trained, tmp_path / "run")
+    (folder / "model/net-latest.json").write_text(content)
+    run(digits, folder, "--resume")
+    assert "after 3 epochs" in (folder / "log/net/train.log").read_text()
+
+
+def test_a_damaged_pointer_does_not_lead_to_another_run(trained, digits, tmp_path):
+    folder = copy(trained, tmp_path / "run")
+    run(digits, folder, "--retrain", "--model-load-epoch", "1", "--epochs", "2", "--lr", "0.05")
+    (folder / "model/net-latest.json").write_text("{")
+    with pytest.raises(UserError, match="checkpoints of several runs"):
+        run(digits, folder, "--resume")
+
+
+def test_the_last_epoch_is_that_of_the_latest_run(trained, digits, tmp_path):
+    folder = copy(trained, tmp_path / "run")
+    prefix = f"{folder}/model/net"
+    assert checkpoint.last_epoch(prefix) == 3
+    run(digits, folder, "--retrain", "--model-load-epoch", "1", "--epochs", "2", "--lr", "0.05")
+    assert checkpoint.last_epoch(prefix) == 2
+    assert json.loads(Path(f"{prefix}-best.json").read_text())["checkpoint"] in ("0001", "0002")
+
+
+def test_checkpoints_within_an_epoch_do_not_pile_up(digits, tmp_path, monkeypatch):
+    most = []
+    before = ledger.prune
+
+    def prune(prefix, entry, keep):
+        before(prefix, entry, keep)
+        most.append(len([name for name in ledger.names(prefix) if "-" in name]))
+
+    monkeypatch.setattr(ledger, "prune", prune)
+    run(digits, tmp_path, "--epochs", "1", "--save-batches", "2")
+    assert max(most) == 2
+    assert ledger.names(f"{tmp_path}/model/net") == ["0001"]
+
+
 def test_only_the_last_checkpoints_and_the_best_are_kept(digits, tmp_path):
     run(digits, tmp_path, "--epochs", "5", "--keep", "2", "--save-batches", "9")
     prefix = f"{tmp_path}/model/net"
@@ -288,7 +373,8 @@ def process(given: list[str]) -> subprocess.Popen:
 
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_command_after_the_batch(digits, tmp_path, number, status):
-    running = process(arguments(digits, tmp_path, "--epochs", "1000", "--keep", "1"))
+    many = ("--data-train", f"{digits}/digits_train.rec")  # batches: the signal comes within an epoch
+    running = process(arguments(digits, tmp_path, "--epochs", "1000", "--keep", "1", *many))
     try:
         for line in running.stderr:
             if "Epoch[1] Batch" in line:
@@ -324,4 +410,4 @@ def test_killed_at_fifty_moments_a_run_ends_as_if_it_never_was(digits, tmp_path)
             ledger.check(prefix, ledger.read(prefix, name))
     run(digits, folder, *more, "--resume")
     assert_same_run(folder, tmp_path / "whole", "0150")
-    assert not list(folder.glob("model/.*"))
+    assert not [path.name for path in folder.glob("model/.*")]

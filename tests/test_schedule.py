@@ -74,10 +74,12 @@ def test_retrain_keeps_to_the_schedule():
 
 
 def test_a_learning_rate_given_at_retrain_counts_from_there():
-    retrain = "--retrain --model-load-epoch 3 --lr 0.5 --warmup-steps 100"
+    retrain = "--retrain --model-load-epoch 3 --lr 0.5"
     assert rates(f"--epochs 6 --lr-steps 2,4 {retrain}") == pytest.approx([0.5, 0.05, 0.05])
     cosine = rates(f"--epochs 6 --lr-schedule cosine {retrain}")
     assert cosine == pytest.approx([0.5, 0.375, 0.125])
+    warmed_up = rates(f"--epochs 6 --lr-steps 2,4 {retrain} --warmup-steps 10 --warmup-lr 0.02")
+    assert warmed_up == pytest.approx([0.02, 0.05, 0.05])
 
 
 def test_the_rate_is_scaled_for_the_batch_only_when_asked():
