@@ -241,7 +241,7 @@ def test_training_starts_from_the_parameters_of_someone_else(trained, digits, tm
     run(digits, tmp_path / "epoch", "--retrain", "--model-load-epoch", "0", "--model-prefix", f"{tmp_path}/theirs",
         "--epochs", "1", "--lr", "0.001")  # fmt: skip
     log = (tmp_path / "epoch/log/theirs/train.log").read_text()
-    assert "which has no momentum beside it" in log
+    assert "theirs-0000.params, without momentum" in log
 
 
 def test_retrain_goes_on_at_the_step_of_the_epoch(digits, tmp_path):
