@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import sys
 import time
@@ -99,3 +100,18 @@ def test_a_killed_job_can_be_resumed(start, digits, tmp_path, role):
     resumed = start(launch(digits, tmp_path, "--epochs", "2", "--resume"))
     assert resumed.wait() == 0, resumed.text
     assert re.search(r"Resuming .* after [1-9]\d* epochs and 0 batches", resumed.text)
+
+
+@pytest.mark.slow
+def test_workers_that_start_from_different_weights_are_refused(start, trained, digits, tmp_path):
+    import mxnet as mx
+
+    symbol, args, auxs = mx.model.load_checkpoint(str(trained / "model/net"), 1)
+    for task in (0, 1):
+        args["fc1_bias"][:] = task
+        mx.model.save_checkpoint(str(tmp_path / str(task)), 0, symbol, args, auxs)
+    command = shlex.join(train(digits, tmp_path, "--kv-store", "dist_sync", "--retrain", "--epochs", "1"))
+    each = f"{command} --load-params {tmp_path}/$DMLC_TASK_ID-0000.params"
+    launched = start([*LAUNCH, "-n", "2", "-s", "1", "bash", "-c", each])
+    assert launched.wait() == 2, launched.text
+    assert "the workers do not start from the same" in launched.text
