@@ -59,8 +59,9 @@ class Run:
         return [name for name in order if any(self.curve(phase, name) for phase in PHASES)]
 
     def rate_steps(self) -> list[tuple[int, float]]:
-        """The (epoch, learning rate) pairs where the rate jumps; a cosine or a warm-up, which changes it in every epoch,
-        glides instead. An epoch of which none is told has the rate of the one before.
+        """The (epoch, learning rate) pairs where the rate jumps; one that changes each epoch, as by a cosine, glides.
+
+        An epoch of which none is told has the rate of the one before.
         """
         told = [(number, epoch.rate) for number, epoch in sorted(self.epochs.items()) if epoch.rate]
         changes = told[:1] + [now for before, now in zip(told, told[1:]) if now[1] != before[1]]
