@@ -86,6 +86,7 @@ def _images(run: Run) -> float:
     if run.images:
         return run.images
     counts = [epoch.speed * epoch.seconds for epoch in run.epochs.values() if epoch.speed and epoch.seconds]
+    counts = [count for count in counts if math.isfinite(count)]
     if not counts:
         raise UserError(f"the log of {run.name} does not tell how many images an epoch has: draw it --over epoch")
     return statistics.median(counts)

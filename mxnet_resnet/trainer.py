@@ -7,11 +7,8 @@ import contextlib
 import dataclasses
 import json
 import logging
-import os
-import platform
 from pathlib import Path
 
-import cv2
 import mxnet as mx
 import numpy as np
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -21,8 +18,10 @@ from mxnet_resnet import (
     checkpoint,
     cluster,
     devices,
+    environment,
     files,
     interruption,
+    journal,
     ledger,
     logbook,
     memonger,
@@ -30,6 +29,7 @@ from mxnet_resnet import (
     optimizer,
     precision,
     recordio,
+    report,
     schedule,
     start,
     symbols,
@@ -47,6 +47,7 @@ def train(options: argparse.Namespace) -> None:
     other, and Interrupted after a signal.
     """
     contexts, device_line = devices.choose(options.gpus, options.cpus)
+    journal.check(options.tensorboard)
     precision.check(options.dtype, contexts)
     with cluster.join(options.kv_store) as store:
         _train(options, contexts, device_line, Peers(store))
@@ -70,7 +71,8 @@ def _train(options: argparse.Namespace, contexts: list[mx.Context], device_line:
     name = f"train-worker{peers.rank}.log" if peers.rank else "train.log"
     log = options.log_dir / Path(options.model_prefix).name / name
     append = options.retrain or not begin.anew
-    with logbook.writing(log, append), logging_redirect_tqdm(), interruption.watching() as wish:
+    figures = journal.writing(None if peers.rank else log.parent, append, options.tensorboard, begin.entry.epoch)
+    with logbook.writing(log, append), figures as told, logging_redirect_tqdm(), interruption.watching() as wish:
         notes = [device_line, rate.describe(steps_per_epoch), *([plan] if plan else []), *begin.notes]
         _write_header(options, notes, summaries)
         _warn_of_batch(options, options.batch_size * peers.count)
@@ -80,7 +82,10 @@ def _train(options: argparse.Namespace, contexts: list[mx.Context], device_line:
         module = bind(options, contexts, begin.params, plan)
         optimizer.install(module, options, rate, peers, begin.entry.step)
         optimizer.restore(module, begin.state)
-        Loop(module, symbol, options, rate, peers, summaries, begin, wish).run()
+        loop = Loop(module, symbol, options, rate, peers, summaries, begin, wish, told)
+        loop.run()
+        if loop.confusions is not None:
+            report.attempt(log.parent, options, contexts, device_line, summaries[options.data_val], loop.confusions)
 
 
 def _steps_per_epoch(options: argparse.Namespace, counted: int, workers: int) -> int:
@@ -205,15 +210,7 @@ def _augmentation(options: argparse.Namespace) -> augment.Augmentation:
 def _write_header(options: argparse.Namespace, notes: list[object], summaries: Summaries) -> None:
     """Log all that is needed to repeat the run."""
     logging.info(options)
-    logging.info(
-        "Python %s, MXNet %s, NumPy %s, OpenCV %s, %s, OMP_NUM_THREADS=%s",
-        platform.python_version(),
-        mx.__version__,
-        np.__version__,
-        cv2.__version__,
-        platform.platform(),
-        os.environ.get("OMP_NUM_THREADS"),
-    )
+    logging.info(", ".join(f"{name} {value}" for name, value in environment.versions().items()))
     logging.info("%d training images in %s", summaries[options.data_train].count, options.data_train)
     logging.info("%d validation images in %s", summaries[options.data_val].count, options.data_val)
     logging.info("Augmentation level %d: %s", options.aug_level, _augmentation(options))
