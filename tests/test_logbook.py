@@ -176,7 +176,6 @@ def test_a_rate_that_changes_within_an_epoch_is_that_of_the_next(tmp_path):
     change = "INFO:root:Namespace(lr=0.5)\n", "INFO:root:Update[101]: Change learning rate to 5.0e-02\n"
     run = read(tmp_path, change[0] + first + change[1] + second)
     assert [run.epochs[epoch].rate for epoch in (0, 1)] == [0.5, 0.05]
-    assert run.rate_steps() == [(1, 0.05)]
 
 
 def test_a_restart_within_an_epoch_keeps_the_batches_before_it_and_the_rate(tmp_path):

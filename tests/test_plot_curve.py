@@ -8,6 +8,7 @@ import time
 import cv2
 import pytest
 from conftest import REPOSITORY
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from mxnet_resnet import curves, figures, logbook
 
@@ -108,10 +109,9 @@ def test_each_log_has_a_colour_of_its_own(count):
 
 
 def test_the_legend_of_many_logs_hides_no_curve_and_is_not_cut(run_):
-    drawn = figures.figure(
-        [logbook.Run(f"a run with quite a long name {i}", run_.epochs) for i in range(30)], curves.View(("top1",))
-    )
-    drawn.canvas.draw()
+    runs = [logbook.Run(f"a run with quite a long name {i}", run_.epochs) for i in range(30)]
+    drawn = figures.figure(runs, curves.View(("top1",)))
+    FigureCanvasAgg(drawn).draw()
     legend, axes = drawn.legends[0].get_window_extent(), drawn.axes[0].get_window_extent()
     assert legend.y1 < axes.y0 and legend.y0 >= 0 and legend.x0 >= 0 and legend.x1 <= drawn.bbox.x1
     assert axes.height > 0.4 * drawn.bbox.height

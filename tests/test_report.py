@@ -115,6 +115,6 @@ def test_tensorboard_events_on_request(tmp_path):
 def test_tensorboard_that_is_missing_is_told_before_anything_else(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     assert not options.parse(["--data-type", "digits"]).tensorboard
-    with pytest.raises(UserError, match="pip install --no-deps -r requirements-tensorboard.txt"):
+    with pytest.raises(UserError, match="pip install --no-deps -r requirements-tensorboard"):
         journal.check(options.parse(["--data-type", "digits", "--tensorboard"]).tensorboard)
     journal.check(False)
