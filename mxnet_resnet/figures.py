@@ -97,6 +97,7 @@ def _panel(axes, runs: Sequence[Run], metric: str, view: View) -> None:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if metric in curves.LABELS:
         axes.set_ylim(bottom=0)
+        axes.margins(x=0.02)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
 

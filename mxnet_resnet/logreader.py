@@ -61,9 +61,11 @@ class Run:
     def rate_steps(self) -> list[tuple[int, float]]:
         """The (epoch, learning rate) pairs where the rate jumps; one that changes each epoch, as by a cosine, glides.
 
-        An epoch of which none is told has the rate of the one before.
+        An epoch of which none is told has the rate of the one before; that of the first ones may be unknown.
         """
         told = [(number, epoch.rate) for number, epoch in sorted(self.epochs.items()) if epoch.rate]
+        if told and told[0][0] > min(self.epochs):  # the first line about it tells of a change
+            told.insert(0, (min(self.epochs), math.inf))
         changes = told[:1] + [now for before, now in zip(told, told[1:]) if now[1] != before[1]]
         ends = [number for number, _ in changes[1:]] + [max(self.epochs) + 1]
         lasting = [end - number for (number, _), end in zip(changes, ends)]

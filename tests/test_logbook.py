@@ -178,6 +178,13 @@ def test_a_rate_that_changes_within_an_epoch_is_that_of_the_next(tmp_path):
     assert [run.epochs[epoch].rate for epoch in (0, 1)] == [0.5, 0.05]
 
 
+def test_steps_of_the_rate_are_known_where_only_changes_are_told(tmp_path):
+    epochs = [f"INFO:root:Epoch[{number}] Validation-accuracy=0.5\n" for number in range(6)]
+    change = "INFO:root:Update[9]: Change learning rate to 1.0e-0{}\n"
+    run = read(tmp_path, "".join([*epochs[:2], change.format(2), *epochs[2:4], change.format(3), *epochs[4:]]))
+    assert run.rate_steps() == [(2, 0.01), (4, 0.001)]
+
+
 def test_a_restart_within_an_epoch_keeps_the_batches_before_it_and_the_rate(tmp_path):
     line = "INFO:root:Epoch[0] Batch [{}]\tSpeed: {}.00 samples/sec\tTrain-accuracy={}\n"
     lines = ((10, 100, 0.2), (20, 100, 0.9), (20, 50, 0.4))
