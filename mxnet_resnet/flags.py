@@ -159,4 +159,5 @@ def _add_run(run: argparse._ArgumentGroup) -> None:
     run.add_argument("--keep", type=whole(), help="checkpoints to keep, the last ones and the best (all)")
     run.add_argument("--save-batches", type=whole(), help="also save every so many batches (after each epoch)")
     run.add_argument("--log-dir", type=Path, default=Path("log"), help="the log is LOG_DIR/NAME_OF_PREFIX/train.log")
+    run.add_argument("--tensorboard", action=SWITCH, default=False, help="also write TensorBoard's event files there")
     run.add_argument("--frequent", type=whole(), help="batches between two lines of the log (50; digits: 10)")

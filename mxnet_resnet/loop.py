@@ -14,8 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 from mxnet_resnet import augment, checkpoint, ledger, logbook, meter, optimizer, precision, recordio, records
+from mxnet_resnet.confusions import Confusions
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.interruption import Interrupted, Wish
+from mxnet_resnet.journal import Journal
 from mxnet_resnet.peers import Peers
 from mxnet_resnet.schedule import Schedule
 from mxnet_resnet.start import Start
@@ -42,9 +44,12 @@ class Loop:
         summaries: Summaries,
         begin: Start,
         wish: Wish,
+        journal: Journal,
     ):
         self.module, self.symbol, self.options, self.schedule = module, saved_symbol, options, schedule
         self.peers, self.summaries, self.position, self.wish = peers, summaries, begin.entry, wish
+        self.journal = journal
+        self.confusions: Confusions | None = None  # of the last validation
         self.meter = meter.Meter(options.num_classes)
         self.meter.restore(self.position.meters if peers.rank == 0 else {})  # the sums are those of rank 0
         self.scaler = precision.LossScaler(*self.position.loss_scale or ()) if options.dtype == "float16" else None
@@ -67,9 +72,10 @@ class Loop:
         position, options = self.position, self.options
         epoch = position.epoch
         training = training_records(options, self.summaries, self.peers, epoch)
-        if not position.batch:
+        first, rate = position.batch, self.schedule(position.step)
+        if not first:
             self.meter.clear()
-            logbook.write_learning_rate(epoch, self.schedule(position.step))
+            logbook.write_learning_rate(epoch, rate)
         waiting = records.Waiting(training.epoch(epoch, position.batch))
         bar = tqdm(waiting, f"Epoch[{epoch}]", training.batches, initial=position.batch, **PROGRESS_BAR)
         started = time.time()
@@ -78,9 +84,11 @@ class Loop:
             metrics = self.meter.epoch()
         except meter.Diverged as end:
             raise UserError(self._diverged(end)) from None
+        seconds, images = time.time() - started, (position.batch - first) * options.batch_size * self.peers.count
         logbook.write_epoch(epoch, "Train", metrics)
-        logbook.write_time(epoch, time.time() - started)
+        logbook.write_time(epoch, seconds)
         logbook.write_wait(epoch, waiting.seconds)
+        self.journal.train(epoch, metrics, rate, seconds, images, waiting.seconds)
         position.epoch, position.batch = epoch + 1, 0
         self._save()
 
@@ -160,9 +168,11 @@ class Loop:
             peers.rank,
             peers.count,
         )
+        last = position.epoch >= options.epochs and peers.rank == 0
+        self.confusions = Confusions(peers.rank, peers.count) if last else None
         epoch = position.epoch - 1
         try:
-            metrics = evaluate(self.module, self._until_wished(batches), options.num_classes, peers)
+            metrics = evaluate(self.module, self._until_wished(batches), options.num_classes, peers, self.confusions)
         except meter.Diverged as end:
             raise UserError(
                 f"the validation loss after epoch {epoch} is {end.loss}: go back with --retrain --model-load-epoch, "
@@ -170,6 +180,7 @@ class Loop:
             ) from None
         self.validated = True
         logbook.write_epoch(epoch, "Validation", metrics)
+        self.journal.validation(epoch, metrics)
         position.validation[str(epoch)] = dict(metrics)
         if peers.rank == 0:
             ledger.write_validation(options.model_prefix, position)
@@ -245,15 +256,22 @@ def training_records(
 
 
 def evaluate(
-    module: mx.mod.Module, batches: Iterable[mx.io.DataBatch], num_classes: int, peers: Peers | None = None
+    module: mx.mod.Module,
+    batches: Iterable[mx.io.DataBatch],
+    num_classes: int,
+    peers: Peers | None = None,
+    confusions: Confusions | None = None,
 ) -> list[tuple[str, float]]:
     """The metrics of a module over batches, each image counted once (the filling of the last batch is not).
 
-    With ``peers`` over those of all workers together.
+    With ``peers`` over those of all workers together. ``confusions`` are counted on the way.
     """
     sums = meter.Meter(num_classes)
     for batch in batches:
         module.forward(mx.io.DataBatch(batch.data), is_train=False)
         kept = batch.data[0].shape[0] - batch.pad
-        sums.update(module.get_outputs()[0][:kept], batch.label[0][:kept])
+        outputs, labels = module.get_outputs()[0][:kept], batch.label[0][:kept]
+        sums.update(outputs, labels)
+        if confusions is not None:
+            confusions.update(outputs, labels)
     return meter.means(sums.names, peers.total(sums.sums())) if peers else sums.epoch()

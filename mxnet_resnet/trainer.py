@@ -8,10 +8,8 @@ import dataclasses
 import json
 import logging
 import os
-import platform
 from pathlib import Path
 
-import cv2
 import mxnet as mx
 import numpy as np
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -21,8 +19,10 @@ from mxnet_resnet import (
     checkpoint,
     cluster,
     devices,
+    environment,
     files,
     interruption,
+    journal,
     ledger,
     logbook,
     memonger,
@@ -30,6 +30,7 @@ from mxnet_resnet import (
     optimizer,
     precision,
     recordio,
+    report,
     schedule,
     start,
     symbols,
@@ -47,6 +48,7 @@ def train(options: argparse.Namespace) -> None:
     other, and Interrupted after a signal.
     """
     contexts, device_line = devices.choose(options.gpus, options.cpus)
+    journal.check(options.tensorboard)
     precision.check(options.dtype, contexts)
     with cluster.join(options.kv_store) as store:
         _train(options, contexts, device_line, Peers(store))
@@ -67,7 +69,8 @@ def _train(options: argparse.Namespace, contexts: list[mx.Context], device_line:
     log = options.log_dir / Path(options.model_prefix).name / name
     append = options.retrain or not begin.anew
     lock = contextlib.nullcontext() if peers.rank else files.locked(Path(f"{options.model_prefix}-lock"))
-    with lock, logbook.writing(log, append), logging_redirect_tqdm(), interruption.watching() as wish:
+    figures = journal.writing(None if peers.rank else log.parent, append, options.tensorboard, begin.entry.epoch)
+    with lock, logbook.writing(log, append), figures as told, logging_redirect_tqdm(), interruption.watching() as wish:
         notes = [device_line, rate.describe(steps_per_epoch), *([plan] if plan else []), *begin.notes]
         _write_header(options, notes, summaries)
         _warn_of_batch(options, options.batch_size * peers.count)
@@ -77,7 +80,10 @@ def _train(options: argparse.Namespace, contexts: list[mx.Context], device_line:
         optimizer.restore(module, begin.state)
         if peers.rank == 0:
             ledger.begin(options.model_prefix, begin.entry, begin.anew)
-        Loop(module, symbol, options, rate, peers, summaries, begin, wish).run()
+        loop = Loop(module, symbol, options, rate, peers, summaries, begin, wish, told)
+        loop.run()
+        if loop.confusions is not None:
+            report.attempt(log.parent, options, contexts, device_line, summaries[options.data_val], loop.confusions)
 
 
 def _check_same(peers: Peers, text: str) -> None:
@@ -221,15 +227,7 @@ def _augmentation(options: argparse.Namespace) -> augment.Augmentation:
 def _write_header(options: argparse.Namespace, notes: list[object], summaries: Summaries) -> None:
     """Log all that is needed to repeat the run."""
     logging.info(options)
-    logging.info(
-        "Python %s, MXNet %s, NumPy %s, OpenCV %s, %s, OMP_NUM_THREADS=%s",
-        platform.python_version(),
-        mx.__version__,
-        np.__version__,
-        cv2.__version__,
-        platform.platform(),
-        os.environ.get("OMP_NUM_THREADS"),
-    )
+    logging.info(", ".join(f"{name} {value}" for name, value in environment.versions().items()))
     logging.info("%d training images in %s", summaries[options.data_train].count, options.data_train)
     logging.info("%d validation images in %s", summaries[options.data_val].count, options.data_val)
     logging.info("Augmentation level %d: %s", options.aug_level, _augmentation(options))

@@ -1,8 +1,10 @@
 import logging
+import math
+from random import Random
 
 import pytest
 
-from mxnet_resnet import logbook
+from mxnet_resnet import curves, logbook
 from mxnet_resnet.errors import UserError
 
 FIRST_REPOSITORY = """\
@@ -145,3 +147,120 @@ def test_published_logs(shared, name, epochs, last, best):
     assert [epoch for epoch, _ in run.curve("validation")] == list(range(epochs))
     assert len(run.curve("train")) == epochs
     assert (round(errors[-1], 2), round(min(errors), 2)) == (last, best)
+
+
+def test_the_published_error_of_resnet_164_is_that_of_its_best_epoch_and_not_of_its_last(shared):
+    curve = logbook.read(shared / "logs/tornadomeet-resnet-164.log").curve("validation")
+    epoch, best = min(curve, key=lambda point: point[1])
+    assert (epoch, round(best, 2)) == (281, 4.68)
+    assert (curve[-1][0], round(curve[-1][1], 2)) == (299, 4.71)
+
+
+@pytest.mark.parametrize(
+    "name, steps, images, speed",
+    [
+        ("tornadomeet-resnet-164", [(220, 0.01), (260, 0.001), (280, 0.0001)], 50_000, 732),
+        ("tornadomeet-resnet-50", [(30, 0.01), (60, 0.001), (95, 0.0001)], 1_281_167, 233),  # the last by a restart
+        ("gluoncv-resnet50_v2", [], None, 2781),  # a cosine has no steps
+        ("mxnet-fit-cifar10-resnet110", [], 50_000, 92),
+    ],
+)
+def test_what_published_logs_tell_beside_metrics(shared, name, steps, images, speed):
+    run = logbook.read(shared / f"logs/{name}.log")
+    assert (run.rate_steps(), run.images) == (steps, images)
+    assert round(run.epochs[max(run.epochs)].speed) == speed
+
+
+def test_a_rate_that_changes_within_an_epoch_is_that_of_the_next(tmp_path):
+    first, second = FIRST_REPOSITORY.split("INFO:root:Epoch[0] Resetting Data Iterator\n")
+    change = "INFO:root:Namespace(lr=0.5)\n", "INFO:root:Update[101]: Change learning rate to 5.0e-02\n"
+    run = read(tmp_path, change[0] + first + change[1] + second)
+    assert [run.epochs[epoch].rate for epoch in (0, 1)] == [0.5, 0.05]
+
+
+def test_steps_of_the_rate_are_known_where_only_changes_are_told(tmp_path):
+    epochs = [f"INFO:root:Epoch[{number}] Validation-accuracy=0.5\n" for number in range(6)]
+    change = "INFO:root:Update[9]: Change learning rate to 1.0e-0{}\n"
+    run = read(tmp_path, "".join([*epochs[:2], change.format(2), *epochs[2:4], change.format(3), *epochs[4:]]))
+    assert run.rate_steps() == [(2, 0.01), (4, 0.001)]
+
+
+def test_a_restart_within_an_epoch_keeps_the_batches_before_it_and_the_rate(tmp_path):
+    line = "INFO:root:Epoch[0] Batch [{}]\tSpeed: {}.00 samples/sec\tTrain-accuracy={}\n"
+    lines = ((10, 100, 0.2), (20, 100, 0.9), (20, 50, 0.4))
+    run = read(tmp_path, "INFO:root:Epoch[0] Learning rate=0.1\n" + "".join(line.format(*part) for part in lines))
+    assert run.curve("train") == [(0, pytest.approx(70))]
+    assert run.epochs[0].rate == 0.1
+    assert run.epochs[0].speed == pytest.approx(2 / (1 / 100 + 1 / 50))  # images over time, not the mean of speeds
+
+
+def test_other_arguments_from_epoch_0_on_are_another_run(tmp_path):
+    first, other = "INFO:root:Namespace(depth=20)\n", "INFO:root:Namespace(depth=56)\n"
+    assert len(logbook.read_all(write(tmp_path, first + FIRST_REPOSITORY + first + FIT))) == 1
+    resumed = other.replace(")", ", resume=True)")
+    assert len(logbook.read_all(write(tmp_path, first + FIRST_REPOSITORY + resumed + FIT))) == 1
+    runs = logbook.read_all(write(tmp_path, first + FIRST_REPOSITORY + other + FIT))
+    assert [run.name for run in runs] == ["a (1)", "a (2)"]
+    assert [run.curve("validation")[-1] for run in runs] == [(1, pytest.approx(35)), (0, pytest.approx(50))]
+
+
+@pytest.mark.parametrize(
+    "name, value, ours, percent",
+    [
+        ("top1-err", 0.25, "top1", 25),
+        ("err-top5", 0.25, "top5", 25),
+        ("acc", 0.25, "top1", 75),
+        ("acc-top5", 0.25, "top5", 75),
+        ("top_k_acc_5", 0.25, "top5", 75),
+        ("top_5_accuracy", 0.25, "top5", 75),
+        ("rmse", 0.25, "rmse", 0.25),
+        ("face_accuracy", 0.25, "face_accuracy", 0.25),  # of something else
+        ("top_k_accuracy_10", 0.25, "top_k_accuracy_10", 0.25),
+    ],
+)
+def test_metrics_of_other_names(tmp_path, name, value, ours, percent):
+    run = read(tmp_path, f"INFO:root:Epoch[0] Validation-{name}={value}\n")
+    assert run.epochs[0].validation == {ours: pytest.approx(percent)}
+
+
+def test_a_number_that_was_cut_is_not_believed(tmp_path):
+    line = "INFO:root:Epoch[2] Validation-accuracy=0.952927"
+    assert read(tmp_path, FIRST_REPOSITORY + line).curve("validation")[-1] == (2, pytest.approx(4.7073))
+    assert read(tmp_path, FIRST_REPOSITORY + line[:-4]).curve("validation")[-1][0] == 1
+
+
+def write(tmp_path, text: str):
+    (tmp_path / "a.log").write_text(text)
+    return tmp_path / "a.log"
+
+
+def mutated(random: Random, lines: list[str]) -> bytes:
+    """Real lines, shuffled, cut, with bytes changed, or numbers made absurd."""
+    found = bytearray("".join(random.choices(lines, k=30)).encode())
+    for _ in range(random.randrange(12)):
+        place = random.randrange(len(found))
+        new = random.choice([b"", bytes([random.randrange(256)]), b"9" * 5000, b"e999", b"nan", b"-", b"{", b"\n"])
+        found[place : place + random.randrange(4)] = new
+    return bytes(found)
+
+
+def test_whatever_a_log_holds_it_is_read_or_refused(tmp_path):
+    random = Random(0)
+    objects = ['{"epoch": 1, "phase": "train", "metrics": {"accuracy": 0.5}, "lr": 0.1, "seconds": 2, "images": 9}\n']
+    objects += ['{"epoch": -1, "phase": "train"}\n', '{"epoch": true, "metrics": 5}\n', '{"a":' * 9999 + "\n", "{}\n"]
+    header = ["INFO:root:Namespace(lr=0.1, num_examples=50000)\n", "INFO:root:Update[9]: Change learning rate to 0\n"]
+    lines = (FIRST_REPOSITORY + FIT + GLUONCV_CIFAR + GLUONCV_IMAGENET).splitlines(keepends=True) + header + objects
+    read_ones = 0
+    for turn in range(400):
+        data = random.randbytes(random.randrange(500)) if turn % 4 == 0 else mutated(random, lines)
+        (tmp_path / "a.log").write_bytes(data)
+        try:
+            runs = logbook.read_all(tmp_path / "a.log")
+            view = curves.View(curves.choose_metrics(runs, None))
+            text = curves.table(runs, view) + curves.as_csv(runs, view) + str([run.rate_steps() for run in runs])
+        except UserError as error:
+            assert "\n" not in str(error)
+        else:
+            read_ones += 1
+            assert text and all(math.isfinite(value) for run in runs for _, value in run.curve("validation"))
+    assert read_ones > 200

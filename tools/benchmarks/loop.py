@@ -18,6 +18,7 @@ import numpy as np
 from mxnet_resnet import architecture, optimizer, options, schedule, trainer
 from mxnet_resnet.arguments import whole
 from mxnet_resnet.interruption import Wish
+from mxnet_resnet.journal import Journal
 from mxnet_resnet.ledger import Entry
 from mxnet_resnet.loop import Loop
 from mxnet_resnet.peers import Peers
@@ -50,7 +51,7 @@ def compare(net: Net, steps: int, runs: int) -> tuple[list[float], list[float]]:
     peers, rate = Peers(mx.kvstore.create(parsed.kv_store)), schedule.Schedule(0.01)
     module = trainer.bind(parsed, [mx.cpu()])
     optimizer.install(module, parsed, rate, peers, step=0)
-    loop = Loop(module, module.symbol, parsed, rate, peers, {}, Start(Entry("benchmark")), Wish())
+    loop = Loop(module, module.symbol, parsed, rate, peers, {}, Start(Entry("benchmark")), Wish(), Journal(None))
 
     def bare(batches: list[mx.io.DataBatch]) -> None:
         for batch in batches:
