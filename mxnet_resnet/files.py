@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,6 +35,16 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
         for path in temporary:
             with suppress(OSError):
                 path.unlink()
+
+
+@contextmanager
+def staged(*paths: Path) -> Iterator[list[Path]]:
+    """As ``replacing``, but the temporary paths have the names of ``paths``, for what is read back by its name."""
+    with replacing(*paths) as temporary, tempfile.TemporaryDirectory(prefix=".", dir=paths[0].parent) as folder:
+        staging = [Path(folder, path.name) for path in paths]
+        yield staging
+        for source, target in zip(staging, temporary):
+            os.replace(source, target)
 
 
 def remove_abandoned(prefix: Path) -> None:
