@@ -10,15 +10,14 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
-from mxnet_resnet import checkpoint, folding, graphs, proof
+from mxnet_resnet import checkpoint, folding, graphs, proof, weights
 from mxnet_resnet.checkpoint import Arrays
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.files import staged
 from mxnet_resnet.preprocess import ImageShape
 from mxnet_resnet.symbols import noted_image_shape
-from mxnet_resnet.weights import LARGEST_NORMALISED_MEAN
 
-LARGEST_DIFFERENCE = 1e-4  # of probabilities
+LARGEST_DIFFERENCE = 1e-4  # of probabilities, or of scores by the largest score
 NORM = "input_norm"
 NORM_EPSILON = 1e-5
 
@@ -87,7 +86,7 @@ def _takes_bytes(symbol: mx.sym.Symbol, auxs: Arrays) -> bool:
     nodes = json.loads(symbol.tojson())["nodes"]
     for node in nodes:
         if node["op"] == "BatchNorm" and nodes[node["inputs"][0][0]]["name"] == "data":
-            return float(auxs[nodes[node["inputs"][3][0]]["name"]].max().asscalar()) > LARGEST_NORMALISED_MEAN
+            return float(auxs[nodes[node["inputs"][3][0]]["name"]].max().asscalar()) > weights.LARGEST_NORMALISED_MEAN
     return False
 
 
@@ -124,9 +123,7 @@ def compare(net: Deployment, probabilities: Callable[[np.ndarray], np.ndarray]) 
         same = float(np.abs(best - chosen).max()) <= LARGEST_DIFFERENCE
         if not (difference <= LARGEST_DIFFERENCE and same):  # not so for NaN
             raise NotProven(f"on {kind} images a probability differs by {difference:.2e} from the checkpoint's")
-        sentences.append(
-            f"{len(images)} {kind} images: same top-5, largest difference of a probability {difference:.2e}"
-        )
+        sentences.append(f"{len(images)} {kind} images: same top-5, probabilities differ by at most {difference:.2e}")
     return sentences
 
 
@@ -140,3 +137,30 @@ def write(prefix: str, net: Deployment, prove: Callable[[Deployment], list[str]]
         checkpoint.save(staging, 0, net.symbol, net.args, net.auxs)
         args, auxs = checkpoint.load_params(staging, 0)
         return prove(replace(net, symbol=checkpoint.load_symbol(staging), args=args, auxs=auxs))
+
+
+def export_folded(prefix: str, net: Deployment) -> list[str]:
+    """Write ``net`` folded, as ``write`` does; the sentences of the comparison."""
+    result = folded(net)
+    before, after = (folding.count(symbol, "BatchNorm") for symbol in (net.symbol, result.symbol))
+    told = f"{before - after} of {before} BatchNorms folded"
+    return write(prefix, result, lambda written: [told, *compare(net, written.probabilities)])
+
+
+def export_torch(path: Path, prefix: str, epoch: int, layout: str | None = None) -> list[str]:
+    """Write a checkpoint as a state_dict (weights.write_torch) that PyTorch computes the same scores from.
+
+    Returns sentences on what it is; raises NotProven, and leaves no file.
+    """
+    source = weights.read(prefix, epoch)
+    with staged(path) as (temporary,):
+        sentences = [weights.write_torch(temporary, source, layout)]
+        written = weights.read(str(temporary))
+        for kind, images in proof.images(source).items():
+            _, difference, whose = proof.difference(source, written, images)
+            if not difference <= LARGEST_DIFFERENCE:  # not so for NaN
+                raise NotProven(f"on {kind} images the scores differ by {difference:.2e} of the largest")
+            sentences.append(
+                f"{len(images)} {kind} images: largest difference {difference:.2e} of the scores ({whose})"
+            )
+    return sentences
