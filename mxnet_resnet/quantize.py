@@ -16,7 +16,6 @@ from mxnet_resnet.errors import UserError
 
 BACKEND = "MKLDNN_QUANTIZE"
 BATCH = 50
-MODES = ("entropy", "naive")
 # With one range for all channels of a weight, MXNet 1.9.1 writes graphs that it cannot bind again.
 GRANULARITY = "channel-wise"
 
@@ -69,10 +68,10 @@ def _sample(net: Deployment, images: int, path: str) -> Sample:
     return Sample(Path(path), summary, 0, max(1, summary.count // images), min(images, summary.count))
 
 
-def quantize(net: Deployment, sample: Sample, mode: str = "entropy") -> Deployment:
+def quantize(net: Deployment, sample: Sample, mode: str = "naive") -> Deployment:
     """``net`` folded, its convolutions and dense layers in int8, with the ranges that ``sample`` tells.
 
-    ``mode`` is ``"entropy"``, ranges that lose the least information, or ``"naive"``, the smallest and largest values.
+    ``mode`` is ``"naive"``, the smallest and largest values, or ``"entropy"``, ranges that lose the least information.
     Raises UserError for a net whose images are not RGB in 0..255.
     """
     if not net.takes_bytes:

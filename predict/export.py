@@ -52,12 +52,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--mean", type=three, help="R,G,B in 0..255: put inside, for a net that does not normalise")
     parser.add_argument("--std", type=three, help="as --mean, the deviation")
     parser.add_argument("--layout", choices=["torchvision", "torch-resnet"], help="names in a state_dict")
+    parser.add_argument("--calib", help="records (.rec) to calibrate int8 on")
+    parser.add_argument("--val", help="records to measure the error of int8 on (others of --calib)")
+    parser.add_argument("--images", type=whole(), default=500, help="records to calibrate on, and to measure on")
     parser.add_argument(
-        "--calib", help="records (.rec) to calibrate int8 on, and as many others to measure its error on"
-    )
-    parser.add_argument("--images", type=whole(), default=500, help="records of --calib for each of the two")
-    parser.add_argument(
-        "--calib-mode", choices=["entropy", "naive"], default="entropy", help="as in MXNet; naive is fast"
+        "--calib-mode", choices=["naive", "entropy"], default="naive", help="as in MXNet; entropy is slow"
     )
     parser.add_argument("--most", type=percent, default=2.0, help="percent that the top-1 error may rise by in int8")
     return parser.parse_args()
@@ -94,8 +93,8 @@ def check(arguments: argparse.Namespace) -> None:
         raise UserError(f"--out {arguments.out} would take the place of the checkpoint")
     if (arguments.mean is None) != (arguments.std is None) or 0 in (arguments.std or ()):
         raise UserError("--mean and --std go together, and no deviation is 0")
-    if (arguments.to == "int8") != (arguments.calib is not None):
-        raise UserError("int8 needs records to calibrate on: --calib data.rec, which is for int8 alone")
+    if (arguments.to == "int8") != (arguments.calib is not None) or (arguments.val and not arguments.calib):
+        raise UserError("int8 needs records to calibrate on: --calib data.rec, which like --val is for int8 alone")
     if arguments.to == "torch" and arguments.mean:
         raise UserError("a state_dict holds no normalisation of images: leave out --mean and --std")
     if arguments.layout and arguments.to != "torch":
@@ -138,7 +137,7 @@ def int8(arguments: argparse.Namespace) -> list[str]:
     from mxnet_resnet import quantize
 
     net = read(arguments)
-    calibration, others = quantize.samples(arguments.calib, arguments.images, net)
+    calibration, others = quantize.samples(net, arguments.images, arguments.calib, arguments.val)
     return quantize.export(arguments.out, net, calibration, others, arguments.calib_mode, arguments.most)
 
 
