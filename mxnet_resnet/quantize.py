@@ -11,6 +11,7 @@ import numpy as np
 from mxnet.contrib.quantization import quantize_model
 
 from mxnet_resnet import deployment, recordio, records
+from mxnet_resnet.checkpoint import Arrays
 from mxnet_resnet.deployment import Deployment, NotProven
 from mxnet_resnet.errors import UserError
 
@@ -76,8 +77,14 @@ def quantize(net: Deployment, sample: Sample, mode: str = "naive") -> Deployment
     """
     if not net.takes_bytes:
         raise UserError("the net does not normalise its images, and records hold 0..255: add --mean and --std")
-    images = np.concatenate([images for images, _ in sample.batches(net)])
     folded = deployment.folded(net)
+    images = np.concatenate([images for images, _ in sample.batches(net)])
+    symbol, args, auxs = in_int8(folded, images, mode)
+    return replace(folded, symbol=symbol, args=args, auxs=auxs)
+
+
+def in_int8(folded: Deployment, images: np.ndarray, mode: str) -> tuple[mx.sym.Symbol, Arrays, Arrays]:
+    """The graph and parameters of a folded net in int8, calibrated on images (N, 3, H, W) as it takes them."""
     symbol, args, auxs = quantize_model(
         folded.symbol.get_backend_symbol(BACKEND),
         folded.args,
@@ -89,7 +96,7 @@ def quantize(net: Deployment, sample: Sample, mode: str = "naive") -> Deployment
         quantize_mode="smart",
         quantize_granularity=GRANULARITY,
     )
-    return replace(folded, symbol=symbol.get_backend_symbol(BACKEND), args=args, auxs=auxs)
+    return symbol.get_backend_symbol(BACKEND), args, auxs
 
 
 def error(net: Deployment, sample: Sample) -> float:
