@@ -49,9 +49,20 @@ class Deployment:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Those (N, classes) of images (N, 3, H, W), computed by MXNet on the CPU."""
-        executor = self.symbol.simple_bind(mx.cpu(), grad_req="null", data=images.shape)
-        executor.copy_params_from(self.args, self.auxs)
-        return executor.forward(is_train=False, data=mx.nd.array(images))[0].asnumpy()
+        return self.computing()(images)
+
+    def computing(self) -> Callable[[np.ndarray], np.ndarray]:
+        """``probabilities`` for many batches: the graph is bound anew only where their shape changes."""
+        bound: dict[tuple[int, ...], mx.executor.Executor] = {}
+
+        def probabilities(images: np.ndarray) -> np.ndarray:
+            if images.shape not in bound:
+                bound.clear()
+                bound[images.shape] = self.symbol.simple_bind(mx.cpu(), grad_req="null", data=images.shape)
+                bound[images.shape].copy_params_from(self.args, self.auxs)
+            return bound[images.shape].forward(is_train=False, data=mx.nd.array(images))[0].asnumpy()
+
+        return probabilities
 
 
 def read(
