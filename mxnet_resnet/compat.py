@@ -7,6 +7,7 @@ Nothing else in the project knows what MXNet 1.9.1 lacks.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import sys
 import threading
@@ -145,6 +146,22 @@ _restore_threads()
 _set_environment()
 _quiet_warnings()
 _load_cuda_libraries()
+
+
+def restore_onnx_names() -> None:
+    """Give onnx 1.19 and later the tables ``onnx.mapping`` that MXNet's exporter reads; to be called before it is."""
+    import onnx
+
+    try:
+        importlib.import_module("onnx.mapping")
+    except ImportError:
+        types_of = {
+            onnx.helper.tensor_dtype_to_np_dtype(number): number for number in onnx.helper.get_all_tensor_dtypes()
+        }
+        onnx.mapping = types.SimpleNamespace(
+            NP_TYPE_TO_TENSOR_TYPE=types_of,
+            TENSOR_TYPE_TO_NP_TYPE={number: kind for kind, number in types_of.items()},
+        )
 
 
 def missing_library(error: OSError) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -61,6 +62,16 @@ def abandoned(prefix: Path) -> Iterator[tuple[Path, str]]:
         match = pattern.fullmatch(path.name)
         if match:
             yield path, match[1]
+
+
+@contextmanager
+def staged(*paths: Path) -> Iterator[list[Path]]:
+    """As ``replacing``, but the temporary paths have the names of ``paths``, for what is read back by its name."""
+    with replacing(*paths) as temporary, tempfile.TemporaryDirectory(prefix=".", dir=paths[0].parent) as folder:
+        staging = [Path(folder, path.name) for path in paths]
+        yield staging
+        for source, target in zip(staging, temporary):
+            os.replace(source, target)
 
 
 def _sync(folder: Path) -> None:

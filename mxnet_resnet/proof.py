@@ -23,10 +23,14 @@ def image_shape(weights: Weights) -> ImageShape:
 
 def images(weights: Weights, paths: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Random images and photographs (N, 3, H, W) as the net takes them; without paths, scikit-learn's two."""
-    shape = image_shape(weights)
+    return images_of(image_shape(weights), takes_bytes(weights), paths)
+
+
+def images_of(shape: ImageShape, as_bytes: bool, paths: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """As ``images``, of ``shape`` (C, H, W), in 0..255 or as ImageNet's mean and deviation leave them."""
     random = np.random.RandomState(0).normal(size=(4, *shape)).astype(np.float32)
     photographs = as_input(_photographs(paths), shape)
-    if takes_bytes(weights):
+    if as_bytes:
         return {"random": (random * 64 + 128).clip(0, 255), "real": photographs}
     return {"random": random, "real": _normalise(photographs, IMAGENET_MEAN, IMAGENET_STD)}
 
