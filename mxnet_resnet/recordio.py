@@ -44,7 +44,7 @@ class Summary:
     min_label: float
     max_label: float
     offsets: np.ndarray = field(compare=False, repr=False)
-    digest: str = ""
+    digest: str = field(default="", compare=False)
 
 
 class Record(NamedTuple):
