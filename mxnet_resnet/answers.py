@@ -30,10 +30,10 @@ def best(probabilities: np.ndarray, names: Sequence[str], number: int) -> list[A
 class Writer:
     """Writes the answers about one image after another in one of FORMATS; ``titled`` puts names of images in text."""
 
-    def __init__(self, kind: str, titled: bool, out: TextIO = sys.stdout):
+    def __init__(self, kind: str, titled: bool, out: TextIO | None = None):
         self._write = {"text": self._text, "csv": self._csv, "jsonl": self._json_line}[kind]
-        self._titled, self._out = titled, out
-        self._table = csv.writer(out, lineterminator="\n")
+        self._titled, self._out = titled, out or sys.stdout
+        self._table = csv.writer(self._out, lineterminator="\n")
         self._begun = False
 
     def write(self, image: str, label: int | None, found: Sequence[Answer]) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LARGEST_THUMBNAIL = 256  # pixels of the long side
 MOST_DRAWN = 60  # images in a picture
-COLUMNS = 4
+COLUMNS, OVERLAY_COLUMNS = 4, 6
 LONGEST_NAME = 28  # letters
 
 
@@ -62,17 +62,19 @@ def grid(drawn: Sequence[Drawn]) -> Figure:
 
 
 def overlays(drawn: Sequence[Drawn], maps: Sequence[Sequence[np.ndarray]]) -> Figure:
-    """Each image in a row, and beside it, for each answer, the image under its heat map (H, W), float, 0..1."""
+    """Each image, and beside it, for each answer, the image under its heat map (H, W), float, 0..1."""
     from matplotlib.figure import Figure
 
-    columns = 1 + max(map(len, maps))
-    figure = Figure(figsize=(2.6 * columns, 2.9 * len(drawn)), layout="constrained")
-    cells = figure.subplots(len(drawn), columns, squeeze=False)
+    width = 1 + max(map(len, maps))
+    side_by_side = min(max(1, OVERLAY_COLUMNS // width), len(drawn))
+    rows = math.ceil(len(drawn) / side_by_side)
+    figure = Figure(figsize=(2.2 * width * side_by_side, 2.5 * rows), layout="constrained")
+    cells = figure.subplots(rows, width * side_by_side, squeeze=False)
     for axes in cells.flat:
         axes.set_axis_off()
-    for row, one, heats in zip(cells, drawn, maps):
-        _show(row[0], one.image, one.name)
-        for axes, answer, heat in zip(row[1:], one.answers, heats):
+    for place, one, heats in zip(cells.reshape(-1, width), drawn, maps):
+        _show(place[0], one.image, one.name)
+        for axes, answer, heat in zip(place[1:], one.answers, heats):
             _show(axes, one.image, f"{_short(answer.name)}\n{answer.probability:.1%}")
             axes.imshow(heat, cmap="jet", alpha=0.5, vmin=0, vmax=1)
     return figure

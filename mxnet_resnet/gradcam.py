@@ -24,35 +24,32 @@ class GradCam:
 
     def __init__(self, net: Net, context: mx.Context):
         self.net, self._context = net, context
-        self._features, self._rest = split(net.symbol)
+        features, rest = split(net.symbol)
+        self._features = features.simple_bind(context, grad_req="null", data=(1, *net.image_shape))
+        wanted = {name: "write" if name == FEATURES else "null" for name in rest.list_arguments()}
+        self._rest = rest.simple_bind(context, grad_req=wanted, **{FEATURES: self._features.outputs[0].shape})
+        for executor in (self._features, self._rest):
+            executor.copy_params_from(*net.params, allow_extra_params=True)
 
     def maps(self, crop: np.ndarray, classes: Sequence[int]) -> list[np.ndarray]:
         """The heat map (H, W), float32, 0..1, of each class on an image (H, W, 3), RGB, uint8, as the net takes it.
 
         One on which nothing speaks for the class is 0 throughout.
         """
-        features = self._feature_map(crop)
-        executor = self._rest.simple_bind(self._context, grad_req=self._gradients(), **{FEATURES: features.shape})
-        executor.copy_params_from(*self.net.params, allow_extra_params=True)
+        data = mx.nd.array(as_data(self.net, crop[None]), self._context)
+        features = self._features.forward(is_train=False, data=data)[0]
         found = []
         for label in classes:
-            scores = executor.forward(is_train=True, **{FEATURES: features})[0]
-            executor.backward(mx.nd.one_hot(mx.nd.array([label], self._context), scores.shape[1]))
-            weights = executor.grad_dict[FEATURES].mean(axis=(2, 3), keepdims=True)
+            scores = self._rest.forward(is_train=True, **{FEATURES: features})[0]
+            self._rest.backward(mx.nd.one_hot(mx.nd.array([label], self._context), scores.shape[1]))
+            weights = self._rest.grad_dict[FEATURES].mean(axis=(2, 3), keepdims=True)
             heat = (weights * features).sum(axis=1).relu()[0].asnumpy()
             largest = heat.max()
-            heat = cv2.resize(heat / largest if largest > 0 else heat, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+            heat = cv2.resize(
+                heat / largest if largest > 0 else heat, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR
+            )
             found.append(heat)
         return found
-
-    def _feature_map(self, crop: np.ndarray) -> mx.nd.NDArray:
-        data = mx.nd.array(as_data(self.net, crop[None]), self._context)
-        executor = self._features.simple_bind(self._context, grad_req="null", data=data.shape)
-        executor.copy_params_from(*self.net.params, allow_extra_params=True)
-        return executor.forward(is_train=False, data=data)[0]
-
-    def _gradients(self) -> dict[str, str]:
-        return {name: "write" if name == FEATURES else "null" for name in self._rest.list_arguments()}
 
 
 def split(symbol: mx.sym.Symbol) -> tuple[mx.sym.Symbol, mx.sym.Symbol]:

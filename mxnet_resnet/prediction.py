@@ -55,6 +55,7 @@ def classify(images: Iterable[Input], net: Classifier, crop: str, tally: Tally) 
         except UserError as error:
             return error
 
+    cv2.setLogLevel(0)  # what does not decode is told in our words
     cv2.setNumThreads(1)  # the images are what is read in parallel
     images = iter(images)
     with ThreadPoolExecutor(cores()) as pool:
