@@ -150,13 +150,14 @@ _load_cuda_libraries()
 def import_mxnet_quickly() -> None:
     """Import MXNet for a command that is soon done: in half of the time, and with threads that sleep while they wait.
 
-    MXNet takes a base class from scikit-learn, which takes pandas and SciPy with it, for a class that no one uses here.
-    Threads that spin take the cores from each other on a machine that has other work: seconds for one image.
+    MXNet takes a base class from scikit-learn, which takes pandas with it, for a class that no one uses here, and SciPy
+    for sparse arrays and quantization: a command that needs these imports MXNet as usual. Threads that spin take the
+    cores from each other on a machine that has other work: seconds for one image.
     """
     if "mxnet" in sys.modules:
         return
     _choose("OMP_WAIT_POLICY", "passive")
-    absent = {"sklearn"} - sys.modules.keys()
+    absent = {"sklearn", "scipy"} - sys.modules.keys()
     sys.modules.update(dict.fromkeys(absent))  # None: as if it were not installed
     try:
         import mxnet  # noqa: F401

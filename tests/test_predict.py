@@ -312,9 +312,9 @@ def test_a_pipe_is_no_image(tmp_path):
 def test_mxnet_starts_without_what_it_has_no_use_for():
     code = (
         "from mxnet_resnet import compat; compat.import_mxnet_quickly(); import sys; import mxnet;"
-        "assert not {'sklearn', 'pandas', 'matplotlib'} & set(sys.modules);"
+        "assert not {'sklearn', 'scipy', 'pandas', 'matplotlib'} & set(sys.modules);"
         "from mxnet_resnet import nets, classifier, answers, drawing, inputs, prediction;"
-        "assert not {'sklearn', 'pandas', 'matplotlib', 'torch'} & set(sys.modules);"
+        "assert not {'sklearn', 'scipy', 'pandas', 'matplotlib', 'torch'} & set(sys.modules);"
         "import sklearn.base"
     )
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, timeout=60)
