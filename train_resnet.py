@@ -7,6 +7,11 @@ from mxnet_resnet.errors import run
 
 def main() -> None:
     settings = options.parse()  # before MXNet is imported, so that a wrong flag is told at once
+    if settings.eval_only:
+        from mxnet_resnet import evaluation
+
+        print(evaluation.sentence(evaluation.of_options(settings)))
+        return
     cluster.prepare(settings.kv_store)  # servers and schedulers serve in here
 
     from mxnet_resnet import trainer

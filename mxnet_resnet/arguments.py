@@ -73,3 +73,24 @@ def number(low: float, high: float = math.inf, high_included: bool = True) -> Ca
         return value
 
     return convert
+
+
+def epoch(text: str) -> int | str:
+    """A whole number from 0 on, ``"best"`` or ``"latest"``."""
+    if text in ("best", "latest"):
+        return text
+    try:
+        return whole(0)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, best or latest") from None
+
+
+def channels(text: str) -> tuple[float, ...]:
+    """Three positive numbers, of R, G and B: ``"0.485,0.456,0.406"``."""
+    try:
+        values = tuple(map(float, text.split(",")))
+    except ValueError:
+        values = ()
+    if len(values) != 3 or not all(0 < value < math.inf for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r} is not three positive numbers, for R, G and B, of images in 0..1")
+    return values

@@ -87,9 +87,7 @@ def load_params(prefix: str, epoch: int) -> tuple[Arrays, Arrays]:
     """The arguments and auxiliary states after ``epoch`` epochs. Raises UserError, which lists the epochs there are."""
     path = params_path(prefix, epoch)
     if not path.is_file():
-        epochs = _epochs(prefix)
-        there = f"the epochs there are {', '.join(map(str, epochs))}" if epochs else "there is none with this prefix"
-        raise UserError(f"there is no checkpoint {path}: {there}")
+        raise UserError(f"there is no checkpoint {path}: {_there(prefix)}")
     return read_params(path)
 
 
@@ -123,7 +121,9 @@ def load_symbol(prefix: str) -> mx.sym.Symbol:
     """The graph of a checkpoint. Raises UserError where it is missing or no graph."""
     path = Path(f"{prefix}-symbol.json")
     if not path.is_file():
-        raise UserError(f"there is no graph {path}: the prefix of a checkpoint is its path up to -symbol.json")
+        there = ", ".join(_prefixes(path.parent))
+        reason = f"the prefixes there are {there}" if there else "the prefix of a checkpoint is its path up to it"
+        raise UserError(f"there is no graph {path}: {reason}")
     try:
         symbol = mx.sym.load(str(path))
         names = symbol.list_arguments()
@@ -172,6 +172,24 @@ def last_epoch(prefix: str) -> int:
     if not epochs:
         raise UserError(f"there is no checkpoint {prefix}-0000.params or of any other epoch")
     return epochs[-1]
+
+
+def load_named(prefix: str, which: str) -> tuple[Arrays, Arrays]:
+    """The parameters that ``PREFIX-best.json`` or ``PREFIX-latest.json`` points to. Raises UserError as load_params."""
+    name = ledger.best(prefix) if which == "best" else ledger.latest(prefix)
+    if name is None:
+        raise UserError(f"{prefix}-{which}.json is not there or names no checkpoint: {_there(prefix)}")
+    return read_params(ledger.file(prefix, name, "params"))
+
+
+def _there(prefix: str) -> str:
+    epochs = _epochs(prefix)
+    return f"the epochs there are {', '.join(map(str, epochs))}" if epochs else "there is none with this prefix"
+
+
+def _prefixes(folder: Path) -> list[str]:
+    ending = "-symbol.json"
+    return sorted(str(path)[: -len(ending)] for path in folder.glob(f"*{ending}"))
 
 
 def _epochs(prefix: str) -> list[int]:

@@ -1,43 +1,49 @@
-"""A checkpoint that classifies images."""
+"""A net that classifies images, on one device."""
 
 from __future__ import annotations
 
 import mxnet as mx
 import numpy as np
 
-from mxnet_resnet import checkpoint
 from mxnet_resnet.errors import UserError
-from mxnet_resnet.graphs import first_stride, without_softmax
-from mxnet_resnet.preprocess import ImageShape, as_input
-from mxnet_resnet.symbols import noted_image_shape
+from mxnet_resnet.nets import Net
 
 
 class Classifier:
-    """The net of ``PREFIX-symbol.json`` with the parameters after ``epoch`` epochs, on one device.
+    """``net`` on a device, computing ``batch_size`` crops at a time."""
 
-    ``image_shape`` is the (C, H, W) of the net's input: what the training noted in the graph; where nothing is noted
-    (``shape_is_assumed``), 32x32 or 224x224 by the stride of its first convolution. A graph of bare scores gets a
-    softmax. Raises UserError where the files are missing, damaged or do not fit each other.
-    """
+    def __init__(self, net: Net, context: mx.Context, batch_size: int = 32):
+        self.net, self.batch_size = net, batch_size
+        self.context = context
+        self._symbol = mx.sym.softmax(net.symbol)
+        self._executor: mx.executor.Executor | None = None
+        self._bound = 0
 
-    def __init__(self, prefix: str, epoch: int, context: mx.Context, image_shape: ImageShape | None = None):
-        graph = checkpoint.load_symbol(prefix)
-        symbol = mx.sym.softmax(without_softmax(graph))
-        known = image_shape or noted_image_shape(graph)
-        self.shape_is_assumed = known is None
-        self.image_shape = known or ((3, 32, 32) if first_stride(graph) == 1 else (3, 224, 224))
-        self._params = checkpoint.load_params(prefix, epoch)
-        checkpoint.check_fit(symbol, (1, *self.image_shape), *self._params)
-        self._symbol, self._context = symbol, context
-        _, output_shapes, _ = symbol.infer_shape(data=(1, *self.image_shape))
-        self.num_classes = output_shapes[0][1]
+    def probabilities(self, crops: np.ndarray) -> np.ndarray:
+        """The class probabilities (N, classes) of images as crops (N, K, H, W, 3), RGB, uint8: means over their K."""
+        number, crops_an_image = crops.shape[:2]
+        rows = as_data(self.net, crops.reshape(-1, *crops.shape[2:]))
+        begins = range(0, len(rows), self.batch_size)
+        found = np.concatenate([self._batch(rows[begin : begin + self.batch_size]) for begin in begins])
+        return found.reshape(number, crops_an_image, -1).mean(axis=1)
 
-    def probabilities(self, images: list[np.ndarray]) -> np.ndarray:
-        """The class probabilities (N, classes) of RGB images (H, W, 3), uint8, of any size."""
-        batch = as_input(images, self.image_shape)
-        executor = self._symbol.simple_bind(self._context, grad_req="null", data=batch.shape)
-        executor.copy_params_from(*self._params)
-        return executor.forward(is_train=False, data=mx.nd.array(batch))[0].asnumpy()
+    def _batch(self, rows: np.ndarray) -> np.ndarray:
+        if len(rows) > self._bound:
+            self._bound = len(rows)
+            shape = (self._bound, *rows.shape[1:])
+            self._executor = self._symbol.simple_bind(self.context, grad_req="null", data=shape)
+            self._executor.copy_params_from(*self.net.params)
+        filling = np.repeat(rows[-1:], self._bound - len(rows), axis=0)
+        data = mx.nd.array(np.concatenate([rows, filling]))
+        return self._executor.forward(is_train=False, data=data)[0].asnumpy()[: len(rows)]
+
+
+def as_data(net: Net, images: np.ndarray) -> np.ndarray:
+    """RGB images (N, H, W, 3), uint8, as the input (N, 3, H, W), float32, of a net."""
+    data = images.transpose(0, 3, 1, 2).astype(np.float32)
+    if net.mean.any() or (net.std != 1).any():
+        data = (data - net.mean.reshape(1, 3, 1, 1)) / net.std.reshape(1, 3, 1, 1)
+    return data
 
 
 def read_synset(path: str, num_classes: int) -> list[str]:

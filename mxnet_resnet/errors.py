@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 import traceback
 from typing import Callable
@@ -27,11 +29,13 @@ def run(main: Callable[[], int | None]) -> None:
 
 def report(error: BaseException) -> int:
     """Say on standard error what ended a command, and return the status to end with: 2 after a UserError, 130 after
-    Ctrl-C, 143 after SIGTERM, 1 after what is our fault.
+    Ctrl-C, 143 after SIGTERM, 141 where the reader of the output has gone (``| head``), 1 after what is our fault.
     """
     if isinstance(error, Interrupted):
         print(error, file=sys.stderr)
         return error.status
+    if isinstance(error, BrokenPipeError) and _nobody_reads():
+        return 141
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return 130
@@ -41,3 +45,16 @@ def report(error: BaseException) -> int:
         return 2
     traceback.print_exception(type(error), error, error.__traceback__)
     return 1
+
+
+def _nobody_reads() -> bool:
+    """Whether it is the standard output that is broken; from then on it goes nowhere, lest Python complains at exit."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):  # not a file
+        return False
+    broken = any(flags & select.POLLERR for _, flags in poll.poll(0))
+    if broken:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return broken

@@ -153,7 +153,10 @@ def _add_run(run: argparse._ArgumentGroup) -> None:
     run.add_argument("--model-prefix", help="checkpoints are PREFIX-0001.params ... (model/resnet-DATA_TYPE-DEPTH)")
     run.add_argument("--resume", action="store_true", help="go on where the run with this prefix stopped")
     run.add_argument("--retrain", action="store_true", help="start from --model-load-epoch or --load-params")
-    run.add_argument("--model-load-epoch", type=whole(0), help="epochs done before, with --retrain")
+    run.add_argument(
+        "--eval-only", action="store_true", help="measure the latest checkpoint, or that of --model-load-epoch"
+    )
+    run.add_argument("--model-load-epoch", type=whole(0), help="epochs done before, with --retrain or --eval-only")
     run.add_argument("--load-params", type=Path, help="with --retrain, start from the parameters in this file")
     run.add_argument("--reset-optimizer", action="store_true", help="with --retrain, forget the momentum")
     run.add_argument("--keep", type=whole(), help="checkpoints to keep, the last ones and the best (all)")

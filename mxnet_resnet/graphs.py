@@ -52,6 +52,19 @@ def first_stride(symbol: mx.sym.Symbol) -> int:
     return 1
 
 
+def first_input(symbol: mx.sym.Symbol) -> tuple[str, list[str]]:
+    """The operator that is applied to the images first, and the names of its inputs."""
+    nodes = json.loads(symbol.tojson())["nodes"]
+    images = {number for number, node in enumerate(nodes) if node["name"] == "data"}
+    for number, node in enumerate(nodes):
+        sources = [source[0] for source in node["inputs"]]
+        if images & set(sources):
+            if node["op"] not in TRANSPARENT:
+                return node["op"], [nodes[source]["name"] for source in sources]
+            images.add(number)
+    return "", []
+
+
 def without_softmax(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     """The scores that go into a final softmax, or the graph itself where it ends in none."""
     graph = json.loads(symbol.tojson())

@@ -40,3 +40,28 @@ def plausible(image: bytes) -> bool:
     """Whether a JPEG or PNG can have the pixels and the chunks that it claims; True for any other format."""
     width, height, _ = stored_shape(image)
     return width * height <= DENSEST_IMAGE * len(image) and chunks_fit(image)
+
+
+def is_whole(image: bytes) -> bool:
+    """Whether a JPEG or PNG has its end; True for any other format. OpenCV makes up the rest of a JPEG without one."""
+    if image.startswith(PNG):
+        return chunks_fit(image) and b"IEND" in image
+    scan = _first_scan(image) if image.startswith(b"\xff\xd8") else None
+    return scan is None or image.find(b"\xff\xd9", scan) >= 0
+
+
+def has_alpha(image: bytes) -> bool:
+    """Whether a PNG says that it has transparency of its own for each pixel."""
+    return image.startswith(PNG) and image[25:26] in (b"\x04", b"\x06")
+
+
+def _first_scan(image: bytes) -> int:
+    """Where the pixels of a JPEG begin, behind the header, which can hold a thumbnail; its length where they do not."""
+    at = 2
+    while 0 <= (at := image.find(b"\xff", at)) <= len(image) - 4:
+        marker = image[at + 1]
+        if marker == 0xDA:
+            return at
+        length = 0 if marker in ALONE else int.from_bytes(image[at + 2 : at + 4], "big")
+        at += 1 if marker in (0x00, 0xFF) else 2 + length
+    return len(image)

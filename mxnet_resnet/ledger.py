@@ -150,6 +150,11 @@ def best(prefix: str) -> str | None:
     return _pointer(prefix, "best").get("checkpoint")
 
 
+def latest(prefix: str) -> str | None:
+    """The name of the newest checkpoint, or None where its pointer is missing or damaged."""
+    return _pointer(prefix, "latest").get("checkpoint")
+
+
 def prune(prefix: str, entry: Entry, keep: int | None) -> None:
     """Remove what ``entry``, just written, makes superfluous: epochs beyond ``keep`` but the best one, and checkpoints
     within epochs, but for the one before where ``entry`` is one.

@@ -75,7 +75,7 @@ def _complete(given: flags.Flags) -> argparse.Namespace:
         options.model_load_epoch = 0
     options.memonger = options.memonger or options.memonger_budget is not None
     options.model_prefix = options.model_prefix or f"model/{_name(options)}"
-    options.arguments = {name: value for name, value in given.items() if name not in ("resume", "recipe")}
+    options.arguments = {name: value for name, value in given.items() if name not in ("resume", "recipe", "eval-only")}
     options.arguments["model-prefix"] = options.model_prefix
     _check(options)
     return options
@@ -125,6 +125,10 @@ def _data_type(options: argparse.Namespace) -> DataType:
 def _check(options: argparse.Namespace) -> None:
     """Refuse values that contradict each other or mean nothing."""
     network_plan(options)
+    if options.eval_only:
+        if options.retrain:
+            raise UserError("--eval-only trains nothing, and --retrain does: give one of them")
+        return
     if options.retrain != (options.model_load_epoch is not None):
         raise UserError("--retrain and --model-load-epoch go together: the epoch says which parameters to start from")
     if not options.retrain and (options.load_params is not None or options.reset_optimizer):

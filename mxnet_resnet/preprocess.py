@@ -6,6 +6,8 @@ Short side to ``short_side`` (bilinear, the long side rounded down), then the ce
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,10 +15,12 @@ import cv2
 import numpy as np
 
 from mxnet_resnet.errors import UserError
-from mxnet_resnet.imageheader import plausible
+from mxnet_resnet.imageheader import has_alpha, is_whole, plausible
 
 ImageShape = tuple[int, int, int]
 LARGEST_SIDE = 32766  # that OpenCV resizes and warps
+SMALLEST_SIDE = 2  # of an image to be classified
+CROPS = ("center", "ten", "squash")
 SHORT_SIDES = {224: 256, 320: 364}  # before the centre crop, by the crop
 
 
@@ -46,15 +50,37 @@ def evaluation_transform(image: np.ndarray, image_shape: ImageShape) -> np.ndarr
 
     Its values are the network's input, but for their order. Raises UserError for an image too narrow to be resized.
     """
-    short = short_side(image_shape)
-    height, width = image.shape[:2]
-    size = sides_for(height, width, short)
+    image, height, width = _resized(image, image_shape)
+    return _cut(image, height // 2, width // 2, image_shape)
+
+
+def crops(image: np.ndarray, image_shape: ImageShape, kind: str = "center") -> np.ndarray:
+    """What a net sees of an RGB image (H, W, 3), uint8: crops (K, H, W, 3), uint8, whose probabilities are averaged.
+
+    ``kind`` is one of CROPS: the evaluation transform; the four corners, the centre, and these mirrored (Krizhevsky et
+    al. 2012, section 4.1); or the whole image squashed, as the MXNet ResNet-v2 repository predicts. Raises UserError
+    as ``evaluation_transform`` does.
+    """
+    if kind == "squash":
+        return cv2.resize(image, image_shape[:0:-1], interpolation=cv2.INTER_LINEAR)[None]
+    if kind == "center":
+        return evaluation_transform(image, image_shape)[None]
+    image, height, width = _resized(image, image_shape)
+    places = ((0, 0), (0, width), (height, 0), (height, width), (height // 2, width // 2))
+    five = [_cut(image, top, left, image_shape) for top, left in places]
+    return np.stack([*five, *(crop[:, ::-1] for crop in five)])
+
+
+def _resized(image: np.ndarray, image_shape: ImageShape) -> tuple[np.ndarray, int, int]:
+    """An image with the short side that its crops are taken at, and how far down and right a crop can lie."""
+    size = sides_for(*image.shape[:2], short_side(image_shape))
     check_sides(size)
     image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-    _, crop_height, crop_width = image_shape
-    top = (image.shape[0] - crop_height) // 2
-    left = (image.shape[1] - crop_width) // 2
-    return image[top : top + crop_height, left : left + crop_width]
+    return image, image.shape[0] - image_shape[1], image.shape[1] - image_shape[2]
+
+
+def _cut(image: np.ndarray, top: int, left: int, image_shape: ImageShape) -> np.ndarray:
+    return image[top : top + image_shape[1], left : left + image_shape[2]]
 
 
 def as_input(images: Sequence[np.ndarray], image_shape: ImageShape) -> np.ndarray:
@@ -65,14 +91,57 @@ def as_input(images: Sequence[np.ndarray], image_shape: ImageShape) -> np.ndarra
 
 def read_image(path: str | Path) -> np.ndarray:
     """An image file as RGB (H, W, 3), uint8, turned upright as its EXIF data say. Raises UserError."""
+    return photograph(read_bytes(path), path)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The bytes of an image file. Raises UserError where there is none; a pipe would be waited for without end."""
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read image {path}: {error.strerror}") from error
-    image = decode(data)
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise UserError(f"cannot read image {path}: not a file")
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read image {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def photograph(data: bytes, name: str | Path) -> np.ndarray:
+    """An encoded image as RGB (H, W, 3), uint8: grey, CMYK and 16 bits converted, of an animation the first frame.
+
+    What shows through is white. Raises UserError, with ``name``, for what is no image, cut short, or a line of pixels.
+    """
+    if not is_whole(data):
+        raise UserError(f"{name} is cut short: its image has no end")
+    image = _first_of_gif(data) if data.startswith(b"GIF8") else decode(data)
     if image is None:
-        raise UserError(f"{path} is not an image that OpenCV can decode")
+        raise UserError(f"{name} is not an image that OpenCV can decode")
+    height, width = image.shape[:2]
+    if min(height, width) < SMALLEST_SIDE:
+        raise UserError(f"{name} is {width}x{height} pixels, too narrow to show anything")
+    if has_alpha(data):
+        image = _on_white(data, image)
     return image
+
+
+def _first_of_gif(data: bytes) -> np.ndarray | None:
+    """The first picture of a GIF, which OpenCV reads from version 4.12 on, on white; None where it does not decode."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as first:
+            layers = first.convert("RGBA")
+    except Exception:  # Pillow has many kinds for damaged files
+        return None
+    white = Image.new("RGBA", layers.size, "white")
+    return np.array(Image.alpha_composite(white, layers).convert("RGB"))
+
+
+def _on_white(data: bytes, image: np.ndarray) -> np.ndarray:
+    """``image`` as it looks on white where ``data`` has transparency, which OpenCV drops otherwise."""
+    layers = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if layers is None or layers.ndim < 3 or layers.shape[2] != 4 or layers.shape[:2] != image.shape[:2]:
+        return image
+    alpha = layers[:, :, 3:] / np.float32(np.iinfo(layers.dtype).max)
+    return np.rint(image * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
 
 def decode(data: bytes) -> np.ndarray | None:

@@ -209,12 +209,20 @@ def _read_note(path: Path) -> Architecture:
 
 def write_module(prefix: str, weights: Weights, image_shape: tuple[int, int, int]) -> Path:
     """Write ``PREFIX-symbol.json`` and ``PREFIX-0000.params``, which end in a softmax and every MXNet tool loads."""
+    symbol, params = as_module(weights, image_shape)
+    return checkpoint.save(prefix, 0, symbol, *params)
+
+
+def as_module(
+    weights: Weights, image_shape: tuple[int, int, int]
+) -> tuple[mx.sym.Symbol, tuple[checkpoint.Arrays, checkpoint.Arrays]]:
+    """A net as a graph that ends in a softmax, and its (arguments, auxiliary states)."""
     net = weights.net()
     symbol = symbols.softmax(net, image_shape=image_shape)
     auxiliary = set(symbol.list_auxiliary_states())
     arrays = {name: mx.nd.array(weights.arrays[name]) for name in net.collect_params()}
     args = {name: array for name, array in arrays.items() if name not in auxiliary}
-    return checkpoint.save(prefix, 0, symbol, args, {name: arrays[name] for name in auxiliary})
+    return symbol, (args, {name: arrays[name] for name in auxiliary})
 
 
 def write_gluon(path: Path, weights: Weights) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Classify an image with a trained net: `python predict/predict.py --img test.jpg --prefix resnet-50 --epoch 0`."""
+"""Classify images with a trained net: `python predict/predict.py --img test.jpg --prefix resnet-50 --epoch 0`."""
 
 from __future__ import annotations
 
@@ -8,39 +8,54 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet.arguments import Parser, shape, whole
+from mxnet_resnet import netflags
+from mxnet_resnet.arguments import Parser, whole
 from mxnet_resnet.errors import run
 
 IMAGENET_SYNSET = Path(__file__).with_name("synset.txt")
-IMAGENET_CLASSES = 1000
 
 
-def main() -> None:
+def main() -> int:
     parser = Parser(__doc__)
-    parser.add_argument("--img", default="test.jpg", help="the image")
-    parser.add_argument("--prefix", default="resnet-50", help="the checkpoint: PREFIX-symbol.json, PREFIX-0000.params")
-    parser.add_argument("--epoch", type=whole(0), default=0, help="the number in the name of the .params file")
-    parser.add_argument("--synset", help="class names, a line each (predict/synset.txt for 1000 classes, else numbers)")
-    parser.add_argument("--gpu", type=whole(0), help="the GPU to compute on (0 if it can serve, else the CPU)")
-    parser.add_argument("--image-shape", type=shape, help="input of a net that does not tell its own: 3,224,224")
+    parser.add_argument(
+        "--img",
+        nargs="+",
+        default=["test.jpg"],
+        help="images: files, folders, globs, a .lst, a .rec, or - for a list of any of these on standard input",
+    )
+    parser.add_argument("--topk", type=whole(), default=5, help="classes to tell of each image")
+    parser.add_argument("--batch-size", type=whole(), default=32, help="crops to compute at a time")
+    parser.add_argument(
+        "--crop",
+        choices=["center", "ten", "squash"],
+        default="center",
+        help="as in validation; the mean over corners, centre and their mirror images; or the whole image squashed",
+    )
+    parser.add_argument("--format", choices=["text", "csv", "jsonl"], default="text", help="of the output")
+    parser.add_argument("--out", type=Path, help="draw the images with bars of their best classes")
+    netflags.add(parser)
     arguments = parser.parse_args()
 
-    from mxnet_resnet import classifier, devices, preprocess
+    net = netflags.load(arguments)
 
-    (context, *_), _ = devices.choose(None if arguments.gpu is None else [arguments.gpu])
-    image = preprocess.read_image(arguments.img)
-    net = classifier.Classifier(arguments.prefix, arguments.epoch, context, arguments.image_shape)
-    if net.shape_is_assumed:
-        print(f"assuming an input of {net.image_shape}: --image-shape says otherwise", file=sys.stderr)
-    synset = arguments.synset or (IMAGENET_SYNSET if net.num_classes == IMAGENET_CLASSES else None)
-    names = (
-        classifier.read_synset(synset, net.num_classes) if synset else [f"class {i}" for i in range(net.num_classes)]
-    )
+    from mxnet_resnet import answers, drawing, inputs, prediction
 
-    probabilities = net.probabilities([image])[0]
-    best = probabilities.argsort()[::-1][:5]
-    print(f"top-1: {names[best[0]]} ({probabilities[best[0]]:.2%})")
-    print("top-5: " + "; ".join(f"{names[label]} ({probabilities[label]:.2%})" for label in best))
+    names = netflags.names(net, arguments, IMAGENET_SYNSET)
+    if arguments.out:
+        drawing.check(arguments.out)
+    classifier = netflags.classifier(net, arguments, arguments.batch_size)
+    writer = answers.Writer(arguments.format, titled=not inputs.is_single(arguments.img))
+    tally, drawn = prediction.Tally(), []
+    for seen in prediction.classify(inputs.find(arguments.img), classifier, arguments.crop, tally):
+        best = answers.best(seen.probabilities, names, arguments.topk)
+        writer.write(seen.source.name, seen.source.label, best)
+        if arguments.out and len(drawn) < drawing.MOST_DRAWN:
+            drawn.append(drawing.Drawn(drawing.thumbnail(seen.image), Path(seen.source.name).name, best))
+    if drawn:
+        drawing.save(drawing.grid(drawn), arguments.out)
+        if tally.good > len(drawn):
+            print(f"{arguments.out} has the first {len(drawn)} of {tally.good} images", file=sys.stderr)
+    return tally.status
 
 
 if __name__ == "__main__":

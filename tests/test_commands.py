@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import train_arguments
 
-from mxnet_resnet.preprocess import as_input
+from mxnet_resnet.preprocess import as_input, crops
 
 
 def predict(command, capsys, trained, image, *more):
@@ -29,11 +29,12 @@ def test_predict_names_the_digit(command, capsys, trained, digits):
 def test_predict_gives_the_probabilities_of_validation(trained, digits):
     import mxnet as mx
 
+    from mxnet_resnet import nets
     from mxnet_resnet.classifier import Classifier
     from mxnet_resnet.recordio import scan
     from mxnet_resnet.records import validation_batches
 
-    net = Classifier(str(trained / "model/net"), 3, mx.cpu())
+    net = nets.load(str(trained / "model/net"), 3)
     lines = [line.split("\t") for line in (digits / "digits_val.lst").read_text().splitlines()[:8]]
     images = [cv2.imread(str(digits / name))[:, :, ::-1] for _, _, name in lines]
     path = digits / "digits_val.rec"
@@ -45,7 +46,8 @@ def test_predict_gives_the_probabilities_of_validation(trained, digits):
     _, args, auxs = mx.model.load_checkpoint(str(trained / "model/net"), 3)
     executor.copy_params_from(args, auxs)
     expected = executor.forward(is_train=False, data=batch.data[0])[0].asnumpy()
-    np.testing.assert_allclose(net.probabilities(images), expected, rtol=1e-4, atol=1e-6)
+    found = Classifier(net, mx.cpu()).probabilities(np.stack([crops(image, net.image_shape) for image in images]))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_predict_makes_probabilities_of_bare_scores(command, capsys, shared, digits):
@@ -64,6 +66,7 @@ def bad(tmp_path_factory):
     (folder / "empty.jpg").touch()
     (folder / "names.txt").write_text("only\nthree\nnames\n")
     (folder / "empty.log").touch()
+    (folder / "empty").mkdir()
     cv2.imwrite(str(folder / "line.png"), np.zeros((1, 60_000, 3), np.uint8))
     return folder
 
@@ -74,7 +77,7 @@ def bad(tmp_path_factory):
         (["--img", "{bad}/text.jpg"], "text.jpg is not an image"),
         (["--img", "{bad}/empty.jpg"], "empty.jpg is not an image"),
         (["--img", "{bad}/none.jpg"], "cannot read image .*none.jpg: No such file"),
-        (["--img", "{bad}"], "cannot read image"),
+        (["--img", "{bad}/empty"], "empty is a folder without images"),
         (["--epoch", "7"], "the epochs there are 1, 2, 3"),
         (["--prefix", "{bad}/none"], "there is no graph"),
         (["--synset", "{bad}/names.txt"], "names 3 classes, and the net has 10"),

@@ -1,0 +1,71 @@
+"""The flags that say which trained net a command uses, and on what; MXNet is imported when the net is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mxnet_resnet import compat
+from mxnet_resnet.arguments import Parser, channels, epoch, shape, whole
+from mxnet_resnet.errors import UserError
+
+if TYPE_CHECKING:
+    from mxnet_resnet.classifier import Classifier
+    from mxnet_resnet.nets import Net
+
+IMAGENET_CLASSES = 1000
+
+
+def add(parser: Parser) -> None:
+    """Add the flags."""
+    net = parser.add_argument_group("the net")
+    net.add_argument("--prefix", default="resnet-50", help="the checkpoint: PREFIX-symbol.json, PREFIX-0000.params")
+    net.add_argument(
+        "--epoch", type=epoch, default=0, help="the number in the name of the .params file, or best or latest"
+    )
+    net.add_argument("--params", help="instead, a file of parameters alone: of Gluon, or of PyTorch")
+    net.add_argument("--network", help="the net of --params, where the file leaves a choice: gluon_resnet50_v1")
+    net.add_argument("--image-shape", type=shape, help="input of a net that does not tell its own: 3,224,224")
+    net.add_argument(
+        "--mean", type=channels, help="of its images, in 0..1, where it takes normalised ones: 0.5,0.5,0.5"
+    )
+    net.add_argument("--std", type=channels, help="the deviation that goes with --mean")
+    net.add_argument("--synset", help="class names, a line each (predict/synset.txt for 1000 classes, else numbers)")
+    net.add_argument("--gpu", type=whole(0), help="the GPU to compute on (0 if it can serve, else the CPU)")
+
+
+def load(arguments: argparse.Namespace) -> Net:
+    """The net that the flags name; what is assumed of it is told on standard error. Raises UserError."""
+    compat.import_mxnet_quickly()
+
+    from mxnet_resnet import nets
+
+    given = (arguments.image_shape, (arguments.mean, arguments.std))
+    if arguments.params:
+        net = nets.load_file(arguments.params, arguments.network, *given)
+    elif arguments.network:
+        raise UserError("--network goes with --params FILE; a checkpoint at --prefix has its graph beside it")
+    else:
+        net = nets.load(arguments.prefix, arguments.epoch, *given)
+    for note in net.notes:
+        print(note, file=sys.stderr)
+    return net
+
+
+def classifier(net: Net, arguments: argparse.Namespace, batch_size: int) -> Classifier:
+    """``net`` on the device that the flags name. Raises UserError for a GPU that cannot serve."""
+    from mxnet_resnet import devices
+    from mxnet_resnet.classifier import Classifier
+
+    (context, *_), _ = devices.choose(None if arguments.gpu is None else [arguments.gpu])
+    return Classifier(net, context, batch_size)
+
+
+def names(net: Net, arguments: argparse.Namespace, imagenet_synset: Path) -> list[str]:
+    """The names of the classes. Raises UserError where there are not as many as classes."""
+    from mxnet_resnet.classifier import read_synset
+
+    synset = arguments.synset or (imagenet_synset if net.classes == IMAGENET_CLASSES else None)
+    return read_synset(synset, net.classes) if synset else [f"class {number}" for number in range(net.classes)]

@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Top-1 and top-5 error of a net on records: `python predict/evaluate.py --data val.rec --prefix resnet-50 --epoch 0`.
+
+At 320 pixels: `--image-shape 3,320,320`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mxnet_resnet import netflags
+from mxnet_resnet.arguments import Parser, whole
+from mxnet_resnet.errors import run
+from mxnet_resnet.files import replacing
+
+if TYPE_CHECKING:
+    from mxnet_resnet.evaluation import Result
+
+IMAGENET_SYNSET = Path(__file__).with_name("synset.txt")
+
+
+def main() -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="the .rec")
+    parser.add_argument("--batch-size", type=whole(), default=64, help="crops to compute at a time")
+    parser.add_argument(
+        "--crop",
+        choices=["center", "ten", "squash"],
+        default="center",
+        help="as in validation; the mean over corners, centre and their mirror images; or the whole image squashed",
+    )
+    parser.add_argument("--per-class", action="store_true", help="print the error of each class")
+    parser.add_argument("--confusion", type=whole(), default=0, metavar="N", help="print the N most frequent errors")
+    parser.add_argument("--json", type=Path, help="write all of it to a file")
+    netflags.add(parser)
+    arguments = parser.parse_args()
+
+    net = netflags.load(arguments)
+
+    from mxnet_resnet import evaluation
+
+    names = netflags.names(net, arguments, IMAGENET_SYNSET)
+    classifier = netflags.classifier(net, arguments, arguments.batch_size)
+    result = evaluation.evaluate(classifier, arguments.data, arguments.crop)
+    print(evaluation.sentence(result))
+    if arguments.per_class:
+        print_classes(result, names)
+    for true, taken, count in result.confusions(arguments.confusion):
+        print(f"{count:6}  {names[true]} taken for {names[taken]}")
+    if arguments.json:
+        asked = {"net": net.name, "data": str(arguments.data), "crop": arguments.crop, "input": net.image_shape}
+        with replacing(arguments.json) as (temporary,):
+            content = {**asked, **result.as_json(names, arguments.confusion or 20)}
+            temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def print_classes(result: Result, names: list[str]) -> None:
+    """Print a line a class: its top-1 error in percent, its records, its name."""
+    print("error %  records  class")
+    for label, count, error in result.per_class():
+        print(f"{error:7.2f}  {count:7}  {names[label]}")
+
+
+if __name__ == "__main__":
+    run(main)

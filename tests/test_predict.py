@@ -1,0 +1,328 @@
+"""predict/predict.py: what names images and nets, crops, formats, pictures, and files that are bad."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+from PIL import Image
+
+from mxnet_resnet import errors, inputs, preprocess
+from mxnet_resnet.errors import UserError
+
+
+@pytest.fixture
+def predict(command, capsys, trained):
+    def run(*arguments, net=("--prefix", trained / "model/net", "--epoch", 3)):
+        return command(capsys, "predict/predict.py", *net, *arguments)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    """A smooth coloured image (60, 80, 3), BGR, on which no channel and no corner is like another."""
+    rows, columns = np.mgrid[:60, :80]
+    return np.dstack([rows * 4, columns * 3, 255 - rows * 2 - columns]).astype(np.uint8)
+
+
+def lines(out: str) -> list[dict]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_one_image_is_two_lines_and_many_have_names(predict, digits):
+    first, second = sorted((digits / "val").iterdir())[:2]
+    status, out, err = predict("--img", first)
+    assert (status, err) == (0, "") and [line[:6] for line in out.splitlines()] == ["top-1:", "top-5:"]
+    status, out, _ = predict("--img", first, second, "--topk", 3)
+    assert status == 0
+    assert [line.split(":")[0] for line in out.splitlines()] == [
+        str(first),
+        "top-1",
+        "top-3",
+        str(second),
+        "top-1",
+        "top-3",
+    ]
+
+
+def test_each_way_to_name_images_finds_the_same_ones(predict, digits, tmp_path, monkeypatch):
+    paths = sorted((digits / "val").iterdir())[:7]
+    folder = tmp_path / "images"
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "notes.txt").write_text("no image, and not looked at")
+    for path in paths:
+        (folder / ("deeper" if path is paths[-1] else "") / path.name).write_bytes(path.read_bytes())
+    copies = [*sorted(folder.glob("*.png")), folder / "deeper" / paths[-1].name]
+    list_file = folder / "some.lst"
+    list_file.write_text("".join(f"{n}\t4\t{path.relative_to(folder)}\n" for n, path in enumerate(copies)))
+
+    def found(*sources):
+        status, out, err = predict("--format", "jsonl", "--batch-size", 3, "--img", *sources)
+        assert (status, err) == (0, "")
+        return lines(out)
+
+    expected = found(*copies)
+    assert [one["image"] for one in expected] == list(map(str, copies))
+    answers = [one["top"] for one in expected]
+    assert len({json.dumps(top) for top in answers}) == 7
+    assert {json.dumps(one["top"]) for one in found(folder)} == set(map(json.dumps, answers))
+    assert found(f"{folder}/**/*.png") == sorted(expected, key=lambda one: one["image"])
+    listed = found(list_file)
+    assert [one["top"] for one in listed] == answers and {one["label"] for one in listed} == {4}
+    monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{path}\n" for path in copies)))
+    assert found("-") == expected
+    assert [one["top"] for one in found(*paths)] == answers
+
+
+def test_records_have_their_numbers_and_labels(predict, digits):
+    status, out, _ = predict("--img", digits / "digits_val.rec", "--format", "jsonl", "--topk", 1)
+    found = lines(out)
+    table = [line.split("\t") for line in (digits / "digits_val.lst").read_text().splitlines()]
+    assert status == 0 and [one["label"] for one in found] == [int(float(label)) for _, label, _ in table]
+    assert found[12]["image"] == f"{digits}/digits_val.rec[12]"
+    assert np.mean([one["label"] == one["top"][0]["class"] for one in found]) > 0.3
+
+
+def test_csv_has_a_row_a_class(predict, digits, tmp_path):
+    image = tmp_path / 'a,"b".png'
+    image.write_bytes((digits / "val/0021-1.png").read_bytes())
+    status, out, _ = predict("--img", image, "--format", "csv", "--topk", 100, "--synset", digits / "synset.txt")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert status == 0 and len(rows) == 10 and {row["image"] for row in rows} == {str(image)}
+    assert [row["rank"] for row in rows] == [str(rank) for rank in range(1, 11)]
+    assert all(row["name"] == f"digit {row['class']}" for row in rows)
+    assert sum(float(row["probability"]) for row in rows) == pytest.approx(1, abs=1e-4)
+
+
+def test_bad_files_are_passed_over(predict, digits, tmp_path):
+    good = sorted((digits / "val").iterdir())[:3]
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "cut.png").write_bytes(good[0].read_bytes()[:-20])
+    sources = (good[0], tmp_path / "text.png", good[1], tmp_path / "cut.png", "none.jpg", "no*ne", tmp_path / "x.lst")
+    status, out, err = predict("--img", *sources, good[2], "--format", "jsonl")
+    assert status == 1 and [one["image"] for one in lines(out)] == list(map(str, good))
+    told = err.splitlines()
+    assert len(told) == 5 and all(line.startswith("error: ") for line in told)
+    for line, words in zip(told, ("not an image", "cut short", "No such file", "nothing is called", "x.lst")):
+        assert words in line
+    assert predict("--img", *sources[1:2], *sources[3:])[:2] == (2, "")
+
+
+def test_a_damaged_record_file_gives_what_is_before_the_damage(predict, digits, tmp_path):
+    data = (digits / "digits_val.rec").read_bytes()
+    (tmp_path / "cut.rec").write_bytes(data[: len(data) // 2])
+    status, out, err = predict("--img", tmp_path / "cut.rec", "--format", "jsonl")
+    assert status == 1 and 100 < len(lines(out)) < 200
+    assert err.count("\n") == 1 and "the file" in err
+
+
+def test_a_picture_has_every_image(predict, digits, tmp_path):
+    one, many = tmp_path / "one.png", tmp_path / "many.png"
+    images = sorted((digits / "val").iterdir())
+    assert predict("--img", images[0], "--out", one)[0] == 0
+    status, _, err = predict("--img", *images[:70], "--out", many)
+    assert status == 0 and "the first 60 of 70" in err
+    small, large = cv2.imread(str(one)), cv2.imread(str(many))
+    assert large.shape[1] == 4 * small.shape[1] and large.shape[0] == 15 * small.shape[0]
+    assert np.ptp(small) == 255
+    status, out, err = predict("--img", images[0], "--out", tmp_path / "x.docx")
+    assert (status, out) == (2, "") and "has to end in" in err
+
+
+@pytest.mark.parametrize("which", ["best", "latest"])
+def test_an_epoch_can_be_the_best_or_the_latest(predict, trained, digits, tmp_path, which):
+    image, prefix = digits / "val/0021-1.png", trained / "model/net"
+    pointed = json.loads((trained / f"model/net-{which}.json").read_text())["checkpoint"]
+    expected = predict("--img", image, net=("--prefix", prefix, "--epoch", int(pointed)))
+    assert predict("--img", image, net=("--prefix", prefix, "--epoch", which)) == expected
+    for name in ("net-symbol.json", "net-0002.params"):
+        (tmp_path / name).write_bytes((trained / "model" / name).read_bytes())
+    status, _, err = predict("--img", image, net=("--prefix", tmp_path / "net", "--epoch", which))
+    assert status == 2 and f"net-{which}.json is not there" in err and "the epochs there are 2" in err
+    status, _, err = predict("--img", image, net=("--prefix", tmp_path / "other", "--epoch", which))
+    assert status == 2 and f"the prefixes there are {tmp_path}/net" in err
+
+
+def test_parameters_alone_make_the_net(predict, trained, digits, tmp_path):
+    from mxnet_resnet import weights
+
+    source = weights.read(str(trained / "model/net"), 3)
+    weights.write_gluon(tmp_path / "alone.params", source)
+    image = digits / "val/0021-1.png"
+    assert predict("--img", image, net=("--params", tmp_path / "alone.params")) == predict("--img", image)
+    data = (tmp_path / "alone.params").read_bytes()
+    (tmp_path / "cut.params").write_bytes(data[: len(data) // 2])
+    status, _, err = predict("--img", image, net=("--params", tmp_path / "cut.params"))
+    assert status == 2 and "cut.params is cut short" in err
+    status, _, err = predict("--img", image, net=("--network", "resnet18"))
+    assert status == 2 and "--network goes with --params" in err
+
+
+def test_crops_are_where_they_should_be(photo):
+    shape = (3, 20, 24)
+    image = photo[:30, :40]
+    short = cv2.resize(image, (32, 24), interpolation=cv2.INTER_LINEAR)  # 24 is the longer side of the crop
+    ten = preprocess.crops(image, shape, "ten")
+    assert ten.shape == (10, 20, 24, 3)
+    corners = [short[:20, :24], short[:20, -24:], short[-20:, :24], short[-20:, -24:], short[2:22, 4:28]]
+    for found, expected in zip(ten, corners):
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(ten[5:], ten[:5, :, ::-1])
+    np.testing.assert_array_equal(preprocess.crops(image, shape), ten[4:5])
+    np.testing.assert_array_equal(preprocess.crops(image, shape, "squash")[0], cv2.resize(image, (24, 20)))
+
+
+def test_ten_crops_are_averaged(predict, trained, photo, tmp_path):
+    import mxnet as mx
+
+    from mxnet_resnet import nets
+    from mxnet_resnet.classifier import Classifier
+
+    cv2.imwrite(str(tmp_path / "photo.png"), photo)
+    net = nets.load(str(trained / "model/net"), 3)
+    crops = preprocess.crops(photo[:, :, ::-1], net.image_shape, "ten")
+    one_by_one = Classifier(net, mx.cpu(), 1).probabilities(crops[:, None])
+    assert np.abs(one_by_one - one_by_one[0]).max() > 1e-3
+    _, out, _ = predict("--img", tmp_path / "photo.png", "--crop", "ten", "--format", "jsonl", "--batch-size", 4)
+    for answer in lines(out)[0]["top"]:
+        assert answer["probability"] == pytest.approx(one_by_one[:, answer["class"]].mean(), abs=1e-5)
+
+
+def test_a_net_on_normalised_images_gets_them(shared):
+    from mxnet_resnet import nets
+
+    prefix = str(shared / "checkpoints/cifar_resnet20_v2")
+    assumed, told = nets.load(prefix, 0), nets.load(prefix, 0, normalisation=((0.5, 0.4, 0.3), (0.2, 0.1, 0.3)))
+    np.testing.assert_allclose(assumed.mean, [123.675, 116.28, 103.53])
+    np.testing.assert_allclose(told.mean, [127.5, 102, 76.5], rtol=1e-6)
+    np.testing.assert_allclose(told.std, [51, 25.5, 76.5], rtol=1e-6)
+    assert any("normalised" in note for note in assumed.notes) and not any("normalised" in n for n in told.notes)
+
+
+def encoded(picture: Image.Image, kind: str, **options) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def photographs(photo: np.ndarray) -> dict[str, tuple[bytes, np.ndarray]]:
+    """Encoded images of unusual kinds, with what they show, RGB."""
+    rgb = photo[:, :, ::-1]
+    picture = Image.fromarray(np.ascontiguousarray(rgb))
+    grey = np.repeat(photo[:, :, :1], 3, axis=2)
+    seen_through = np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
+    seen_through[:10, :, 3] = 0
+    on_white = rgb.copy()
+    on_white[:10] = 255
+    turned = [picture.rotate(180)]
+    return {
+        "grey": (cv2.imencode(".png", photo[:, :, 0])[1].tobytes(), grey),
+        "16 bits": (cv2.imencode(".png", photo.astype(np.uint16) * 257)[1].tobytes(), rgb),
+        "16 bits of grey": (cv2.imencode(".tif", photo[:, :, 0].astype(np.uint16) * 257)[1].tobytes(), grey),
+        "RGBA": (encoded(Image.fromarray(seen_through), "PNG"), on_white),
+        "CMYK": (encoded(picture.convert("CMYK"), "JPEG", quality=95), rgb),
+        "GIF": (encoded(picture, "GIF", save_all=True, append_images=turned), rgb),
+        "WebP": (encoded(picture, "WEBP", lossless=True, save_all=True, append_images=turned), rgb),
+        "APNG": (encoded(picture, "PNG", save_all=True, append_images=turned), rgb),
+    }
+
+
+def test_unusual_images_look_as_they_should(photo):
+    for kind, (data, expected) in photographs(photo).items():
+        found = preprocess.photograph(data, kind)
+        assert found.shape == expected.shape and found.dtype == np.uint8, kind
+        assert np.abs(found.astype(int) - expected).mean() < 12, kind
+
+
+@pytest.mark.parametrize(
+    "size, message",
+    [((1, 1), "1x1 pixels, too narrow"), ((20_000, 60), "too narrow for its crop"), ((20_000, 1000), "")],
+)
+def test_extreme_sizes(predict, photo, tmp_path, size, message):
+    cv2.imwrite(str(tmp_path / "photo.png"), cv2.resize(photo, size))
+    status, out, err = predict("--img", tmp_path / "photo.png", "--image-shape", "3,224,224")
+    assert (status, out == "") == ((2, True) if message else (0, False))
+    assert message in err and err.count("\n") == bool(message)
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".gif", ".webp"])
+def test_cut_images_are_not_made_up(photo, ending):
+    picture = Image.fromarray(np.ascontiguousarray(photo[:, :, ::-1]))
+    data = encoded(picture, {".jpg": "JPEG", ".png": "PNG", ".gif": "GIF", ".webp": "WEBP"}[ending])
+    assert preprocess.photograph(data, "whole").shape == (60, 80, 3)
+    for size in (0, 1, 10, len(data) // 2, len(data) - 30):
+        with pytest.raises(UserError, match=r"cut (is|would)"):
+            preprocess.photograph(data[:size], "cut")
+
+
+def test_a_thumbnail_is_not_the_end_of_a_jpeg(photo):
+    small = cv2.imencode(".jpg", photo[:16, :16])[1].tobytes()
+    data = cv2.imencode(".jpg", photo)[1].tobytes()
+    held = b"\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small
+    data = data[:2] + held + data[2:]
+    assert preprocess.photograph(data, "whole").shape == (60, 80, 3)
+    with pytest.raises(UserError, match="cut short"):
+        preprocess.photograph(data[:-40], "cut")
+
+
+def test_damaged_images_are_images_or_reported(photo):
+    """Random bytes, cuts, flipped bits and changed bytes: an image or a sentence, and never anything else."""
+    random = np.random.RandomState(0)
+    picture = Image.fromarray(np.ascontiguousarray(photo[:, :, ::-1]))
+    sources = [encoded(picture, kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM")]
+    outcomes = {True: 0, False: 0}
+    for trial in range(600):
+        data = bytearray(sources[trial % len(sources)])
+        kind = trial % 4
+        if kind == 0:
+            data = bytearray(data[: random.randint(4)] + random.bytes(random.randint(1, 300)))
+        elif kind == 1:
+            data = data[: random.randint(len(data))]
+        else:
+            for _ in range(random.randint(1, 6)):
+                place = random.randint(min(len(data), 120) if kind == 2 else len(data))
+                data[place] ^= 1 << random.randint(8)
+        try:
+            image = preprocess.photograph(bytes(data), "damaged")
+            assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+            outcomes[True] += 1
+        except UserError as error:
+            assert str(error).startswith("damaged") and "\n" not in str(error)
+            outcomes[False] += 1
+    assert min(outcomes.values()) > 50
+
+
+def test_a_pipe_is_no_image(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe.png")
+    (found,) = inputs.find([str(tmp_path / "pipe.png")])
+    with pytest.raises(UserError, match="not a file"):
+        found.read()
+
+
+def test_mxnet_starts_without_what_it_has_no_use_for():
+    code = (
+        "from mxnet_resnet import compat; compat.import_mxnet_quickly(); import sys; import mxnet;"
+        "assert not {'sklearn', 'scipy', 'pandas', 'matplotlib'} & set(sys.modules);"
+        "from mxnet_resnet import nets, classifier, answers, drawing, inputs, prediction;"
+        "assert not {'sklearn', 'scipy', 'pandas', 'matplotlib', 'torch'} & set(sys.modules);"
+        "import sklearn.base"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, timeout=60)
+
+
+def test_a_reader_that_has_gone_is_no_error(capfd, monkeypatch):
+    code = "from mxnet_resnet.errors import run; run(lambda: [print(i, flush=True) for i in range(99999)] and 0)"
+    line = f'"{sys.executable}" -c "{code}" | head -1; echo ${{PIPESTATUS[0]}}'
+    done = subprocess.run(["bash", "-c", line], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("0\n141\n", "")
+    assert errors.report(BrokenPipeError()) == 1  # not of the output
