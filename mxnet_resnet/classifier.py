@@ -22,12 +22,13 @@ class Classifier:
     def probabilities(self, crops: np.ndarray) -> np.ndarray:
         """The class probabilities (N, classes) of images as crops (N, K, H, W, 3), RGB, uint8: means over their K."""
         number, crops_an_image = crops.shape[:2]
-        rows = as_data(self.net, crops.reshape(-1, *crops.shape[2:]))
+        rows = crops.reshape(-1, *crops.shape[2:])
         begins = range(0, len(rows), self.batch_size)
         found = np.concatenate([self._batch(rows[begin : begin + self.batch_size]) for begin in begins])
         return found.reshape(number, crops_an_image, -1).mean(axis=1)
 
-    def _batch(self, rows: np.ndarray) -> np.ndarray:
+    def _batch(self, images: np.ndarray) -> np.ndarray:
+        rows = as_data(self.net, images)
         if len(rows) > self._bound:
             self._bound = len(rows)
             shape = (self._bound, *rows.shape[1:])

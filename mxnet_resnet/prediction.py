@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from mxnet_resnet.classifier import Classifier
+from mxnet_resnet.drawing import thumbnail
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.inputs import Input
 from mxnet_resnet.preprocess import crops
@@ -20,11 +21,11 @@ from mxnet_resnet.recordio import cores
 
 
 class Seen(NamedTuple):
-    """An image, RGB (H, W, 3), uint8, what the net sees of it, (K, H, W, 3), and, if asked, the classes' chances."""
+    """What the net sees of an image, (K, H, W, 3), RGB, uint8, its probabilities (classes,), and a thumbnail."""
 
     source: Input
-    image: np.ndarray
     crops: np.ndarray
+    thumbnail: np.ndarray | None
     probabilities: np.ndarray
 
 
@@ -41,7 +42,9 @@ class Tally:
         return 0 if not self.bad else 1 if self.good else 2
 
 
-def classify(images: Iterable[Input], net: Classifier, crop: str, tally: Tally) -> Iterator[Seen]:
+def classify(
+    images: Iterable[Input], net: Classifier, crop: str, tally: Tally, thumbnails: bool = False
+) -> Iterator[Seen]:
     """Each image that can be read, with its probabilities (classes,), in their order; ``tally`` is kept.
 
     ``crop`` is one of preprocess.CROPS. Each image that cannot be read is a sentence on standard error.
@@ -51,7 +54,9 @@ def classify(images: Iterable[Input], net: Classifier, crop: str, tally: Tally) 
     def read(source: Input) -> Seen | UserError:
         try:
             image = source.read()
-            return Seen(source, image, _named(source, image, shape, crop), np.empty(0))
+            # Not the image: a batch of 32 photographs of 12 megapixels would take 1.2 GB.
+            small = thumbnail(image) if thumbnails else None
+            return Seen(source, _named(source, image, shape, crop), small, np.empty(0))
         except UserError as error:
             return error
 

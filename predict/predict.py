@@ -45,12 +45,12 @@ def main() -> int:
         drawing.check(arguments.out)
     classifier = netflags.classifier(net, arguments, arguments.batch_size)
     writer = answers.Writer(arguments.format, titled=not inputs.is_single(arguments.img))
-    tally, drawn = prediction.Tally(), []
-    for seen in prediction.classify(inputs.find(arguments.img), classifier, arguments.crop, tally):
+    images, tally, drawn = inputs.find(arguments.img), prediction.Tally(), []
+    for seen in prediction.classify(images, classifier, arguments.crop, tally, bool(arguments.out)):
         best = answers.best(seen.probabilities, names, arguments.topk)
         writer.write(seen.source.name, seen.source.label, best)
         if arguments.out and len(drawn) < drawing.MOST_DRAWN:
-            drawn.append(drawing.Drawn(drawing.thumbnail(seen.image), Path(seen.source.name).name, best))
+            drawn.append(drawing.Drawn(seen.thumbnail, Path(seen.source.name).name, best))
     if drawn:
         drawing.save(drawing.grid(drawn), arguments.out)
         if tally.good > len(drawn):

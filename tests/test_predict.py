@@ -207,6 +207,27 @@ def test_a_net_on_normalised_images_gets_them(shared):
     assert any("normalised" in note for note in assumed.notes) and not any("normalised" in n for n in told.notes)
 
 
+def test_a_published_graph_in_the_old_format_classifies(predict, shared, photo, tmp_path):
+    import mxnet as mx
+
+    graph = shared / "symbols/tornadomeet-resnet-18-symbol.json"
+    symbol = mx.sym.load(str(graph))
+    shapes, _, aux_shapes = symbol.infer_shape(data=(1, 3, 224, 224))
+    names = {f"arg:{name}": shape for name, shape in zip(symbol.list_arguments(), shapes)}
+    names.update({f"aux:{name}": shape for name, shape in zip(symbol.list_auxiliary_states(), aux_shapes)})
+    arrays = {
+        name: mx.nd.full(shape, 0.01) for name, shape in names.items() if name[4:] not in ("data", "softmax_label")
+    }
+    arrays["aux:bn_data_moving_mean"][:] = 120
+    arrays["arg:fc1_bias"][281] = 3
+    (tmp_path / "net-symbol.json").write_bytes(graph.read_bytes())
+    mx.nd.save(str(tmp_path / "net-0007.params"), arrays)
+    cv2.imwrite(str(tmp_path / "photo.png"), photo)
+    status, out, err = predict("--img", tmp_path / "photo.png", net=("--prefix", tmp_path / "net", "--epoch", 7))
+    assert status == 0 and out.startswith("top-1: n02123045 tabby")  # class 281 of predict/synset.txt
+    assert "normalised" not in err
+
+
 def encoded(picture: Image.Image, kind: str, **options) -> bytes:
     file = io.BytesIO()
     picture.save(file, kind, **options)
