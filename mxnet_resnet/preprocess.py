@@ -124,13 +124,16 @@ def photograph(data: bytes, name: str | Path) -> np.ndarray:
 
 def _first_of_gif(data: bytes) -> np.ndarray | None:
     """The first picture of a GIF, which OpenCV reads from version 4.12 on, on white; None where it does not decode."""
-    from PIL import Image
+    from PIL import Image, ImageFile
 
+    lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False  # GluonCV makes it so for all
     try:
         with Image.open(io.BytesIO(data)) as first:
             layers = first.convert("RGBA")
     except Exception:  # Pillow has many kinds for damaged files
         return None
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
     white = Image.new("RGBA", layers.size, "white")
     return np.array(Image.alpha_composite(white, layers).convert("RGB"))
 
