@@ -1,14 +1,30 @@
-"""What a run computes with, for its log and its report."""
+"""What a run computes with: versions and memory for its log and report, and the variables that MXNet reads."""
 
 from __future__ import annotations
 
 import os
 import platform
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import cv2
 import mxnet as mx
 import numpy as np
+
+
+@contextmanager
+def variable(name: str, value: str) -> Iterator[None]:
+    """Within it, the variable ``name`` of the environment is ``value``."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def versions() -> dict[str, str]:

@@ -159,8 +159,9 @@ def prune(prefix: str, entry: Entry, keep: int | None) -> None:
     """Remove what ``entry``, just written, makes superfluous: epochs beyond ``keep`` but the best one, and checkpoints
     within epochs, but for the one before where ``entry`` is one.
     """
-    within = [name for name in names(prefix) if "-" in name]
-    epochs = [name for name in names(prefix) if "-" not in name]
+    found = names(prefix)
+    within = [name for name in found if "-" in name]
+    epochs = [name for name in found if "-" not in name]
     gone = within[2:] if entry.batch else within
     if keep is not None:
         gone += [name for name in epochs[keep:] if name != best(prefix)]

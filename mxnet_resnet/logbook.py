@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mxnet_resnet.errors import UserError
@@ -18,6 +18,24 @@ from mxnet_resnet.logreader import Epoch, Run, read, read_all
 __all__ = ["Epoch", "Run", "read", "read_all"]
 
 Metrics = Iterable[tuple[str, float]]
+
+
+class _File(logging.FileHandler):
+    """A log file; what cannot be written, as on a full disk, is told once and does not end a run."""
+
+    told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.told:
+            self.told = True
+            print(f"cannot write {self.baseFilename}: {error.strerror}", file=sys.stderr)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
 
 
 @contextmanager
@@ -30,7 +48,7 @@ def writing(path: Path, append: bool) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not append:
             set_aside(path)
-        handlers = [logging.StreamHandler(sys.stderr), logging.FileHandler(path)]
+        handlers = [logging.StreamHandler(sys.stderr), _File(path)]
     except OSError as error:
         raise UserError(f"cannot write the log {path}: {error.strerror}") from error
     root = logging.getLogger()
@@ -42,7 +60,7 @@ def writing(path: Path, append: bool) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        handlers[1].emit(logging.makeLogRecord({"name": "root", "levelname": "ERROR", "msg": str(error)}))
+        handlers[1].handle(logging.makeLogRecord({"name": "root", "levelname": "ERROR", "msg": str(error)}))
         raise
     finally:
         root.setLevel(level)

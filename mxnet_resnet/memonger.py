@@ -8,22 +8,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from random import Random
 
 import mxnet as mx
 from tqdm import tqdm
 
-from mxnet_resnet import mirrorgraph, mirrorplan
+from mxnet_resnet import environment, mirrorgraph, mirrorplan
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.symbols import nodes
 
 MOST_EXTRA_TIME = 33.0  # percent of a step; a whole forward pass is about a third of a step
-MATCHING = "NNVM_AUTO_SEARCH_MATCH_RANGE"
 BYTES = 4  # of an element, as MXNet plans memory, whatever its type
 MEGABYTE = 2**20
 NEARBY = 30_000  # operators of all plans that are looked at on a walk
@@ -157,18 +155,9 @@ def mirror_unit(symbol: mx.sym.Symbol, behind: mx.sym.Symbol) -> mx.sym.Symbol:
     return symbol
 
 
-@contextlib.contextmanager
-def packing() -> Iterator[None]:
+def packing() -> AbstractContextManager[None]:
     """Within it, MXNet tries some ways to share the buffers of what it binds, and takes the smallest."""
-    before = os.environ.get(MATCHING)
-    os.environ[MATCHING] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[MATCHING]
-        else:
-            os.environ[MATCHING] = before
+    return environment.variable("NNVM_AUTO_SEARCH_MATCH_RANGE", "1")
 
 
 def bound_megabytes(symbol: mx.sym.Symbol, shapes: Mapping[str, tuple[int, ...]]) -> int:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import mxnet as mx
 
+from mxnet_resnet import environment
 from mxnet_resnet.checkpoint import Arrays
 from mxnet_resnet.peers import Peers  # which registers the optimizers of servers, too
 from mxnet_resnet.schedule import Schedule
@@ -54,7 +52,7 @@ def install(module: mx.mod.Module, options: argparse.Namespace, schedule: Schedu
         begin_num_update=step * updates_per_step,
     )
     optimizer.set_wd_mult(_decay(names, options.wd_on))
-    with _updates_on_store(peers.asynchronous):
+    with environment.variable("MXNET_UPDATE_ON_KVSTORE", str(int(peers.asynchronous))):  # read at installation
         module.init_optimizer(None if peers.alone and devices == 1 else peers.store, optimizer)
 
 
@@ -97,18 +95,3 @@ def _decay(names: list[str], kind: str) -> dict[str, float]:
     if kind == "weights":
         return {name: 0.0 for name in names if not name.endswith(LAYER_WEIGHTS)}
     return {name: 1.0 for name in names} if kind == "all" else {}
-
-
-@contextmanager
-def _updates_on_store(wanted: bool) -> Iterator[None]:
-    """MXNet's switch for who updates the weights, which it reads when an optimizer is installed."""
-    name = "MXNET_UPDATE_ON_KVSTORE"
-    before = os.environ.get(name)
-    os.environ[name] = str(int(wanted))
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

@@ -58,11 +58,11 @@ def _train(options: argparse.Namespace, contexts: list[mx.Context], device_line:
     summaries = _check_records(options, len(contexts), peers.count)
     steps_per_epoch = _steps_per_epoch(options, summaries[options.data_train].count, peers.count)
     rate = schedule.from_options(options, steps_per_epoch, options.batch_size * peers.count)
-    symbol = build_symbol(options)
+    symbol, executed = build_symbol(options), build_symbol(options, training=True)
     settings = {**_settings(options, rate, summaries, peers.count), start.MACHINE: _machine(contexts, peers)}
     begin = start.find(options, symbol, settings, steps_per_epoch)
     _check_same(peers, json.dumps([settings, begin.entry.name, begin.entry.step, begin.anew], default=str))
-    plan = plan_memory(options, len(contexts))
+    plan = _plan_memory(options, executed, len(contexts))
     checkpoint.check_writable(options.model_prefix)
 
     name = f"train-worker{peers.rank}.log" if peers.rank else "train.log"
@@ -74,7 +74,7 @@ def _train(options: argparse.Namespace, contexts: list[mx.Context], device_line:
         notes = [device_line, rate.describe(steps_per_epoch), *([plan] if plan else []), *begin.notes]
         _write_header(options, notes, summaries)
         _warn_of_batch(options, options.batch_size * peers.count)
-        module = bind(options, contexts, begin.params, plan)
+        module = bind(options, executed, contexts, begin.params, plan)
         _check_same(peers, checkpoint.digest(*module.get_params(), begin.state))
         optimizer.install(module, options, rate, peers, begin.entry.step)
         optimizer.restore(module, begin.state)
@@ -113,23 +113,22 @@ def build_symbol(options: argparse.Namespace, training: bool = False) -> mx.sym.
     return precision.lower(symbol, options.dtype) if training else symbol
 
 
-def plan_memory(options: argparse.Namespace, device_count: int) -> memonger.Plan | None:
+def _plan_memory(options: argparse.Namespace, symbol: mx.sym.Symbol, device_count: int) -> memonger.Plan | None:
     """What to compute again with --memonger. Raises UserError where the budget is too small."""
     if not options.memonger:
         return None
-    symbol = build_symbol(options, training=True)
     shapes = _input_shapes(options, symbol, max(devices.shares(options.batch_size, device_count)))
     return memonger.plan(symbol, shapes, options.memonger_budget)
 
 
 def bind(
     options: argparse.Namespace,
+    symbol: mx.sym.Symbol,
     contexts: list[mx.Context],
     params: start.Params | None = None,
     plan: memonger.Plan | None = None,
 ) -> mx.mod.Module:
-    """A module that executes the network on the devices, with parameters: these, or random ones from the seed."""
-    symbol = build_symbol(options, training=True)
+    """A module that executes a training graph on the devices, with parameters: these, or random ones from the seed."""
     if plan is not None:
         symbol = plan.apply(symbol, cudnn=contexts[0].device_type == "gpu")
     mx.random.seed(options.seed)

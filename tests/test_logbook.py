@@ -1,5 +1,6 @@
 import logging
 import math
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -264,3 +265,12 @@ def test_whatever_a_log_holds_it_is_read_or_refused(tmp_path):
             read_ones += 1
             assert text and all(math.isfinite(value) for run in runs for _, value in run.curve("validation"))
     assert read_ones > 200
+
+
+def test_a_full_disk_under_the_log_is_told_once_and_ends_nothing(capfd):
+    with logbook.writing(Path("/dev/full"), append=True):
+        for epoch in range(3):
+            logbook.write_time(epoch, 1.5)
+    lines = capfd.readouterr().err.splitlines()
+    assert [line for line in lines if "Time cost" not in line] == ["cannot write /dev/full: No space left on device"]
+    assert len(lines) == 4
