@@ -85,3 +85,25 @@ def start(tmp_path):
     yield run
     for process in started:
         process.kill()
+
+
+@pytest.fixture
+def job(start):
+    """Start a job by hand, without the launcher: processes by role."""
+    from mxnet_resnet import launcher
+
+    def run(script: Path, first: tuple[str, ...] = (), second: tuple[str, ...] = (), **environment: str) -> dict:
+        """Start all; ``first`` goes before the commands, but ``second`` before that of the second worker."""
+        shared = {
+            "DMLC_PS_ROOT_URI": "127.0.0.1",
+            "DMLC_PS_ROOT_PORT": str(launcher._free_port()),
+            "DMLC_NUM_WORKER": "2",
+            "DMLC_NUM_SERVER": "1",
+            **environment,
+        }
+        found: dict[str, list] = {"scheduler": [], "server": [], "worker": []}
+        for role, before in (("scheduler", first), ("server", first), ("worker", first), ("worker", second)):
+            found[role].append(start([*before, sys.executable, script], DMLC_ROLE=role, OMP_NUM_THREADS="1", **shared))
+        return found
+
+    return run

@@ -60,3 +60,12 @@ class Started:
 def descendants(pid: int) -> list[int]:
     children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout.split()
     return [found for child in map(int, children) for found in (child, *descendants(child))]
+
+
+def fake(folder: Path, name: str, text: str) -> str:
+    """A PATH on which a command is a script of ours."""
+    path = folder / "bin" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+    return f"{path.parent}:{os.environ['PATH']}"
