@@ -1,8 +1,7 @@
-"""A trained net as others run it: from images to probabilities, its normalisation inside where that is known."""
+"""A trained net as others run it: from images to probabilities, its normalisation inside."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,18 +9,15 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 
-from mxnet_resnet import checkpoint, folding, graphs, proof, weights
+from mxnet_resnet import checkpoint, folding, proof, weights
 from mxnet_resnet.checkpoint import Arrays
-from mxnet_resnet.errors import UserError
 from mxnet_resnet.files import staged
+from mxnet_resnet.nets import Net
 from mxnet_resnet.preprocess import ImageShape
-from mxnet_resnet.symbols import noted_image_shape
 
 LARGEST_DIFFERENCE = 1e-4  # of probabilities, or of scores by the largest score
 NORM = "input_norm"
 NORM_EPSILON = 1e-5
-
-Normalisation = tuple[tuple[float, float, float], tuple[float, float, float]]  # mean and deviation of R, G, B in 0..255
 
 
 class NotProven(Exception):
@@ -30,14 +26,13 @@ class NotProven(Exception):
 
 @dataclass(frozen=True)
 class Deployment:
-    """A graph from ``data`` (N, 3, H, W) to probabilities (N, classes), and its parameters.
+    """A graph from ``data``, RGB (N, 3, H, W) in 0..255, to probabilities (N, classes), and its parameters.
 
     Attributes:
         symbol: the graph, which ends in ``softmax``.
         args, auxs: its parameters, float32.
         image_shape: (C, H, W) of the images that it was made for.
         classes: their number.
-        takes_bytes: images are RGB in 0..255, else what the net was trained on.
     """
 
     symbol: mx.sym.Symbol
@@ -45,7 +40,6 @@ class Deployment:
     auxs: Arrays
     image_shape: ImageShape
     classes: int
-    takes_bytes: bool
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Those (N, classes) of images (N, 3, H, W), computed by MXNet on the CPU."""
@@ -65,52 +59,23 @@ class Deployment:
         return probabilities
 
 
-def read(
-    prefix: str, epoch: int, image_shape: ImageShape | None = None, normalisation: Normalisation | None = None
-) -> Deployment:
-    """The net of ``PREFIX-symbol.json`` after ``epoch`` epochs.
-
-    ``image_shape`` (C, H, W) is taken in place of the one noted in the graph, ``normalisation`` is put before a net
-    that does not normalise its images. Raises UserError where the files are missing, damaged or do not fit each other,
-    and where a graph does not tell the size of its images or normalises them itself.
-    """
-    graph = checkpoint.load_symbol(prefix)
-    shape = image_shape or noted_image_shape(graph)
-    if shape is None:
-        raise UserError(f"{prefix}-symbol.json does not tell the size of its images: add --image-shape 3,224,224")
-    args, auxs = checkpoint.load_params(prefix, epoch)
-    symbol = mx.sym.softmax(graphs.without_softmax(graph), name="softmax")
-    checkpoint.check_fit(symbol, (1, *shape), args, auxs)
-    args, auxs = ({name: array.astype("float32") for name, array in arrays.items()} for arrays in (args, auxs))
+def of(net: Net) -> Deployment:
+    """A trained net with the normalisation of its images inside."""
+    symbol = mx.sym.softmax(net.symbol, name="softmax")
+    args, auxs = ({name: array.astype("float32") for name, array in arrays.items()} for arrays in net.params)
     args = folding.ones_where_fixed(symbol, args)
-    _, (output,), _ = symbol.infer_shape(data=(1, *shape))
-    net = Deployment(symbol, args, auxs, shape, output[1], _takes_bytes(symbol, auxs))
-    if normalisation is None:
-        return net
-    if net.takes_bytes:
-        raise UserError("the net normalises its images itself: leave out --mean and --std")
-    return _normalising(net, *normalisation)
+    made = Deployment(symbol, args, auxs, net.image_shape, net.classes)
+    return made if net.takes_bytes else _normalising(made, net.mean, net.std)
 
 
-def _takes_bytes(symbol: mx.sym.Symbol, auxs: Arrays) -> bool:
-    """Whether a BatchNorm on the images, if there is one, has seen means that only images in 0..255 have."""
-    nodes = json.loads(symbol.tojson())["nodes"]
-    for node in nodes:
-        if node["op"] == "BatchNorm" and nodes[node["inputs"][0][0]]["name"] == "data":
-            return float(auxs[nodes[node["inputs"][3][0]]["name"]].max().asscalar()) > weights.LARGEST_NORMALISED_MEAN
-    return False
-
-
-def _normalising(net: Deployment, mean: tuple[float, ...], std: tuple[float, ...]) -> Deployment:
+def _normalising(net: Deployment, mean: np.ndarray, std: np.ndarray) -> Deployment:
     """``net`` behind a BatchNorm that takes ``mean`` off its images, and divides them by ``std``."""
     shape = ",".join(map(str, net.image_shape))
     images = mx.sym.var("data", attr={"__image_shape__": shape})
     norm = mx.sym.BatchNorm(images, fix_gamma=True, eps=NORM_EPSILON, name=NORM)
-    variances = np.square(np.array(std)) - NORM_EPSILON
     args = {f"{NORM}_gamma": mx.nd.ones(3), f"{NORM}_beta": mx.nd.zeros(3)}
-    auxs = {f"{NORM}_moving_mean": mx.nd.array(mean), f"{NORM}_moving_var": mx.nd.array(variances)}
-    symbol = net.symbol(data=norm)
-    return replace(net, symbol=symbol, args={**net.args, **args}, auxs={**net.auxs, **auxs}, takes_bytes=True)
+    auxs = {f"{NORM}_moving_mean": mx.nd.array(mean), f"{NORM}_moving_var": mx.nd.array(np.square(std) - NORM_EPSILON)}
+    return replace(net, symbol=net.symbol(data=norm), args={**net.args, **args}, auxs={**net.auxs, **auxs})
 
 
 def folded(net: Deployment) -> Deployment:
@@ -126,7 +91,7 @@ def compare(net: Deployment, probabilities: Callable[[np.ndarray], np.ndarray]) 
     (of classes whose probabilities differ by less than that, either may be among them).
     """
     sentences = []
-    for kind, images in proof.images_of(net.image_shape, net.takes_bytes).items():
+    for kind, images in proof.images_of(net.image_shape, True).items():
         expected, found = net.probabilities(images), probabilities(images)
         difference = float(np.abs(expected - found).max())
         best = np.sort(expected)[:, ::-1][:, :5]
@@ -158,12 +123,12 @@ def export_folded(prefix: str, net: Deployment) -> list[str]:
     return write(prefix, result, lambda written: [told, *compare(net, written.probabilities)])
 
 
-def export_torch(path: Path, prefix: str, epoch: int, layout: str | None = None) -> list[str]:
-    """Write a checkpoint as a state_dict (weights.write_torch) that PyTorch computes the same scores from.
+def export_torch(path: Path, net: Net, layout: str | None = None) -> list[str]:
+    """Write a trained net as a state_dict (weights.write_torch) that PyTorch computes the same scores from.
 
     Returns sentences on what it is; raises NotProven, and leaves no file.
     """
-    source = weights.read(prefix, epoch)
+    source = weights.of_graph(net.symbol, net.params, net.name)
     with staged(path) as (temporary,):
         sentences = [weights.write_torch(temporary, source, layout)]
         written = weights.read(str(temporary))

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mxnet_resnet import compat
 from mxnet_resnet.arguments import Parser, channels, epoch, shape, whole
 from mxnet_resnet.errors import UserError
 
@@ -18,8 +17,11 @@ if TYPE_CHECKING:
 IMAGENET_CLASSES = 1000
 
 
+CROPS = ("center", "ten", "squash")
+
+
 def add(parser: Parser) -> None:
-    """Add the flags."""
+    """Add the flags of the net."""
     net = parser.add_argument_group("the net")
     net.add_argument("--prefix", default="resnet-50", help="the checkpoint: PREFIX-symbol.json, PREFIX-0000.params")
     net.add_argument(
@@ -33,25 +35,42 @@ def add(parser: Parser) -> None:
     )
     net.add_argument("--std", type=channels, help="the deviation that goes with --mean")
     net.add_argument("--synset", help="class names, a line each (predict/synset.txt for 1000 classes, else numbers)")
-    net.add_argument("--gpu", type=whole(0), help="the GPU to compute on (0 if it can serve, else the CPU)")
+
+
+def add_gpu(parser: Parser) -> None:
+    """Add the flag of the device."""
+    parser.add_argument("--gpu", type=whole(0), help="the GPU to compute on (0 if it can serve, else the CPU)")
+
+
+def add_crops(parser: Parser, batch_size: int) -> None:
+    """Add the flags of what is computed of each image, and how much at a time."""
+    parser.add_argument("--batch-size", type=whole(), default=batch_size, help="crops to compute at a time")
+    parser.add_argument(
+        "--crop",
+        choices=CROPS,
+        default=CROPS[0],
+        help="as in validation; the mean over corners, centre and their mirror images; or the whole image squashed",
+    )
 
 
 def load(arguments: argparse.Namespace) -> Net:
-    """The net that the flags name; what is assumed of it is told on standard error. Raises UserError."""
-    compat.import_mxnet_quickly()
+    """The net that the flags name; what is assumed of its images is told on standard error. Raises UserError."""
+    net = load_silently(arguments)
+    for note in net.notes:
+        print(note, file=sys.stderr)
+    return net
 
+
+def load_silently(arguments: argparse.Namespace) -> Net:
+    """As `load`, for what does not depend on the images."""
     from mxnet_resnet import nets
 
     given = (arguments.image_shape, (arguments.mean, arguments.std))
     if arguments.params:
-        net = nets.load_file(arguments.params, arguments.network, *given)
-    elif arguments.network:
+        return nets.load_file(arguments.params, arguments.network, *given)
+    if arguments.network:
         raise UserError("--network goes with --params FILE; a checkpoint at --prefix has its graph beside it")
-    else:
-        net = nets.load(arguments.prefix, arguments.epoch, *given)
-    for note in net.notes:
-        print(note, file=sys.stderr)
-    return net
+    return nets.load(arguments.prefix, arguments.epoch, *given)
 
 
 def classifier(net: Net, arguments: argparse.Namespace, batch_size: int) -> Classifier:

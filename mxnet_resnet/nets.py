@@ -45,6 +45,11 @@ class Net:
         _, output_shapes, _ = self.symbol.infer_shape(data=(1, *self.image_shape))
         return output_shapes[0][1]
 
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether it normalises its images itself."""
+        return not self.mean.any() and (self.std == 1).all()
+
 
 def load(
     prefix: str,
@@ -97,9 +102,11 @@ def _net(
         checkpoint.check_fit(symbol, (1, *shape), *params)
     except mx.base.MXNetError as error:
         raise UserError(f"the net does not take images of {shape}: --image-shape says which it takes") from error
+    if _takes_bytes(graph, params):
+        if normalisation != (None, None):
+            raise UserError("the net normalises its images itself: leave out --mean and --std")
+        return Net(name, symbol, params, shape, np.zeros(3, np.float32), np.ones(3, np.float32), tuple(notes))
     if normalisation == (None, None):
-        if _takes_bytes(graph, params):
-            return Net(name, symbol, params, shape, np.zeros(3, np.float32), np.ones(3, np.float32), tuple(notes))
         normalisation = IMAGENET_MEAN, IMAGENET_STD
         notes.append("assuming images normalised as for ImageNet, as the net does not do so: --mean and --std differ")
     mean, std = normalisation

@@ -20,7 +20,9 @@ try:
     import onnx
     import onnxruntime
 except ImportError as error:
-    raise UserError("ONNX needs the packages onnx and onnxruntime: pip install -r requirements-onnx.txt") from error
+    raise UserError(
+        "ONNX needs the packages onnx and onnxruntime: pip install --no-deps -r requirements-onnx.txt"
+    ) from error
 
 OPSET = 13  # of MXNet's converters; it writes down the newest that the installed onnx knows
 IR_VERSION = 7  # of ONNX 1.8, which brought that opset: every runtime since reads the file
@@ -71,8 +73,7 @@ def _complete(model: onnx.ModelProto, net: Deployment, names: Sequence[str]) -> 
         described = onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, (BATCH, *shape))
         value.CopyFrom(described)
     _, height, width = net.image_shape
-    values = "in 0..255" if net.takes_bytes else "normalised as in training"
-    images = f"RGB, {values}, float32, (N, 3, {height}, {width})"
+    images = f"RGB, in 0..255, float32, (N, 3, {height}, {width})"
     onnx.helper.set_model_props(model, {"classes": json.dumps(list(names), ensure_ascii=False), "images": images})
 
 

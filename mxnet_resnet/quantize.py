@@ -73,10 +73,7 @@ def quantize(net: Deployment, sample: Sample, mode: str = "naive") -> Deployment
     """``net`` folded, its convolutions and dense layers in int8, with the ranges that ``sample`` tells.
 
     ``mode`` is ``"naive"``, the smallest and largest values, or ``"entropy"``, ranges that lose the least information.
-    Raises UserError for a net whose images are not RGB in 0..255.
     """
-    if not net.takes_bytes:
-        raise UserError("the net does not normalise its images, and records hold 0..255: add --mean and --std")
     folded = deployment.folded(net)
     images = np.concatenate([images for images, _ in sample.batches(net)])
     symbol, args, auxs = in_int8(folded, images, mode)

@@ -85,23 +85,36 @@ def read(path: str, epoch: int | None = None, plan: Architecture | None = None) 
 
 def _read_module(prefix: str, epoch: int | None, plan: Architecture | None) -> Weights:
     symbol = checkpoint.load_symbol(prefix)
-    args, auxs = checkpoint.load_params(prefix, checkpoint.last_epoch(prefix) if epoch is None else epoch)
+    params = checkpoint.load_params(prefix, checkpoint.last_epoch(prefix) if epoch is None else epoch)
+    return of_graph(symbol, params, f"{prefix}-symbol.json", plan)
+
+
+def of_graph(
+    symbol: mx.sym.Symbol,
+    params: tuple[checkpoint.Arrays, checkpoint.Arrays],
+    name: str,
+    plan: Architecture | None = None,
+) -> Weights:
+    """The net that a graph with its (arguments, auxiliary states) is; ``plan`` and errors as of `read`.
+
+    ``name`` is what to call the graph.
+    """
+    args, auxs = params
     arrays = {name: array.asnumpy().astype(np.float32) for name, array in {**args, **auxs}.items()}
     shapes = {name: array.shape for name, array in arrays.items()}
     needed = {*symbol.list_inputs()} - {name for name in symbol.list_arguments() if name.endswith("label")} - {"data"}
     for name in sorted(needed - arrays.keys()):
         raise UserError(f"the checkpoint does not fit its graph: it has no {name}")
     candidates = _candidates(shapes) if plan is None else [("the net that was named", plan, _classes(shapes))]
-    for name, candidate, classes in candidates:
+    for origin, candidate, classes in candidates:
         net = models.from_architecture(candidate, classes)
         names = graphs.match(net(mx.sym.var("data")), symbol)
         if names is not None:
             ours = {mine: arrays[theirs] for mine, theirs in names.items() if mine != "data"}
             scores = _symbol_scores(symbol, args, auxs)
-            return Weights(candidate, classes, ours, f"MXNet graph of {name}", scores, "MXNet from its graph")
+            return Weights(candidate, classes, ours, f"MXNet graph of {origin}", scores, "MXNet from its graph")
     raise UserError(
-        f"the graph {prefix}-symbol.json fits no family of ResNets known here; its first parameters: "
-        + ", ".join(list(shapes)[:3])
+        f"the graph {name} fits no family of ResNets known here; its first parameters: " + ", ".join(list(shapes)[:3])
     )
 
 

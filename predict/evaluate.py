@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet import netflags
+from mxnet_resnet import compat, netflags
 from mxnet_resnet.arguments import Parser, whole
 from mxnet_resnet.errors import run
 from mxnet_resnet.files import replacing
@@ -27,19 +27,15 @@ IMAGENET_SYNSET = Path(__file__).with_name("synset.txt")
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the .rec")
-    parser.add_argument("--batch-size", type=whole(), default=64, help="crops to compute at a time")
-    parser.add_argument(
-        "--crop",
-        choices=["center", "ten", "squash"],
-        default="center",
-        help="as in validation; the mean over corners, centre and their mirror images; or the whole image squashed",
-    )
     parser.add_argument("--per-class", action="store_true", help="print the error of each class")
     parser.add_argument("--confusion", type=whole(), default=0, metavar="N", help="print the N most frequent errors")
     parser.add_argument("--json", type=Path, help="write all of it to a file")
+    netflags.add_crops(parser, batch_size=64)
+    netflags.add_gpu(parser)
     netflags.add(parser)
     arguments = parser.parse_args()
 
+    compat.import_mxnet_quickly()
     net = netflags.load(arguments)
 
     from mxnet_resnet import evaluation

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet import netflags
+from mxnet_resnet import compat, netflags
 from mxnet_resnet.arguments import Parser, integers, whole
 from mxnet_resnet.errors import UserError, run
 
@@ -21,9 +21,11 @@ def main() -> int:
     parser.add_argument("--classes", type=integers, help="numbers of the classes to look for: 281,282 (the best ones)")
     parser.add_argument("--topk", type=whole(high=10), default=1, help="how many of the best classes to look for")
     parser.add_argument("--out", type=Path, default=Path("heat.png"), help="the picture")
+    netflags.add_gpu(parser)
     netflags.add(parser)
     arguments = parser.parse_args()
 
+    compat.import_mxnet_quickly()
     net = netflags.load(arguments)
 
     from mxnet_resnet import answers, drawing, gradcam, inputs, prediction

@@ -12,14 +12,18 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet.arguments import Parser, shape, whole
+from mxnet_resnet import netflags
+from mxnet_resnet.arguments import Parser, whole
 from mxnet_resnet.errors import UserError, run
 
+if TYPE_CHECKING:
+    from mxnet_resnet.nets import Net
+
 IMAGENET_SYNSET = Path(__file__).with_name("synset.txt")
-IMAGENET_CLASSES = 1000
 SUFFIXES = {"onnx": (".onnx",), "torch": (".pth", ".pt", ".safetensors"), "folded": (), "int8": ()}
 
 
@@ -29,8 +33,9 @@ def main() -> int:
 
     from mxnet_resnet.deployment import NotProven
 
+    net = netflags.load_silently(arguments) if arguments.to == "torch" else netflags.load(arguments)
     try:
-        sentences = {"onnx": onnx, "torch": torch, "folded": folded, "int8": int8}[arguments.to](arguments)
+        sentences = {"onnx": onnx, "torch": torch, "folded": folded, "int8": int8}[arguments.to](arguments, net)
     except NotProven as reason:
         print(f"error: nothing was written to {arguments.out}: {reason}", file=sys.stderr)
         return 1
@@ -43,14 +48,8 @@ def main() -> int:
 
 def parse() -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("--prefix", required=True, help="the checkpoint: PREFIX-symbol.json, PREFIX-0003.params")
-    parser.add_argument("--epoch", type=whole(0), required=True, help="the number in the name of the .params file")
     parser.add_argument("--to", required=True, choices=sorted(SUFFIXES), help="what to write")
     parser.add_argument("--out", required=True, help="the file, or of folded and int8 the prefix, to write")
-    parser.add_argument("--synset", help="class names, a line each (predict/synset.txt for 1000 classes, else numbers)")
-    parser.add_argument("--image-shape", type=shape, help="input of a net that does not tell its own: 3,224,224")
-    parser.add_argument("--mean", type=three, help="R,G,B in 0..255: put inside, for a net that does not normalise")
-    parser.add_argument("--std", type=three, help="as --mean, the deviation")
     parser.add_argument("--layout", choices=["torchvision", "torch-resnet"], help="names in a state_dict")
     parser.add_argument("--calib", help="records (.rec) to calibrate int8 on")
     parser.add_argument("--val", help="records to measure the error of int8 on (others of --calib)")
@@ -59,18 +58,8 @@ def parse() -> argparse.Namespace:
         "--calib-mode", choices=["naive", "entropy"], default="naive", help="as in MXNet; entropy is slow"
     )
     parser.add_argument("--most", type=percent, default=2.0, help="percent that the top-1 error may rise by in int8")
+    netflags.add(parser)
     return parser.parse_args()
-
-
-def three(text: str) -> tuple[float, ...]:
-    """``"123.7,116.3,103.5"`` as numbers, of R, G and B."""
-    try:
-        numbers = tuple(map(float, text.split(",")))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != 3 or not all(0 <= number <= 255 for number in numbers):
-        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers in 0..255 such as 123.7,116.3,103.5")
-    return numbers
 
 
 def percent(text: str) -> float:
@@ -91,54 +80,39 @@ def check(arguments: argparse.Namespace) -> None:
         raise UserError(f"--to {arguments.to} writes a file {' or '.join(suffixes)}, not {arguments.out}")
     if not suffixes and arguments.out == arguments.prefix:
         raise UserError(f"--out {arguments.out} would take the place of the checkpoint")
-    if (arguments.mean is None) != (arguments.std is None) or 0 in (arguments.std or ()):
-        raise UserError("--mean and --std go together, and no deviation is 0")
     if (arguments.to == "int8") != (arguments.calib is not None) or (arguments.val and not arguments.calib):
         raise UserError("int8 needs records to calibrate on: --calib data.rec, which like --val is for int8 alone")
-    if arguments.to == "torch" and arguments.mean:
+    if arguments.to == "torch" and (arguments.mean or arguments.std):
         raise UserError("a state_dict holds no normalisation of images: leave out --mean and --std")
     if arguments.layout and arguments.to != "torch":
         raise UserError("--layout is for --to torch")
 
 
-def read(arguments: argparse.Namespace):
-    """The checkpoint, as others run it."""
+def onnx(arguments: argparse.Namespace, net: Net) -> list[str]:
+    from mxnet_resnet import deployment, onnx_side
+
+    names = netflags.names(net, arguments, IMAGENET_SYNSET)
+    return [onnx_side.versions(), *onnx_side.export(Path(arguments.out), deployment.of(net), names)]
+
+
+def torch(arguments: argparse.Namespace, net: Net) -> list[str]:
     from mxnet_resnet import deployment
 
-    normalisation = (arguments.mean, arguments.std) if arguments.mean else None
-    net = deployment.read(arguments.prefix, arguments.epoch, arguments.image_shape, normalisation)
-    if not net.takes_bytes:
-        print("The net does not normalise its images: --mean and --std put that inside", file=sys.stderr)
-    return net
+    return deployment.export_torch(Path(arguments.out), net, arguments.layout)
 
 
-def onnx(arguments: argparse.Namespace) -> list[str]:
-    from mxnet_resnet import classifier, onnx_side
-
-    net = read(arguments)
-    synset = arguments.synset or (IMAGENET_SYNSET if net.classes == IMAGENET_CLASSES else None)
-    names = classifier.read_synset(synset, net.classes) if synset else [f"class {i}" for i in range(net.classes)]
-    return [onnx_side.versions(), *onnx_side.export(Path(arguments.out), net, names)]
-
-
-def torch(arguments: argparse.Namespace) -> list[str]:
+def folded(arguments: argparse.Namespace, net: Net) -> list[str]:
     from mxnet_resnet import deployment
 
-    return deployment.export_torch(Path(arguments.out), arguments.prefix, arguments.epoch, arguments.layout)
+    return deployment.export_folded(arguments.out, deployment.of(net))
 
 
-def folded(arguments: argparse.Namespace) -> list[str]:
-    from mxnet_resnet import deployment
+def int8(arguments: argparse.Namespace, net: Net) -> list[str]:
+    from mxnet_resnet import deployment, quantize
 
-    return deployment.export_folded(arguments.out, read(arguments))
-
-
-def int8(arguments: argparse.Namespace) -> list[str]:
-    from mxnet_resnet import quantize
-
-    net = read(arguments)
-    calibration, others = quantize.samples(net, arguments.images, arguments.calib, arguments.val)
-    return quantize.export(arguments.out, net, calibration, others, arguments.calib_mode, arguments.most)
+    source = deployment.of(net)
+    calibration, others = quantize.samples(source, arguments.images, arguments.calib, arguments.val)
+    return quantize.export(arguments.out, source, calibration, others, arguments.calib_mode, arguments.most)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet import netflags
+from mxnet_resnet import compat, netflags
 from mxnet_resnet.arguments import Parser, whole
 from mxnet_resnet.errors import run
 
@@ -24,18 +24,14 @@ def main() -> int:
         help="images: files, folders, globs, a .lst, a .rec, or - for a list of any of these on standard input",
     )
     parser.add_argument("--topk", type=whole(), default=5, help="classes to tell of each image")
-    parser.add_argument("--batch-size", type=whole(), default=32, help="crops to compute at a time")
-    parser.add_argument(
-        "--crop",
-        choices=["center", "ten", "squash"],
-        default="center",
-        help="as in validation; the mean over corners, centre and their mirror images; or the whole image squashed",
-    )
     parser.add_argument("--format", choices=["text", "csv", "jsonl"], default="text", help="of the output")
     parser.add_argument("--out", type=Path, help="draw the images with bars of their best classes")
+    netflags.add_crops(parser, batch_size=32)
+    netflags.add_gpu(parser)
     netflags.add(parser)
     arguments = parser.parse_args()
 
+    compat.import_mxnet_quickly()
     net = netflags.load(arguments)
 
     from mxnet_resnet import answers, drawing, inputs, prediction

@@ -2,17 +2,16 @@
 
 import json
 import re
+import sys
 from dataclasses import replace
-from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 import pytest
 
-from mxnet_resnet import architecture, checkpoint, deployment, folding, graphs, models, weights
-from mxnet_resnet.errors import UserError
+from mxnet_resnet import architecture, checkpoint, deployment, folding, graphs, models, nets, weights
 
-GLUONCV = ["--image-shape", "3,32,32", "--mean", "125.307,122.961,113.8575", "--std", "51.5865,50.847,51.255"]
+GLUONCV = ["--mean", "0.4914,0.4822,0.4465", "--std", "0.2023,0.1994,0.2010"]
 FAMILY = [
     ("resnet20", {"shortcut": "A"}),
     ("resnet20", {"shortcut": "centered_identity", "data_norm": "full"}),
@@ -64,7 +63,7 @@ def as_trained(name, options):
     auxiliary = set(symbol.list_auxiliary_states())
     args = {key: array for key, array in arrays.items() if key not in auxiliary}
     auxs = {key: array for key, array in arrays.items() if key in auxiliary}
-    made = deployment.Deployment(symbol, args, auxs, (3, side, side), 10, False)
+    made = deployment.Deployment(symbol, args, auxs, (3, side, side), 10)
     deviation = float(np.std(scores(made, images(made))))
     args["fc1_weight"], args["fc1_bias"] = args["fc1_weight"] / deviation, args["fc1_bias"] / deviation
     return made
@@ -206,7 +205,7 @@ def test_a_net_that_pytorch_has_no_place_for(trained, export, tmp_path):
 
 
 def test_what_is_not_proven_is_not_left(trained, tmp_path):
-    net = deployment.read(str(trained / "model/net"), 3)
+    net = deployment.of(nets.load(str(trained / "model/net"), 3))
     other = replace(net, args={**net.args, "fc1_bias": net.args["fc1_bias"] + mx.nd.arange(10)})
     with pytest.raises(deployment.NotProven, match="a probability differs"):
         deployment.write(str(tmp_path / "net"), other, lambda written: deployment.compare(net, written.probabilities))
@@ -229,7 +228,7 @@ def test_int8_that_loses_too_much_is_not_left(trained, digits, export, tmp_path,
 def test_records_to_calibrate_on_and_to_measure_on_are_others(trained, digits):
     from mxnet_resnet import quantize
 
-    net = deployment.read(str(trained / "model/net"), 3)
+    net = deployment.of(nets.load(str(trained / "model/net"), 3))
     for number in (5, 100, 100_000):
         samples = quantize.samples(net, number, str(digits / "digits_train.rec"))
         found = [np.concatenate([images for images, _ in sample.batches(net)]) for sample in samples]
@@ -245,11 +244,9 @@ def test_records_to_calibrate_on_and_to_measure_on_are_others(trained, digits):
         ("--to pdf --out net.pdf", "invalid choice"),
         ("--to int8 --out net", "needs records"),
         ("--to folded --out net --calib a.rec", "for int8 alone"),
-        ("--to folded --out net --mean 1,2,3", "go together"),
-        ("--to folded --out net --mean 1,2,3 --std 1,0,3", "no deviation is 0"),
-        ("--to folded --out net --mean 1,2", "not three numbers"),
-        ("--to folded --out net --mean 1,2,3 --std 1,2,3", "normalises its images itself"),
-        ("--to torch --out net.pth --mean 1,2,3 --std 1,2,3", "holds no normalisation"),
+        ("--to folded --out net --mean .5,.5,.5 --std .5,0,.5", "not three positive numbers"),
+        ("--to folded --out net --mean .5,.5,.5", "normalises its images itself"),
+        ("--to torch --out net.pth --std .5,.5,.5", "holds no normalisation"),
         ("--to int8 --out net --calib nowhere.rec", "there is no record file"),
         ("--to folded --out net --layout torchvision", "for --to torch"),
     ],
@@ -262,22 +259,27 @@ def test_bad_flags_are_told_in_a_sentence(trained, export, tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+def test_without_onnx_what_to_install_is_told(trained, export, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.delitem(sys.modules, "mxnet_resnet.onnx_side", raising=False)
+    out = tmp_path / "net.onnx"
+    status, _, err = export("--prefix", trained / "model/net", "--epoch", "3", "--to", "onnx", "--out", out)
+    assert (status, err.count("\n")) == (2, 1) and "pip install --no-deps -r requirements-onnx.txt" in err
+
+
+def test_a_file_of_parameters_leaves_as_well(shared, export, tmp_path):
+    pytest.importorskip("torch")
+    source = ["--params", shared / "checkpoints/resnet20-12fca82f.th"]
+    status, out, err = export(*source, "--to", "folded", "--out", tmp_path / "net")
+    assert status == 0 and out.count("same top-5") == 2 and "assuming images normalised as for ImageNet" in err
+    status, _, err = export(*source, "--to", "torch", "--out", tmp_path / "net.pth")
+    assert (status, err.count("\n")) == (2, 1) and "the shortcut centered_identity" in err
+
+
 def test_the_place_of_the_checkpoint_is_not_taken(trained, export):
     prefix = trained / "model/net"
     status, _, err = export("--prefix", prefix, "--epoch", "3", "--to", "folded", "--out", prefix)
     assert status == 2 and "take the place" in err
-
-
-def test_a_graph_that_does_not_tell_its_size_is_refused(shared):
-    with pytest.raises(UserError, match="does not tell the size"):
-        deployment.read(str(shared / "checkpoints/cifar_resnet20_v1"), 0)
-
-
-def test_int8_refuses_a_net_whose_images_are_not_in_bytes():
-    from mxnet_resnet import quantize
-
-    with pytest.raises(UserError, match="--mean and --std"):
-        quantize.quantize(as_trained(*FAMILY[0]), quantize.Sample(Path("a.rec"), None, 0, 1, 1))
 
 
 def test_a_published_graph_of_the_first_repository_goes_to_onnx(onnx_side, shared, tmp_path):
@@ -289,5 +291,5 @@ def test_a_published_graph_of_the_first_repository_goes_to_onnx(onnx_side, share
     args = dict(zip(symbol.list_arguments(), (mx.nd.array(random.normal(0, 0.05, shape)) for shape in arg_shapes)))
     auxs = dict(zip(symbol.list_auxiliary_states(), (mx.nd.array(random.uniform(0.5, 1, s)) for s in aux_shapes)))
     del args["data"]
-    net = deployment.Deployment(symbol, folding.ones_where_fixed(symbol, args), auxs, (3, 224, 224), 1000, False)
+    net = deployment.Deployment(symbol, folding.ones_where_fixed(symbol, args), auxs, (3, 224, 224), 1000)
     onnx_side.export(tmp_path / "net.onnx", net, [str(number) for number in range(1000)])
