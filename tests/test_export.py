@@ -9,6 +9,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+import mxnet_resnet
 from mxnet_resnet import architecture, checkpoint, deployment, folding, graphs, models, nets, weights
 
 GLUONCV = ["--mean", "0.4914,0.4822,0.4465", "--std", "0.2023,0.1994,0.2010"]
@@ -262,6 +263,7 @@ def test_bad_flags_are_told_in_a_sentence(trained, export, tmp_path, monkeypatch
 def test_without_onnx_what_to_install_is_told(trained, export, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     monkeypatch.delitem(sys.modules, "mxnet_resnet.onnx_side", raising=False)
+    monkeypatch.delattr(mxnet_resnet, "onnx_side", raising=False)
     out = tmp_path / "net.onnx"
     status, _, err = export("--prefix", trained / "model/net", "--epoch", "3", "--to", "onnx", "--out", out)
     assert (status, err.count("\n")) == (2, 1) and "pip install --no-deps -r requirements-onnx.txt" in err
