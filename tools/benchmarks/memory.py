@@ -1,8 +1,8 @@
 """The memory and the time of training with mirror plans.
 
-Plans ResNet-v2 of --nets, each DEPTH:IMAGES, and compares with the figures of the MXNet ResNet-v2 repository; measures
-the time of a step under several plans, in turn (--curves), and the peak memory of fresh processes that train (--peaks);
-and plans nets of many --depths. Depths that ImageNet has not are those of nets for CIFAR.
+Plans ResNet-v2 of --nets, each DEPTH:IMAGES, measures the time of a step, and compares with the figures of the MXNet
+ResNet-v2 repository; measures the time under several plans, in turn (--curves), and the peak memory of fresh processes
+that train (--peaks); and plans nets of many --depths. Depths that ImageNet has not are those of nets for CIFAR.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def nets(text: str) -> list[Net]:
 def main(arguments: argparse.Namespace) -> None:
     bar = tqdm(total=sum(len(getattr(arguments, name)) for name in ("nets", "curves", "peaks", "depths")), disable=None)
     figures: dict[str, list[dict]] = {}
-    for name, measure in (("nets", planned), ("curves", curve), ("peaks", peaks), ("depths", planned)):
+    for name, measure in (("nets", compared), ("curves", curve), ("peaks", peaks), ("depths", planned)):
         figures[name] = []
         for net in getattr(arguments, name):
             figures[name].append(measure(net, arguments.runs))
@@ -78,10 +78,17 @@ def network(net: Net) -> tuple[mx.sym.Symbol, dict[str, tuple[int, ...]]]:
 
 def planned(net: Net, runs: int) -> dict:
     """Planned MB without and with a plan."""
+    return described(net, memonger.plan(*network(net)))
+
+
+def compared(net: Net, runs: int) -> dict:
+    """Planned MB without and with a plan and of the original, and the extra time of the plan."""
     symbol, shapes = network(net)
     started = time.perf_counter()
     plan = memonger.plan(symbol, shapes)
-    return {**described(net, plan), "seconds": time.perf_counter() - started, "original": ORIGINAL.get(net)}
+    search = time.perf_counter() - started
+    before, after = rounds([symbol, plan.apply(symbol)], shapes, runs)
+    return {**described(net, plan), "search": search, "original": ORIGINAL.get(net), "extra": extra(after, before)}
 
 
 def described(net: Net, plan: memonger.Plan) -> dict:
@@ -96,19 +103,24 @@ def curve(net: Net, runs: int) -> dict:
     budgets = np.linspace(least.megabytes, least.megabytes_before, CURVE_POINTS)[1:-1]
     plans = [memonger.plan(symbol, shapes, budget) for budget in (least.megabytes_before, *budgets[::-1])]
     plans += [least, all_sums(symbol, shapes)]
-    modules = [bound(plan.apply(symbol), shapes) for plan in plans]
-    seconds: list[list[float]] = [[] for _ in modules]
-    for run in range(runs + 1):
-        for module, values in zip(modules, seconds):
-            taken = step(module, shapes)
-            if run:
-                values.append(taken)
-    points = []
-    for plan, values in zip(plans, seconds):
-        # Pairs of the same round see the same load of the machine.
-        extra = 100 * (statistics.median(one / other for one, other in zip(values, seconds[0])) - 1)
-        points.append({**described(net, plan), "seconds": values, "extra": extra})
+    seconds = rounds([plan.apply(symbol) for plan in plans], shapes, runs)
+    points = [
+        {**described(net, plan), "seconds": values, "extra": extra(values, seconds[0])}
+        for plan, values in zip(plans, seconds)
+    ]
     return {"depth": net[0], "batch": net[1], "points": points[:-1], "all sums": points[-1]}
+
+
+def rounds(graphs: Sequence[mx.sym.Symbol], shapes: dict[str, tuple[int, ...]], runs: int) -> list[list[float]]:
+    """Seconds of a step of each graph, in turn, ``runs`` times after a first one."""
+    modules = [bound(graph, shapes) for graph in graphs]
+    seconds = [[step(module, shapes) for module in modules] for _ in range(runs + 1)]
+    return [list(values) for values in zip(*seconds[1:])]
+
+
+def extra(values: Sequence[float], base: Sequence[float]) -> float:
+    """The median of the extra time in percent, in pairs of the same round, which see the same load of the machine."""
+    return 100 * (statistics.median(one / other for one, other in zip(values, base)) - 1)
 
 
 def all_sums(symbol: mx.sym.Symbol, shapes: dict[str, tuple[int, ...]]) -> memonger.Plan:
@@ -166,8 +178,9 @@ def report(figures: dict[str, list[dict]]) -> str:
     """The figures as Markdown."""
     parts = []
     if figures["nets"]:
-        heads = ("net, images", "MB", "MB with the plan", "original's MB", "ratio", "expected time", "search, s")
+        heads = ("net, images", "MB", "MB with the plan", "original's MB", "ratio", "expected time", "measured time")
         parts.append(table(heads, [net_row(net) for net in figures["nets"]]))
+        parts.append(f"Searched in {', '.join(format(net['search'], '.0f') for net in figures['nets'])} seconds.")
     for found in figures["curves"]:
         heads = ("plan", "MB", "of all", "expected time", "measured time", "s a step")
         rows = [point_row("", point) for point in found["points"]]
@@ -187,9 +200,9 @@ def title(net: dict) -> str:
 
 def net_row(net: dict) -> list[str]:
     original = net["original"]
-    compared = [f"{original:,}", f"{net['planned'] / original:.2f}"] if original else ["", ""]
-    planned = [f"{net[key]:,}" for key in ("before", "planned")]
-    return [title(net), *planned, *compared, f"{net['expected']:+.0f}%", f"{net['seconds']:.0f}"]
+    by_original = [f"{original:,}", f"{net['planned'] / original:.2f}"] if original else ["", ""]
+    megabytes = [f"{net[key]:,}" for key in ("before", "planned")]
+    return [title(net), *megabytes, *by_original, f"{net['expected']:+.0f}%", f"{net['extra']:+.0f}%"]
 
 
 def point_row(name: str, point: dict) -> list[str]:
