@@ -24,13 +24,13 @@ class Confusion(NamedTuple):
 
 
 class Confusions:
-    """Counts over batches of the records ``first``, ``first + step``, ... in this order.
+    """Counts over batches of the records ``first``, ``first + step``, ... in this order: of one of ``step`` workers.
 
     As in meter.Meter the answers to a batch are read when later ones are under way.
     """
 
     def __init__(self, first: int = 0, step: int = 1):
-        self._next, self._step = first, step
+        self.step, self._next = step, first
         self._pending: deque[tuple[mx.nd.NDArray, mx.nd.NDArray]] = deque()
         self._totals: Counter[int] = Counter()
         self._wrong: Counter[tuple[int, int]] = Counter()
@@ -56,5 +56,5 @@ class Confusions:
                 self._wrong[pair] += 1
                 records = self._records.setdefault(pair, [])
                 if len(records) < EXAMPLES:
-                    records.append(self._next + int(place) * self._step)
-            self._next += len(labels) * self._step
+                    records.append(self._next + int(place) * self.step)
+            self._next += len(labels) * self.step

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mxnet_resnet.errors import UserError
+from mxnet_resnet.interruption import unwinding
 
 
 @contextmanager
@@ -67,7 +68,11 @@ def abandoned(prefix: Path) -> Iterator[tuple[Path, str]]:
 @contextmanager
 def staged(*paths: Path) -> Iterator[list[Path]]:
     """As ``replacing``, but the temporary paths have the names of ``paths``, for what is read back by its name."""
-    with replacing(*paths) as temporary, tempfile.TemporaryDirectory(prefix=".", dir=paths[0].parent) as folder:
+    with (
+        unwinding(),
+        replacing(*paths) as temporary,
+        tempfile.TemporaryDirectory(prefix=".", dir=paths[0].parent) as folder,
+    ):
         staging = [Path(folder, path.name) for path in paths]
         yield staging
         for source, target in zip(staging, temporary):

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C, taken as a wish to stop after the batch under way."""
+"""SIGTERM and Ctrl-C: a wish to stop after the batch under way, or an end that leaves nothing half done."""
 
 from __future__ import annotations
 
@@ -47,3 +47,20 @@ def watching() -> Iterator[Wish]:
         yield wish
     finally:
         restore()
+
+
+@contextmanager
+def unwinding() -> Iterator[None]:
+    """Within it SIGTERM raises Interrupted, so that what is half written goes, as it does after Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _) -> None:
+        raise Interrupted(number, f"stopped by {signal.Signals(number).name}")
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

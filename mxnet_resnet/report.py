@@ -16,7 +16,7 @@ import mxnet as mx
 
 from mxnet_resnet import curves, environment, figures, journal, logbook
 from mxnet_resnet.classifier import read_synset
-from mxnet_resnet.confusions import Confusion, Confusions
+from mxnet_resnet.confusions import Confusions
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.files import replacing
 from mxnet_resnet.logreader import ERRORS, Run
@@ -78,7 +78,7 @@ def write(
     parts = [
         _cards(run, memory),
         _section("Error", svg.getvalue()[svg.getvalue().index("<svg") :] + _errors(run)),
-        _section("Most confused classes", _confused(confusions.worst(PAIRS), records, _class_names(options))),
+        _section("Most confused classes", _confused(confusions, records, _class_names(options))),
         _section("Arguments", _arguments(options)),
         _section("Environment", _table(told.items())),
     ]
@@ -166,16 +166,18 @@ def _arguments(options: argparse.Namespace) -> str:
     return f'<dl class="arguments">{"".join(lines)}</dl>'
 
 
-def _confused(confusions: Iterable[Confusion], records: RecordFile, names: Mapping[int, str]) -> str:
+def _confused(confusions: Confusions, records: RecordFile, names: Mapping[int, str]) -> str:
     """A block for each pair of classes, with images of it."""
     blocks = []
-    for pair in confusions:
+    for pair in confusions.worst(PAIRS):
         label, taken = (escape(names.get(number, f"class {number}")) for number in (pair.label, pair.taken))
         share = f"{pair.count:,} of {pair.total:,} images ({100 * pair.count / pair.total:.1f}%)"
         pictures = "".join(_picture(records, number) for number in pair.records)
         blocks.append(f"<div><p><b>{label}</b> taken for <b>{taken}</b><br><span>{share}</span></p>{pictures}</div>")
-    none = "<p>None: after the last epoch each validation image is classified right.</p>"
-    return f'<div class="pairs">{"".join(blocks)}</div>' if blocks else none
+    whose = f'<p class="note">Of every {confusions.step}th image, those of the first worker.</p>'
+    none = "<p>None: after the last epoch each of the validation images is classified right.</p>"
+    body = f'<div class="pairs">{"".join(blocks)}</div>' if blocks else none
+    return whose + body if confusions.step > 1 else body
 
 
 def _picture(records: RecordFile, number: int) -> str:

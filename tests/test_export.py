@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import sys
 from dataclasses import replace
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 
 import mxnet_resnet
-from mxnet_resnet import architecture, checkpoint, deployment, folding, graphs, models, nets, weights
+from mxnet_resnet import architecture, checkpoint, deployment, files, folding, graphs, models, nets, weights
+from mxnet_resnet.interruption import Interrupted
 
 GLUONCV = ["--mean", "0.4914,0.4822,0.4465", "--std", "0.2023,0.1994,0.2010"]
 FAMILY = [
@@ -210,6 +212,15 @@ def test_what_is_not_proven_is_not_left(trained, tmp_path):
     other = replace(net, args={**net.args, "fc1_bias": net.args["fc1_bias"] + mx.nd.arange(10)})
     with pytest.raises(deployment.NotProven, match="a probability differs"):
         deployment.write(str(tmp_path / "net"), other, lambda written: deployment.compare(net, written.probabilities))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_that_is_told_to_end_leaves_nothing(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted) as ended, files.staged(tmp_path / "net.onnx") as (temporary,):
+        temporary.write_bytes(b"half")
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.value.status == 143 and signal.getsignal(signal.SIGTERM) == before
     assert not list(tmp_path.iterdir())
 
 
