@@ -63,13 +63,13 @@ def write(
     folder: Path,
     options: argparse.Namespace,
     contexts: list[mx.Context],
-    devices: str,
+    notes: Sequence[object],
     validation: Summary,
     confusions: Confusions,
 ) -> None:
-    """Write the report of the run whose logs lie in ``folder``; ``devices`` says what ``contexts`` are."""
+    """Write the report of the run whose logs lie in ``folder``, which tell ``notes`` after the arguments."""
     run, memory = _read(folder), environment.memory(contexts)
-    told = {**environment.versions(), "Devices": devices, **{name: f"{mb:,.0f} MB" for name, mb in memory.items()}}
+    told = {**environment.versions(), **{name: f"{mb:,.0f} MB" for name, mb in memory.items()}}
     records = RecordFile(options.data_val, validation.offsets)
     metrics = curves.choose_metrics([run], None)
     drawn = figures.figure([run], curves.View(metrics))
@@ -79,7 +79,7 @@ def write(
         _cards(run, memory),
         _section("Error", svg.getvalue()[svg.getvalue().index("<svg") :] + _errors(run)),
         _section("Most confused classes", _confused(confusions, records, _class_names(options))),
-        _section("Arguments", _arguments(options)),
+        _section("Arguments", _arguments(options) + "".join(f"<p>{escape(str(note))}</p>" for note in notes)),
         _section("Environment", _table(told.items())),
     ]
     with replacing(folder / "curve.png", folder / "report.html") as (picture, page):

@@ -83,7 +83,7 @@ def _train(options: argparse.Namespace, contexts: list[mx.Context], device_line:
         loop = Loop(module, symbol, options, rate, peers, summaries, begin, wish, told)
         loop.run()
         if loop.confusions is not None:
-            report.attempt(log.parent, options, contexts, device_line, summaries[options.data_val], loop.confusions)
+            report.attempt(log.parent, options, contexts, notes, summaries[options.data_val], loop.confusions)
 
 
 def _check_same(peers: Peers, text: str) -> None:

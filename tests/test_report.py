@@ -33,6 +33,7 @@ def test_a_run_leaves_its_figures_its_curve_and_its_report(trained):
     pairs = re.findall(r"<b>digit (\d)</b> taken for <b>digit (\d)</b><br><span>(\d+) of (\d+) images", page)
     assert pairs and sum(int(count) for *_, count, _ in pairs) <= round(last / 100 * 360)
     assert all(label != taken for label, taken, *_ in pairs)
+    assert "<p>Learning rate 0.1, times 0.1 from steps 90 (epoch 2) on</p>" in page
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
 
 
@@ -98,7 +99,7 @@ def test_a_journal_that_cannot_be_written_does_not_end_the_run(tmp_path, caplog)
 
 def test_a_report_that_fails_does_not_end_the_run(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
-    report.attempt(tmp_path, argparse.Namespace(), [], "", None, Confusions())
+    report.attempt(tmp_path, argparse.Namespace(), [], [], None, Confusions())
     assert "There is no report: " in caplog.text
     assert not list(tmp_path.iterdir())
 
