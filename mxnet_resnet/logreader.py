@@ -39,13 +39,17 @@ class Epoch:
 
 @dataclass
 class Run:
-    """A run, read. Where it was restarted from an earlier epoch, the later lines stand; ``images`` are those trained on
-    in an epoch, where the log tells.
+    """A run, read. Where it was restarted from an earlier epoch, the later lines stand.
+
+    Attributes:
+        images: those trained on in an epoch, where the log tells.
+        parameters: their number in the net, where the log tells.
     """
 
     name: str
     epochs: dict[int, Epoch] = field(default_factory=dict)
     images: int | None = None
+    parameters: int | None = None
 
     def curve(self, phase: str, metric: str = "top1") -> list[tuple[int, float]]:
         """The (epoch, value) pairs of ``"train"`` or ``"validation"`` in the order of the epochs, if finite."""
@@ -131,7 +135,7 @@ class _Reader:
         self.header: str | None = None  # arguments told since the last line of an epoch
         self.run_header: str | None = None
         self.rate: float | None = None  # told for the next line of an epoch
-        self.images: int | None = None
+        self.counts: dict[str, int] = {}  # told for the run whose lines follow
         self.batches: dict[int, dict[tuple[int, str], float]] = {}
 
     def read(self, lines: Iterable[str]) -> list[Run]:
@@ -169,8 +173,8 @@ class _Reader:
             self._finish()
             self.runs.append(Run(self.name))
             self.run_header = header
-        if self.images is not None:
-            self.runs[-1].images, self.images = self.images, None
+        vars(self.runs[-1]).update(self.counts)
+        self.counts = {}
 
     def _finish(self) -> None:
         """Sum up the batches of the run that ends."""
@@ -195,10 +199,13 @@ class _Reader:
         if rate := re.search(rf"\blr=({_NUMBER})", match[1]):
             self.rate = float(rate[1])
         if images := re.search(r"\bnum_examples=(\d{1,12})\b", match[1]):
-            self.images = int(images[1])
+            self.counts["images"] = int(images[1])
 
     def _counted(self, match: re.Match) -> None:
-        self.images = int(match[1])
+        self.counts["images"] = int(match[1])
+
+    def _sized(self, match: re.Match) -> None:
+        self.counts["parameters"] = int(match[1])
 
     def _changed_rate(self, match: re.Match) -> None:
         self.rate = float(match[1])
@@ -298,6 +305,7 @@ _LINES = [
     ),
     (re.compile(rf"Change learning rate to ({_NUMBER})"), _Reader._changed_rate),
     (re.compile(r"(\d{1,12}) training images in "), _Reader._counted),
+    (re.compile(r"root:(\d{1,12}) parameters"), _Reader._sized),
     (re.compile(r"Namespace\((.*)\)"), _Reader._arguments),
 ]
 

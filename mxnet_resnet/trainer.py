@@ -101,9 +101,7 @@ def _steps_per_epoch(options: argparse.Namespace, counted: int, workers: int) ->
 
 def build_symbol(options: argparse.Namespace, training: bool = False) -> mx.sym.Symbol:
     """The network of the options as a trainable Symbol: the one to save, or the one to execute in ``training``."""
-    net = models.from_architecture(
-        network_plan(options), options.num_classes, options.bn_mom, zero_init_residual=options.zero_init_residual
-    )
+    net = _net(options)
     if training and options.dtype == "float16":  # whose gradients have to be scaled from step to step
         symbol = symbols.without_loss(net, options.workspace)
     else:
@@ -111,6 +109,12 @@ def build_symbol(options: argparse.Namespace, training: bool = False) -> mx.sym.
         smoothing = 0.0 if options.mixup else options.label_smoothing
         symbol = symbols.softmax(net, options.workspace, options.image_shape, smoothing)
     return precision.lower(symbol, options.dtype) if training else symbol
+
+
+def _net(options: argparse.Namespace) -> models.ResNet | models.PreActResNet:
+    return models.from_architecture(
+        network_plan(options), options.num_classes, options.bn_mom, zero_init_residual=options.zero_init_residual
+    )
 
 
 def _plan_memory(options: argparse.Namespace, symbol: mx.sym.Symbol, device_count: int) -> memonger.Plan | None:
@@ -229,6 +233,7 @@ def _write_header(options: argparse.Namespace, notes: list[object], summaries: S
     logging.info(", ".join(f"{name} {value}" for name, value in environment.versions().items()))
     logging.info("%d training images in %s", summaries[options.data_train].count, options.data_train)
     logging.info("%d validation images in %s", summaries[options.data_val].count, options.data_val)
+    logging.info("%d parameters", models.count_parameters(_net(options)))
     logging.info("Augmentation level %d: %s", options.aug_level, _augmentation(options))
     if options.aug_off_epoch is not None:
         logging.info("From epoch %d on level 1, with %s", options.aug_off_epoch, options.data_train_off)
