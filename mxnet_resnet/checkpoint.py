@@ -28,7 +28,7 @@ def save(prefix: str, epoch: int, symbol: mx.sym.Symbol, arg_params: Arrays, aux
     """Write the graph and the parameters after ``epoch`` epochs, each file whole or not at all."""
     target = params_path(prefix, epoch)
     with replacing(Path(f"{prefix}-symbol.json"), target) as (symbol_path, arrays_path):
-        symbol.save(str(symbol_path))
+        symbol_path.write_text(symbol.tojson())
         _save_arrays(arrays_path, _prefixed(arg_params, aux_params))
     return target
 
@@ -40,7 +40,7 @@ def save_run(prefix: str, entry: ledger.Entry, symbol: mx.sym.Symbol, params: tu
     """
     paths = [Path(f"{prefix}-symbol.json"), *(ledger.file(prefix, entry.name, suffix) for suffix in ledger.ARRAYS)]
     with replacing(*paths) as (symbol_path, params_path, state_path):
-        symbol.save(str(symbol_path))
+        symbol_path.write_text(symbol.tojson())
         _save_arrays(params_path, _prefixed(*params))
         _save_arrays(state_path, state)
     ledger.write(prefix, entry)

@@ -149,7 +149,11 @@ def address_towards(host: str) -> str:
 
 
 def _join_seconds() -> float:
-    return float(os.environ.get("RESNET_JOIN_TIMEOUT", JOIN_SECONDS))
+    given = os.environ.get("RESNET_JOIN_TIMEOUT", JOIN_SECONDS)
+    try:
+        return float(given)
+    except ValueError as error:
+        raise UserError(f"RESNET_JOIN_TIMEOUT={given} is no number of seconds") from error
 
 
 def _serve(role: str) -> NoReturn:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.interruption import unwinding
@@ -41,17 +43,40 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other processes from what ``path`` stands for. Raises UserError where one has it."""
+    """Keep other processes from what ``path`` stands for. Raises UserError where one has it, or it cannot be written.
+
+    Where the file system knows no locks, a line in the log says so.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
+        file = _lock(path)
     except BlockingIOError as error:
         raise UserError(f"another run has {path}: give this one another --model-prefix") from error
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    with file:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _lock(path: Path) -> IO[str]:
+    """The file at ``path``, open and locked. Raises OSError, a BlockingIOError where another process has it."""
+    while True:
+        file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise
+        except OSError as error:
+            logging.warning("There is no lock on %s (%s): no other run may write there", path, error.strerror)
+            return file
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # its last holder has removed it meanwhile
 
 
 def abandoned(prefix: Path) -> Iterator[tuple[Path, str]]:

@@ -22,6 +22,7 @@ from mxnet_resnet.files import replacing
 
 NAME = r"\d{4,}(-\d{5,})?"
 ARRAYS = ("params", "state")  # the files of a checkpoint that its entry vouches for
+ENTRY = "entry"
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Entry:
         meters: the sums of the metrics of the epoch begun.
         validation: metrics by the number of the epoch, from 0, as text.
         loss_scale: the (scale, steps since it changed) of float16.
-        digests: SHA-256 of the files, by their suffix.
+        digests: SHA-256 of the files, by their suffix, and in a file of the entry itself.
     """
 
     run: str
@@ -62,6 +63,19 @@ class Entry:
         """Top-1 validation errors in percent, by epoch."""
         return {int(epoch): 100 * (1 - metrics["accuracy"]) for epoch, metrics in self.validation.items()}
 
+    @property
+    def best(self) -> str:
+        """The name of the checkpoint after the epoch with the lowest error."""
+        errors = self.errors
+        return f"{min(errors, key=errors.get) + 1:04d}"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that it says, but for itself."""
+        digests = {suffix: digest for suffix, digest in self.digests.items() if suffix != ENTRY}
+        content = {**dataclasses.asdict(self), "digests": digests}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
 
 def file(prefix: str, name: str, suffix: str) -> Path:
     """A file of the checkpoint called ``name``."""
@@ -77,27 +91,38 @@ def begin(prefix: str, entry: Entry, anew: bool) -> None:
         if re.fullmatch(rf"-(symbol|latest|best|{NAME})", rest):
             path.unlink(missing_ok=True)
     if anew:
-        file(prefix, "best", "json").unlink(missing_ok=True)
-        for name in _all_names(prefix):
-            if "-" in name and name != entry.name:
+        for name in all_names(prefix):
+            if "-" in name:
                 _remove(prefix, name)
-        _point_latest(prefix, entry, None)
+        file(prefix, "best", "json").unlink(missing_ok=True)
+    _remove_orphans(prefix)
+    if entry.errors:
+        _point_best(prefix, entry)
+    _point_latest(prefix, entry, None if anew else entry.name)
 
 
 def write(prefix: str, entry: Entry) -> None:
     """Write the entry of a checkpoint whose other files are there, and point to it."""
     digests = {suffix: _digest(file(prefix, entry.name, suffix)) for suffix in ARRAYS}
-    _write(file(prefix, entry.name, "json"), dataclasses.asdict(dataclasses.replace(entry, digests=digests)))
+    _write_entry(file(prefix, entry.name, "json"), dataclasses.replace(entry, digests=digests))
     _point_latest(prefix, entry, entry.name)
 
 
 def write_validation(prefix: str, entry: Entry) -> None:
     """Add the validation of ``entry`` to its checkpoint, and point to the best one."""
-    path = file(prefix, entry.name, "json")
-    _write(path, {**json.loads(path.read_text()), "validation": entry.validation})
-    best = min(entry.errors, key=entry.errors.get)
-    pointer = {"run": entry.run, "checkpoint": f"{best + 1:04d}", "top-1 error, %": round(entry.errors[best], 4)}
+    written = read(prefix, entry.name)
+    _write_entry(file(prefix, entry.name, "json"), dataclasses.replace(written, validation=entry.validation))
+    _point_best(prefix, entry)
+
+
+def _point_best(prefix: str, entry: Entry) -> None:
+    pointer = {"run": entry.run, "checkpoint": entry.best, "top-1 error, %": round(min(entry.errors.values()), 4)}
     _write(file(prefix, "best", "json"), pointer)
+
+
+def _write_entry(path: Path, entry: Entry) -> None:
+    digests = {**entry.digests, ENTRY: entry.digest}
+    _write(path, dataclasses.asdict(dataclasses.replace(entry, digests=digests)))
 
 
 def read(prefix: str, name: str) -> Entry | None:
@@ -110,19 +135,34 @@ def read(prefix: str, name: str) -> Entry | None:
         kinds = {name: type(value) for name, value in vars(Entry("")).items() if value is not None}
         if any(type(getattr(entry, name)) is not kind for name, kind in kinds.items()):
             raise ValueError
-        return entry
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OSError) as error:
         raise UserError(f"{path} is damaged") from error
+    if entry.digests.get(ENTRY, entry.digest) != entry.digest:
+        raise UserError(f"{path} is damaged")
+    return entry
 
 
-def check(prefix: str, entry: Entry) -> None:
-    """Raise UserError unless all files of a checkpoint are there as they were written."""
-    for suffix in ARRAYS:
+def check(prefix: str, entry: Entry, *suffixes: str) -> None:
+    """Raise UserError unless the files of a checkpoint, or those with ``suffixes``, are there as they were written."""
+    for suffix in suffixes or ARRAYS:
         path = file(prefix, entry.name, suffix)
         if not path.is_file():
             raise UserError(f"{path} is missing")
-        if _digest(path) != entry.digests.get(suffix):
+        try:
+            found = _digest(path)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
+        if found != entry.digests.get(suffix):
             raise UserError(f"{path} is damaged")
+
+
+def whole(prefix: str) -> str | None:
+    """The name of the newest checkpoint that is there as it was written."""
+    for entry in newest(prefix):
+        with suppress(UserError):
+            check(prefix, entry)
+            return entry.name
+    return None
 
 
 def names(prefix: str) -> list[str]:
@@ -130,14 +170,19 @@ def names(prefix: str) -> list[str]:
 
     One whose entry is damaged is among them: `read` tells. Raises UserError where the latest run is not known any more.
     """
-    found = _all_names(prefix)
+    found = all_names(prefix)
     run = _pointer(prefix, "latest").get("run")
-    if run is None and file(prefix, "latest", "json").exists() and len({_run(prefix, name) for name in found}) > 1:
-        raise UserError(f"{prefix}-latest.json is damaged, and there are checkpoints of several runs: move some away")
-    return [name for name in found if run is None or _run(prefix, name) in (run, None)]
+    if run is not None:
+        return [name for name in found if _run(prefix, name) in (run, None)]
+    if len({_run(prefix, name) for name in found} - {None}) > 1:
+        raise UserError(
+            f"{prefix}-latest.json is missing or damaged, and there are checkpoints of several runs: move some away"
+        )
+    return found
 
 
-def _all_names(prefix: str) -> list[str]:
+def all_names(prefix: str) -> list[str]:
+    """The names of the checkpoints of any run that have an entry, the newest first."""
     pattern = re.compile(re.escape(Path(prefix).name) + rf"-({NAME})\.json")
     folder = Path(prefix).parent
     matches = map(pattern.fullmatch, (path.name for path in folder.iterdir())) if folder.is_dir() else ()
@@ -164,9 +209,18 @@ def prune(prefix: str, entry: Entry, keep: int | None) -> None:
     epochs = [name for name in found if "-" not in name]
     gone = within[2:] if entry.batch else within
     if keep is not None:
-        gone += [name for name in epochs[keep:] if name != best(prefix)]
+        gone += [name for name in epochs[keep:] if name != entry.best]
     for name in gone:
         _remove(prefix, name)
+
+
+def _remove_orphans(prefix: str) -> None:
+    """Remove arrays within an epoch that no entry vouches for: their run was killed before it could write one."""
+    pattern = re.compile(re.escape(Path(prefix).name) + rf"-(\d{{4,}}-\d{{5,}})\.({'|'.join(ARRAYS)})")
+    for path in list(Path(prefix).parent.iterdir()):
+        match = pattern.fullmatch(path.name)
+        if match and not file(prefix, match[1], "json").exists():
+            path.unlink(missing_ok=True)
 
 
 def _remove(prefix: str, name: str) -> None:

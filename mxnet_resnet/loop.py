@@ -208,7 +208,7 @@ class Loop:
         if self.peers.rank == 0:
             prefix = self.options.model_prefix
             checkpoint.save_run(prefix, position, self.symbol, params, optimizer.state(self.module))
-            ledger.prune(prefix, position, self.options.keep)
+            ledger.prune(prefix, position, keep=None)  # of the epochs some may go when this one is known to be good
             path = ledger.file(prefix, position.name, "params")
             logging.info('Saved checkpoint to "%s"', path)
 
@@ -227,10 +227,12 @@ class Loop:
 
     def _told(self, what: str) -> str:
         options = self.options
-        written = next(iter(ledger.names(options.model_prefix)), None)
-        last = written or (f"{options.model_load_epoch:04d}" if options.retrain and not options.load_params else None)
+        last = ledger.whole(options.model_prefix)
+        if last is None and options.retrain and not options.load_params:
+            last = f"{options.model_load_epoch:04d}"
         kept = f"the last good checkpoint is {options.model_prefix}-{last}" if last else "there is no checkpoint"
-        return f"{what}: {kept}; try a lower --lr, a warm-up, or --dtype float32"
+        dtype = "" if options.dtype == "float32" else ", or --dtype float32"
+        return f"{what}: {kept}; try a lower --lr or a warm-up{dtype}"
 
 
 def training_records(

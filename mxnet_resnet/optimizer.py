@@ -11,7 +11,6 @@ from mxnet_resnet.checkpoint import Arrays
 from mxnet_resnet.peers import Peers  # which registers the optimizers of servers, too
 from mxnet_resnet.schedule import Schedule
 
-KINDS = {"nag": "Nesterov momentum", "sgd": "momentum"}
 MOMENTUM = "momentum:"
 LAYER_WEIGHTS = "_weight"
 

@@ -13,6 +13,7 @@ from mxnet_resnet.errors import UserError
 from mxnet_resnet.flags import CUSTOM
 
 ALTERNATIVES = (("network", "depth"), ("lr-steps", "lr-iterations"), ("gpus", "cpus"))
+GIVEN = "given"  # beside the flags of a run: the names of those that no recipe gave
 SMALLEST_SIDE_WITH_IMAGENET_STEM = 65
 
 
@@ -20,17 +21,20 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The options, completed from the data type. Raises UserError.
 
     A flag that was given always wins; then come, with ``--resume``, those that the run began with, and those of the
-    recipe. ``options.arguments`` are all of them as flags.
+    recipe. ``options.arguments`` are all of them as flags, ``options.given`` the names of those that no recipe gave.
     """
     given = flags.given(arguments)
     if "resume" in given and "retrain" in given:
         raise UserError("--resume goes on with a run, --retrain begins another: give one of them")
     recipe = recipes.load(given["recipe"]) if "recipe" in given else {}
-    options = _complete(_over(recipe, given))
-    if options.resume:
-        begun = _over(recipe, ledger.arguments(options.model_prefix))
-        options = _complete(_over(begun, given))
-    options.lr_given = "lr" in given
+    flags_now, names = _over(recipe, given), {*given}
+    if given.get("resume"):
+        begun = ledger.arguments(given.get("model-prefix") or _complete(flags_now).model_prefix)
+        names.update(begun.pop(GIVEN, "").split(","))
+        flags_now = _over(_over(recipe, begun), given)
+    options = _complete(flags_now)
+    options.given = names
+    options.arguments[GIVEN] = ",".join(sorted(names))
     return options
 
 
@@ -125,6 +129,10 @@ def _data_type(options: argparse.Namespace) -> DataType:
 def _check(options: argparse.Namespace) -> None:
     """Refuse values that contradict each other or mean nothing."""
     network_plan(options)
+    if not Path(options.model_prefix).name or options.model_prefix.endswith("/"):
+        raise UserError(
+            f"--model-prefix {options.model_prefix} is a folder: add a name, as in {options.model_prefix}net"
+        )
     if options.eval_only:
         if options.retrain:
             raise UserError("--eval-only trains nothing, and --retrain does: give one of them")

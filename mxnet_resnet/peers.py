@@ -103,7 +103,7 @@ class Peers:
         Gives BatchNorm the mean statistics, and under dist_async all the newest parameters.
         """
         mx.nd.waitall()  # BatchNorm changes its statistics in the backward pass, unseen by those who read them
-        if self.alone:
+        if self.alone and len(module._context) == 1:
             return module.get_params()
         group = module._exec_group
         if self.asynchronous:

@@ -12,7 +12,27 @@ from mxnet_resnet.errors import UserError
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 # What says where a run begins or is kept is not part of a result.
-OF_A_RUN = {"recipe", "resume", "retrain", "model-load-epoch", "load-params", "reset-optimizer", "model-prefix"}
+OF_A_RUN = {
+    "recipe",
+    "resume",
+    "retrain",
+    "model-load-epoch",
+    "load-params",
+    "reset-optimizer",
+    "model-prefix",
+    "eval-only",
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise UserError(f"the key {key!r} stands there twice")
+        return super().construct_mapping(node, deep)
 
 
 def load(name: str) -> flags.Flags:
@@ -23,9 +43,13 @@ def load(name: str) -> flags.Flags:
         nearest = difflib.get_close_matches(name, known, n=4, cutoff=0)
         raise UserError(f"there is no recipe {name}: the nearest are {', '.join(nearest)}")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_text(), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a recipe: its lines are KEY: VALUE, and the keys are flags of train_resnet.py")
     allowed = {name.replace("_", "-") for name in vars(flags.parse({}))} - OF_A_RUN

@@ -39,7 +39,7 @@ class Schedule:
     def __call__(self, step: int) -> float:
         warmed_up = self.begin + self.warmup_steps
         if step < warmed_up:
-            done = (step - self.begin) / self.warmup_steps if self.warmup_mode == "linear" else 0
+            done = max(step - self.begin, 0) / self.warmup_steps if self.warmup_mode == "linear" else 0
             return self.warmup_lr + (self.lr - self.warmup_lr) * done
         if self.cosine_end:
             done = min((step - warmed_up) / max(self.cosine_end - warmed_up, 1), 1)
@@ -51,7 +51,8 @@ class Schedule:
         parts = [f"Learning rate {self.lr:g}"]
         if self.warmup_steps:
             rise = "" if self.warmup_mode == "constant" else " rising"
-            parts.append(f"in the first {self.warmup_steps} steps {self.warmup_lr:g}{rise}")
+            since = f" from step {self.begin} on" if self.begin else ""
+            parts.append(f"in the first {self.warmup_steps} steps{since} {self.warmup_lr:g}{rise}")
         if self.cosine_end:
             parts.append(f"falling as a cosine to 0 at step {self.cosine_end}")
         elif self.milestones:
@@ -63,12 +64,13 @@ class Schedule:
 def from_options(options: argparse.Namespace, steps_per_epoch: int, total_batch: int) -> Schedule:
     """The schedule that the flags of train_resnet.py describe; ``total_batch`` is over all devices and workers.
 
-    A learning rate given with ``--retrain`` is the one from there on, and only the milestones ahead change it.
+    A learning rate given with ``--retrain`` is the one from there on, and only the milestones ahead change it; the
+    warm-up of a recipe does not come again.
     """
     factor = total_batch / options.lr_batch if options.scale_lr else 1
     milestones = options.lr_iterations or [epoch * steps_per_epoch for epoch in options.lr_steps]
     begin = (options.model_load_epoch or 0) * steps_per_epoch
-    anew = options.retrain and options.lr is not None
+    anew = options.retrain and "lr" in options.given
     cosine = options.lr_schedule == "cosine"
     return Schedule(
         lr=factor * (0.1 if options.lr is None else options.lr),
@@ -76,7 +78,7 @@ def from_options(options: argparse.Namespace, steps_per_epoch: int, total_batch:
         factor=options.lr_factor,
         cosine_end=options.epochs * steps_per_epoch if cosine else 0,
         begin=begin if anew else 0,
-        warmup_steps=options.warmup_steps,
+        warmup_steps=options.warmup_steps if not anew or "warmup-steps" in options.given else 0,
         warmup_lr=options.warmup_lr,
         warmup_mode=options.warmup_mode,
     )

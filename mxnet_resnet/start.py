@@ -15,6 +15,7 @@ from mxnet_resnet.errors import UserError
 from mxnet_resnet.ledger import Entry
 
 MACHINE = "machine"  # the settings that a run may be resumed with other values of
+NO_MOMENTUM = "The momentum starts from zero, since the servers of dist_async keep it to themselves"
 Params = tuple[Arrays, Arrays]
 
 
@@ -52,6 +53,8 @@ def find(
         start = _from_epoch(options, settings, steps_per_epoch) if options.retrain else Start(_fresh(options, settings))
         if options.resume:
             start.notes.insert(0, f"There is no checkpoint of {options.model_prefix} to resume: starting")
+        elif not options.retrain and ledger.all_names(options.model_prefix):
+            start.notes.append(f"There are checkpoints of another run of {options.model_prefix}: they are written over")
     if start.params is not None:
         checkpoint.check_fit(symbol, (1, *options.image_shape), *start.params)
     return start
@@ -81,8 +84,8 @@ def _resumed(options: argparse.Namespace, settings: dict[str, object]) -> Start 
                 "or start from one of its epochs with --retrain --model-load-epoch"
             )
         notes += [f"Not to the bit the same run: {change}" for change in tolerated]
-        if options.kv_store == "dist_async":
-            notes.append("The momentum starts from zero, since the servers of dist_async have it")
+        if options.mom and entry.step and (options.kv_store == "dist_async" or not state):
+            notes.append(NO_MOMENTUM)
         notes.append(f"Resuming {prefix} after {entry.epoch} epochs and {entry.batch} batches, {entry.step} steps")
         return Start(dataclasses.replace(entry, arguments=options.arguments), params, state, notes, anew=False)
     if names:
@@ -98,24 +101,31 @@ def _from_epoch(options: argparse.Namespace, settings: dict[str, object], steps_
     if options.load_params is not None:
         params = checkpoint.read_params(options.load_params)
         return Start(begun, params, notes=[f"Starting from the parameters in {options.load_params}"])
-    start = Start(begun, checkpoint.load_params(prefix, epoch))
+    start, before = Start(begun, checkpoint.load_params(prefix, epoch)), None
     try:
         before = ledger.read(prefix, begun.name)
-        if before is not None:
-            ledger.check(prefix, before)
     except UserError as error:
-        before = None
         start.notes.append(f"Nothing but parameters is taken from epoch {epoch}: {error}")
+    if before is not None:
+        ledger.check(prefix, before, "params")
     if before is None:
         start.notes.append(f"Starting from {checkpoint.params_path(prefix, epoch)}, without momentum")
         return start
     begun.validation = before.validation
     changed = ledger.differences(before.settings, settings)
-    if not any(change.startswith(("batch size ", "training records ")) for change in changed):
-        begun.step = before.step
+    others = ("batch size ", "training records ")
+    if "lr" not in options.given and not any(change.startswith(others) for change in changed):
+        begun.step = before.step  # where the schedule stood, whatever --num-examples makes of an epoch in it
     start.notes.append(f"Starting from epoch {epoch}. Changed: {'; '.join(changed) or 'nothing'}")
     if options.reset_optimizer:
         start.notes.append("The momentum starts from zero, as asked")
-    else:
+        return start
+    try:
+        ledger.check(prefix, before, "state")
         start.state = checkpoint.load_state(prefix, begun.name)
+    except UserError as error:
+        start.notes.append(f"The momentum starts from zero: {error}")
+        return start
+    if options.mom and before.step and (options.kv_store == "dist_async" or not start.state):
+        start.notes.append(NO_MOMENTUM)
     return start

@@ -156,6 +156,10 @@ def _input_shapes(options: argparse.Namespace, symbol: mx.sym.Symbol, images: in
 def _check_records(options: argparse.Namespace, device_count: int, workers: int) -> Summaries:
     """What the record files hold. Raises UserError where they are damaged or do not fit the options."""
     devices.shares(options.batch_size, device_count)
+    if options.data_backend == "imagerecorditer" and workers > 1:
+        raise UserError(
+            "--data-backend imagerecorditer deals records to workers unevenly: several need --data-backend opencv"
+        )
     batch = options.batch_size * workers
     summaries = {}
     # A large training image that does not decode ends the run where it is met; small ones are soon looked at, and
@@ -243,7 +247,7 @@ def _write_header(options: argparse.Namespace, notes: list[object], summaries: S
 
 def _warn_of_batch(options: argparse.Namespace, batch: int) -> None:
     """A learning rate goes with a batch size: tell where only one of them is the recipe's."""
-    if batch != options.lr_batch and not options.lr_given and not options.scale_lr:
+    if batch != options.lr_batch and "lr" not in options.given and not options.scale_lr:
         factor = batch / options.lr_batch
         logging.warning(
             "The learning rate is for batches of %d, these are of %d: --scale-lr multiplies it by %g",

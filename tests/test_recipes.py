@@ -48,6 +48,15 @@ def test_a_resumed_run_remembers_the_batch_of_its_recipe(recipe, tmp_path):
     assert (resumed.batch_size, resumed.lr_batch, resumed.depth) == (64, 32, 20)
 
 
+def test_flags_beside_resume_are_those_of_the_run_but_for_its_own(tmp_path):
+    prefix = f"{tmp_path}/net"
+    begun = options.parse(["--data-type", "digits", "--depth", "8", "--model-prefix", prefix, "--lr", "0.2"])
+    ledger.begin(prefix, ledger.Entry("run", arguments=begun.arguments), anew=True)
+    resumed = options.parse(["--resume", "--model-prefix", prefix, "--depth", "8"])
+    assert (resumed.data_type, resumed.depth, resumed.lr) == ("digits", 8, 0.2)
+    assert "lr" in resumed.given and "lr" in begun.given and "resume" not in begun.given
+
+
 def test_the_batch_of_the_recipe_is_what_a_rate_is_scaled_by(recipe):
     assert options.parse(["--recipe", str(recipe), "--batch-size", "256"]).lr_batch == 32
     assert options.parse(["--data-type", "cifar10", "--batch-size", "256"]).lr_batch == 128
@@ -60,6 +69,8 @@ def test_the_batch_of_the_recipe_is_what_a_rate_is_scaled_by(recipe):
         ("batchsize: 1", "the nearest is 'batch-size'"),
         ("resume: true", "'resume' is no flag that a recipe can have"),
         ("model-prefix: a", "'model-prefix' is no flag"),
+        ("eval-only: true", "'eval-only' is no flag"),
+        ("lr: 0.1\nepochs: 3\nlr: 0.2", "mine.yaml: the key 'lr' stands there twice"),
         ("lr: fast", r"mine.yaml: argument --lr: 'fast' is not a number"),
         ("- a\n- b", "is not a recipe"),
         ("a: [", "is not YAML"),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, train_arguments
 
-from mxnet_resnet import checkpoint, files, ledger, logbook, options, trainer
+from mxnet_resnet import checkpoint, evaluation, files, ledger, logbook, options, schedule, trainer
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.interruption import Interrupted
 from mxnet_resnet.loop import Loop
@@ -257,8 +257,70 @@ def test_retrain_goes_on_at_the_step_of_the_epoch(digits, tmp_path):
 def test_retrain_needs_nothing_but_parameters(trained, digits, tmp_path, suffix):
     folder = copy(trained, tmp_path / "run")
     ledger.file(f"{folder}/model/net", "0002", suffix).unlink()
-    run(digits, folder, "--retrain", "--model-load-epoch", "2", "--epochs", "3", "--reset-optimizer")
-    assert "net-0002.params, without momentum" in (folder / "log/net/train.log").read_text()
+    run(digits, folder, "--retrain", "--model-load-epoch", "2", "--epochs", "3")
+    told = "momentum starts from zero: " if suffix == "state" else "net-0002.params, without momentum"
+    assert told in (folder / "log/net/train.log").read_text()
+
+
+def test_retrain_refuses_parameters_that_are_damaged(trained, digits, tmp_path):
+    folder = copy(trained, tmp_path / "run")
+    path = ledger.file(f"{folder}/model/net", "0002", "params")
+    content = bytearray(path.read_bytes())
+    content[4000:4400] = bytes(byte ^ 1 for byte in content[4000:4400])
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"net-0002\.params is damaged"):
+        run(digits, folder, "--retrain", "--model-load-epoch", "2", "--epochs", "3")
+
+
+def test_the_warm_up_of_a_recipe_does_not_come_again(tmp_path):
+    """Nor does its learning rate count as a new one."""
+    recipe = tmp_path / "a.yaml"
+    recipe.write_text("data-type: cifar10\nlr: 0.2\nlr-steps: [10]\nwarmup-steps: 400\n")
+    begun = ["--recipe", str(recipe), "--retrain", "--model-load-epoch", "50"]
+    rates = [schedule.from_options(options.parse([*begun, *more]), 100, 128) for more in ([], ["--lr", "0.0005"])]
+    assert [rate(5000) for rate in rates] == [pytest.approx(0.02), 0.0005]
+
+
+def test_flags_given_to_a_resumed_run_are_those_of_the_run(trained, digits, tmp_path, monkeypatch):
+    """Even if it is killed before its next checkpoint."""
+    folder = copy(trained, tmp_path / "run")
+    monkeypatch.setattr(Loop, "_save", lambda loop: pytest.fail("nothing was to be saved"))
+    monkeypatch.setattr(Loop, "_train_epoch", lambda loop: sys.exit(9))
+    with pytest.raises(SystemExit):
+        run(digits, folder, "--epochs", "5", "--resume")
+    assert ledger.arguments(f"{folder}/model/net")["epochs"] == "5"
+
+
+def test_a_new_run_tells_what_it_writes_over(trained, digits, tmp_path):
+    folder = copy(trained, tmp_path / "run")
+    run(digits, folder, "--epochs", "1")
+    assert "checkpoints of another run" in (folder / "log/net/train.log").read_text()
+
+
+def test_the_best_checkpoint_is_kept_without_its_pointer(trained, tmp_path):
+    folder = copy(trained, tmp_path / "run")
+    prefix = f"{folder}/model/net"
+    entry = ledger.read(prefix, "0003")
+    entry.validation = {str(epoch): {"accuracy": 0.9 - epoch / 10} for epoch in range(3)}
+    ledger.file(prefix, "best", "json").unlink()
+    ledger.prune(prefix, entry, keep=1)
+    assert ledger.names(prefix) == ["0003", "0001"]
+
+
+def test_a_changed_entry_is_damaged(trained, tmp_path):
+    folder = copy(trained, tmp_path / "run")
+    path = ledger.file(f"{folder}/model/net", "0003", "json")
+    path.write_text(path.read_text().replace('"step": 36', '"step": 37'))
+    with pytest.raises(UserError, match="is damaged"):
+        ledger.read(f"{folder}/model/net", "0003")
+
+
+def test_the_validation_of_several_devices_is_that_of_the_checkpoint(digits, tmp_path):
+    more = ("--cpus", "2", "--epochs", "1")
+    run(digits, tmp_path, *more)
+    options_now = options.parse(arguments(digits, tmp_path, *more, "--eval-only"))
+    logged = logbook.read(tmp_path / "log/net/train.log").epochs[0].validation["top1"]
+    assert evaluation.of_options(options_now).top1 == pytest.approx(logged, abs=1e-3)
 
 
 def test_what_a_killed_run_left_is_removed_and_what_others_write_is_not(trained, digits, tmp_path):

@@ -13,9 +13,10 @@ import multiprocessing
 import re
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -57,7 +58,7 @@ def main(arguments: argparse.Namespace) -> None:
     for name, measure in (("nets", compared), ("curves", curve), ("peaks", peaks), ("depths", planned)):
         figures[name] = []
         for net in getattr(arguments, name):
-            figures[name].append(measure(net, arguments.runs))
+            figures[name].append(in_process(measure, net, arguments.runs))
             bar.update()
     bar.close()
     print(report(figures))
@@ -66,6 +67,12 @@ def main(arguments: argparse.Namespace) -> None:
             temporary.write_text(json.dumps(figures, indent=1))
     if arguments.out:
         draw(figures, arguments.out)
+
+
+def in_process(measure: Callable, *arguments: object) -> Any:
+    """What a function returns in a fresh process, which gives all of its memory back."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
 
 
 def network(net: Net) -> tuple[mx.sym.Symbol, dict[str, tuple[int, ...]]]:
@@ -158,10 +165,7 @@ def peaks(net: Net, runs: int) -> dict:
     """Peak resident MB of fresh processes that make two steps, without and with a plan."""
     symbol, shapes = network(net)
     plan = memonger.plan(symbol, shapes)
-    process = {}
-    for name, used in (("before", None), ("planned", plan)):
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            process[name] = pool.submit(peak, net, used).result()
+    process = {name: in_process(peak, net, used) for name, used in (("before", None), ("planned", plan))}
     return {**described(net, plan), "process": process}
 
 
