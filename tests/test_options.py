@@ -56,6 +56,7 @@ def test_custom_data_get_the_net_for_their_size(side, stem):
         ("--network resnet19", "the nearest are"),
         ("--network resnet18 --depth 18", "--network and --depth say the same in two ways"),
         ("--retrain", "go together"),
+        ("--model-prefix runs/", "runs/ is a folder: add a name, as in runs/net"),
         ("--resume --retrain --model-load-epoch 1", "give one of them"),
         ("--memonger-budget 9 --no-memonger", "give one of them"),
         ("--model-load-epoch 3", "go together"),

@@ -29,8 +29,8 @@ Steps = Callable[[list[mx.io.DataBatch]], None]
 
 
 def add_arguments(loop: argparse.ArgumentParser) -> None:
-    loop.add_argument("--nets", type=nets, default="20:128,164:32,50:16", help="to train")
-    loop.add_argument("--steps", type=whole(), default=10, help="of each run")
+    loop.add_argument("--nets", type=nets, default="20:128,164:32", help="to train")
+    loop.add_argument("--steps", type=whole(), default=60, help="of each run; --frequent 50 has a line in the log")
     loop.add_argument("--runs", type=whole(), default=5, help="of each way")
 
 
