@@ -15,10 +15,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet import curves, figures, logbook
+from mxnet_resnet import curves, figures, files, logbook
 from mxnet_resnet.arguments import Parser, whole
 from mxnet_resnet.errors import UserError, run
-from mxnet_resnet.files import replacing
 
 
 def parse() -> argparse.Namespace:
@@ -44,20 +43,24 @@ def parse() -> argparse.Namespace:
 
 def draw(arguments: argparse.Namespace) -> None:
     """Read, draw and print once."""
-    runs = [found for name in arguments.logs.split(",") for found in logbook.read_all(Path(name))]
+    read = [(found, Path(name)) for name in arguments.logs.split(",") for found in logbook.read_all(Path(name))]
+    runs, paths = zip(*read)
+    curves.told_apart(runs, paths)
     metrics = curves.choose_metrics(runs, arguments.metric.split(",") if arguments.metric else None)
     last = float("inf") if arguments.last is None else arguments.last
     view = curves.View(metrics, arguments.over, arguments.first, last)
-    curves.check_part(runs, view)
+    runs, left_out = curves.drawable(runs, view)
+    for sentence in left_out:
+        print(f"left out: {sentence}", file=sys.stderr)
     figures.draw(runs, view, arguments.out)
     if arguments.csv:
-        with replacing(arguments.csv) as (temporary,):
+        with files.replacing(arguments.csv) as (temporary,):
             temporary.write_text(curves.as_csv(runs, view), encoding="utf-8")
     if arguments.table:
         print(curves.table(runs, view))
     for found in runs:
         name = f"{found.name}: " if len(runs) > 1 else ""
-        print(f"{name}{curves.summary(found, metrics[0])}, curve {arguments.out}", flush=True)
+        print(f"{name}{curves.summary(curves.part(found, view), metrics[0])}, curve {arguments.out}", flush=True)
 
 
 def watch(arguments: argparse.Namespace) -> None:
@@ -87,6 +90,8 @@ def _state(log: Path) -> tuple[int, int] | None:
 def main() -> None:
     arguments = parse()
     figures.check_format(arguments.out)
+    if arguments.csv:
+        files.check(arguments.csv)
     if arguments.watch:
         watch(arguments)
     else:

@@ -23,7 +23,7 @@ class Answer(NamedTuple):
 
 def best(probabilities: np.ndarray, names: Sequence[str], number: int) -> list[Answer]:
     """The ``number`` most probable classes, or all there are, of probabilities (classes,)."""
-    order = probabilities.argsort()[::-1][:number]
+    order = np.argsort(-probabilities, kind="stable")[:number]
     return [Answer(int(label), names[label], float(probabilities[label])) for label in order]
 
 
@@ -33,6 +33,8 @@ class Writer:
     def __init__(self, kind: str, titled: bool, out: TextIO | None = None):
         self._write = {"text": self._text, "csv": self._csv, "jsonl": self._json_line}[kind]
         self._titled, self._out = titled, out or sys.stdout
+        if kind != "jsonl":
+            self._out.reconfigure(errors="surrogateescape")  # names of files may be any bytes
         self._table = csv.writer(self._out, lineterminator="\n")
         self._begun = False
 
@@ -59,4 +61,15 @@ class Writer:
 
     def _json_line(self, image: str, label: int | None, found: Sequence[Answer]) -> None:
         top = [{"class": a.label, "name": a.name, "probability": round(a.probability, 6)} for a in found]
-        print(json.dumps({"image": image, "label": label, "top": top}, ensure_ascii=False), file=self._out)
+        print(
+            json.dumps({"image": image, "label": label, "top": top}, ensure_ascii=not _is_text(image)), file=self._out
+        )
+
+
+def _is_text(name: str) -> bool:
+    """Whether the bytes of a name are UTF-8; JSON has escapes for others."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

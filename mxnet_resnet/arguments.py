@@ -86,11 +86,19 @@ def epoch(text: str) -> int | str:
 
 
 def channels(text: str) -> tuple[float, ...]:
-    """Three positive numbers, of R, G and B: ``"0.485,0.456,0.406"``."""
+    """Three numbers from 0 on, of R, G and B: ``"0.485,0.456,0.406"``."""
     try:
         values = tuple(map(float, text.split(",")))
     except ValueError:
         values = ()
-    if len(values) != 3 or not all(0 < value < math.inf for value in values):
-        raise argparse.ArgumentTypeError(f"{text!r} is not three positive numbers, for R, G and B, of images in 0..1")
+    if len(values) != 3 or not all(0 <= value < math.inf for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers from 0 on, for R, G and B, of images in 0..1")
+    return values
+
+
+def deviations(text: str) -> tuple[float, ...]:
+    """As `channels`, none of them 0."""
+    values = channels(text)
+    if 0 in values:
+        raise argparse.ArgumentTypeError(f"{text!r} has a deviation of 0")
     return values

@@ -9,9 +9,10 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mxnet_resnet.errors import UserError
-from mxnet_resnet.logreader import ERRORS, PHASES, Run
+from mxnet_resnet.logreader import ERRORS, FOLDER_LOGS, PHASES, Run
 
 AXES = {"epoch": "epoch", "hours": "hours of training", "images": "images trained on"}
 LABELS = {"top1": "top-1 error (%)", "top5": "top-5 error (%)"}
@@ -41,18 +42,49 @@ class Curve:
 def choose_metrics(runs: Sequence[Run], wanted: Sequence[str] | None) -> tuple[str, ...]:
     """The metrics to draw: those wanted, else top-1 error, and top-5 error where a log has it.
 
-    Raises UserError where a log has no curve of these.
+    Raises UserError where no log has one of these.
     """
-    found = {name for run in runs for name in run.metrics()}
+    found = list(dict.fromkeys(name for run in runs for name in run.metrics()))
+    if not found:
+        raise UserError(f"the log of {runs[0].name} has no curve in it: it tells no metric of an epoch")
     metrics = tuple(wanted or [name for name in ERRORS if name in found or name == ERRORS[0]])
-    for run in runs:
-        there = run.metrics()
-        if not there:
-            raise UserError(f"the log of {run.name} has no curve in it: it tells no metric of an epoch")
-        if not set(metrics) & set(there) or (not wanted and ERRORS[0] not in there):
-            names = " or ".join(metrics if wanted else ERRORS[:1])
-            raise UserError(f"the log of {run.name} has no curve of {names} in it: --metric may be {', '.join(there)}")
+    for name in metrics:
+        if name not in found:
+            of = runs[0].name if len(runs) == 1 else f"none of {len(runs)} runs"
+            raise UserError(f"the log of {of} has no curve of {name} in it: --metric may be {', '.join(found)}")
     return metrics
+
+
+def drawable(runs: Sequence[Run], view: View) -> tuple[list[Run], list[str]]:
+    """The runs that have a curve of the metrics in the view, and a sentence on each of the others.
+
+    Raises UserError where there is none.
+    """
+    kept, told = [], []
+    for run in runs:
+        try:
+            if not set(view.metrics) & set(run.metrics()):
+                there = ", ".join(run.metrics()) or "none"
+                raise UserError(f"the log of {run.name} has no curve of {' or '.join(view.metrics)} in it, but {there}")
+            part(run, view)
+            kept.append(run)
+        except UserError as error:
+            told.append(str(error))
+    if not kept:
+        raise UserError(told[0])
+    return kept, told
+
+
+def told_apart(runs: Sequence[Run], paths: Sequence[Path]) -> None:
+    """Put as much of their paths before names that are equal as sets them apart. Changes ``runs``."""
+    for depth in range(1, max(len(path.resolve().parts) for path in paths)):
+        names = [run.name for run in runs]
+        if len({*names}) == len(names):
+            return
+        for run, path, name in zip(runs, paths, names):
+            parts = path.resolve().parts[: -1 - (path.name in FOLDER_LOGS)]
+            if names.count(name) > 1 and len(parts) >= depth:
+                run.name = f"{parts[-depth]}/{name}"
 
 
 def curve(run: Run, phase: str, metric: str, view: View) -> Curve:
@@ -147,15 +179,16 @@ def table(runs: Sequence[Run], view: View) -> str:
     """A line a log and metric: the last and the best value of the validation with their epochs, time and speed."""
     rows = [("log", "metric", "last", "epoch", "best", "epoch", "epochs", "s/epoch", "images/s")]
     for run in runs:
-        part = _part(run, view)
-        times = ((seconds_an_epoch(part), ".1f"), (images_a_second(part), ".0f"))
-        ends = (str(len(part.epochs)), *("-" if value is None else f"{value:{form}}" for value, form in times))
+        seen = part(run, view)
+        times = ((seconds_an_epoch(seen), ".1f"), (images_a_second(seen), ".0f"))
+        ends = (str(len(seen.epochs)), *("-" if value is None else f"{value:{form}}" for value, form in times))
         for metric in view.metrics:
-            points = part.curve("validation", metric) or part.curve("train", metric)
+            points = seen.curve("validation", metric) or seen.curve("train", metric)
             if points:
-                (last_epoch, last), (best_epoch, best) = points[-1], best_point(part, metric)
+                (last_epoch, last), (best_epoch, best) = points[-1], best_point(seen, metric)
                 values = (f"{last:.2f}", str(last_epoch), f"{best:.2f}", str(best_epoch))
-                rows.append((run.name, LABELS.get(metric, metric), *values, *ends))
+                whose = "" if seen.curve("validation", metric) else ", training"
+                rows.append((run.name, f"{LABELS.get(metric, metric)}{whose}", *values, *ends))
     return _aligned(rows)
 
 
@@ -173,7 +206,7 @@ def as_csv(runs: Sequence[Run], view: View) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["log", "epoch", "phase", "lr", "seconds", "images/s", *names])
     for run in runs:
-        for number, epoch in sorted(_part(run, view).epochs.items()):
+        for number, epoch in sorted(part(run, view).epochs.items()):
             for phase in PHASES:
                 if values := getattr(epoch, phase):
                     times = (epoch.seconds, epoch.speed) if phase == "train" else (None, None)
@@ -183,16 +216,10 @@ def as_csv(runs: Sequence[Run], view: View) -> str:
     return text.getvalue()
 
 
-def _part(run: Run, view: View) -> Run:
+def part(run: Run, view: View) -> Run:
     """The epochs that are seen. Raises UserError where there is none."""
     epochs = {number: epoch for number, epoch in run.epochs.items() if view.first <= number <= view.last}
     if not epochs:
         there = f"{min(run.epochs)} to {max(run.epochs)}"
         raise UserError(f"the log of {run.name} has no epoch from --from to --to: its epochs are {there}")
     return Run(run.name, epochs, run.images)
-
-
-def check_part(runs: Sequence[Run], view: View) -> None:
-    """Raise UserError unless each log has epochs in the view."""
-    for run in runs:
-        _part(run, view)

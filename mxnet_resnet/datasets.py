@@ -7,7 +7,10 @@ repository, which the published logs were trained with.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+IMAGENET_CLASSES = 1000
+IMAGENET_SYNSET = Path(__file__).resolve().parents[1] / "predict" / "synset.txt"  # their names, a line each
 # Who reads training records: our threads, or MXNet's ImageRecordIter.
 BACKENDS = ("opencv", "imagerecorditer")
 
@@ -53,7 +56,12 @@ _CIFAR = dict(stem="cifar", image_shape=(3, 32, 32), epochs=200, lr_steps=(120, 
 
 DATA_TYPES = {
     "imagenet": DataType(
-        num_classes=1000, train=_IMAGENET_TRAIN, val="val_256_q90.rec", depth=50, batch_size=256, **_IMAGENET
+        num_classes=IMAGENET_CLASSES,
+        train=_IMAGENET_TRAIN,
+        val="val_256_q90.rec",
+        depth=50,
+        batch_size=256,
+        **_IMAGENET,
     ),
     "imagenet11k": DataType(
         num_classes=11221, train=_IMAGENET_TRAIN, val="val_256_q90.rec", depth=200, batch_size=256, **_IMAGENET

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LARGEST_THUMBNAIL = 256  # pixels of the long side
 MOST_DRAWN = 60  # images in a picture
+MOST_BARS = 5
 COLUMNS, OVERLAY_COLUMNS = 4, 6
 LONGEST_NAME = 28  # letters
 
@@ -43,9 +44,10 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def grid(drawn: Sequence[Drawn]) -> Figure:
-    """Each image with a bar for each answer below it."""
+    """Each image with bars for its best five answers below it."""
     from matplotlib.figure import Figure
 
+    drawn = [one._replace(answers=one.answers[:MOST_BARS]) for one in drawn]
     columns = min(COLUMNS, len(drawn))
     rows = math.ceil(len(drawn) / columns)
     most = max(len(one.answers) for one in drawn)

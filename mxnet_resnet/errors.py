@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
@@ -39,12 +40,19 @@ def report(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         print("interrupted", file=sys.stderr)
         return 130
-    reason = error if isinstance(error, UserError) else isinstance(error, OSError) and missing_library(error)
+    reason = error if isinstance(error, UserError) else isinstance(error, OSError) and _of_system(error)
     if reason:
         print(f"error: {reason}", file=sys.stderr)
         return 2
     traceback.print_exception(type(error), error, error.__traceback__)
     return 1
+
+
+def _of_system(error: OSError) -> str | None:
+    """What a user can do about an error of the system; None where it is our fault."""
+    if error.errno == errno.ENAMETOOLONG:
+        return f"the name {error.filename} is too long"
+    return missing_library(error)
 
 
 def _nobody_reads() -> bool:

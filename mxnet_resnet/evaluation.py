@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -89,10 +90,7 @@ def evaluate(net: Classifier, path: Path, crop: str = "center", threads: int | N
     """
     summary = recordio.scan(path)
     classes = net.net.classes
-    if summary.min_label < 0 or summary.max_label >= classes:
-        raise UserError(
-            f"{path} has labels from {summary.min_label:g} to {summary.max_label:g}, and the net has {classes} classes"
-        )
+    recordio.check_labels(path, summary, classes)
     images_a_batch = max(1, net.batch_size // (10 if crop == "ten" else 1))
     labels, found = [], []
     batches = _batches(recordio.RecordFile(path, summary.offsets), net.net.image_shape, crop, images_a_batch, threads)
@@ -114,6 +112,8 @@ def of_options(options: argparse.Namespace) -> Result:
     if epoch is None:
         epoch = "latest" if ledger.latest(prefix) else checkpoint.last_epoch(prefix)
     net = nets.load(prefix, epoch, options.image_shape)
+    for note in net.notes:
+        print(note, file=sys.stderr)
     (context, *_), _ = devices.choose(options.gpus)
     return evaluate(Classifier(net, context, options.batch_size), options.data_val, threads=options.data_nthreads)
 

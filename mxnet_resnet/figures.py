@@ -29,7 +29,7 @@ def check_format(out: Path) -> None:
     """Raise UserError unless ``out`` ends as a format that there is."""
     from matplotlib.backend_bases import FigureCanvasBase
 
-    formats = {*FigureCanvasBase.get_supported_filetypes(), "html"}
+    formats = {*FigureCanvasBase.get_supported_filetypes(), "html"} - {"pgf"}  # which needs LaTeX
     if out.suffix[1:].lower() not in formats:
         raise UserError(f"cannot draw to {out}: its name has to end in one of {', '.join(sorted(formats))}")
 

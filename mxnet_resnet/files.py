@@ -22,6 +22,8 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
 
     Makes the folders. Raises UserError where the system refuses to write.
     """
+    for path in paths:
+        check(path)
     temporary = [path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}") for path in paths]
     try:
         for path in paths:
@@ -39,6 +41,12 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
         for path in temporary:
             with suppress(OSError):
                 path.unlink()
+
+
+def check(path: Path) -> None:
+    """Raise UserError where a file can not be written to ``path``, as far as can be told before."""
+    if not path.name or path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder")
 
 
 @contextmanager
@@ -94,12 +102,13 @@ def abandoned(prefix: Path) -> Iterator[tuple[Path, str]]:
 def staged(*paths: Path) -> Iterator[list[Path]]:
     """As ``replacing``, but the temporary paths have the names of ``paths``, for what is read back by its name."""
     with (
-        unwinding(),
+        unwinding() as go_on,
         replacing(*paths) as temporary,
         tempfile.TemporaryDirectory(prefix=".", dir=paths[0].parent) as folder,
     ):
         staging = [Path(folder, path.name) for path in paths]
         yield staging
+        go_on()
         for source, target in zip(staging, temporary):
             os.replace(source, target)
 

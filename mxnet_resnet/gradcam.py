@@ -64,6 +64,8 @@ def split(symbol: mx.sym.Symbol) -> tuple[mx.sym.Symbol, mx.sym.Symbol]:
         for node in nodes
         if node["op"] == "Pooling" and node.get("attrs", {}).get("global_pool", "False") in ("True", "1")
     ]
+    if not poolings and any(node["op"].startswith("_sg_mkldnn") for node in nodes):
+        raise UserError("a net in int8 has no gradients, which heat maps come from: take the checkpoint it was made of")
     if not poolings:
         raise UserError("the net has no global pooling, before which its last feature map would be")
     last, output, *_ = poolings[-1]["inputs"][0]

@@ -50,9 +50,11 @@ def is_whole(image: bytes) -> bool:
     return scan is None or image.find(b"\xff\xd9", scan) >= 0
 
 
-def has_alpha(image: bytes) -> bool:
-    """Whether a PNG says that it has transparency of its own for each pixel."""
-    return image.startswith(PNG) and image[25:26] in (b"\x04", b"\x06")
+def may_have_alpha(image: bytes) -> bool:
+    """Whether an image can be transparent: a PNG that says so, any WebP or TIFF."""
+    if image.startswith(PNG):
+        return image[25:26] in (b"\x04", b"\x06") or b"tRNS" in image
+    return image[8:12] == b"WEBP" or image[:4] in (b"II*\0", b"MM\0*")
 
 
 def _first_scan(image: bytes) -> int:

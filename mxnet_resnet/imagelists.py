@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -161,21 +161,36 @@ def write_lists(lists: Mapping[Path, Sequence[Entry]], synset: Path, classes: Se
 
 def read_list(path: Path) -> list[Entry]:
     """The lines of a list; of several labels, the first. Raises UserError with file and line."""
+    entries = []
+    for entry in read_lines(path):
+        if isinstance(entry, UserError):
+            raise entry
+        entries.append(entry)
+    return entries
+
+
+def read_lines(path: Path) -> Iterator[Entry | UserError]:
+    """As `read_list`, with an error in the place of each line that is wrong. Raises UserError where none is right."""
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a list: byte {error.start} is not UTF-8 text") from error
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    entries: dict[int, Entry] = {}
+    seen: set[int] = set()
     for number, line in enumerate(lines, 1):
         if line.strip():
-            entry = _entry(line, where := f"{path}, line {number}")
-            if entries.setdefault(entry.key, entry) is not entry:
-                raise UserError(f"{where}: the index {entry.key} stands on an earlier line already")
-    if not entries:
+            try:
+                entry = _entry(line, where := f"{path}, line {number}")
+                if entry.key in seen:
+                    raise UserError(f"{where}: the index {entry.key} stands on an earlier line already")
+            except UserError as error:
+                yield error
+                continue
+            seen.add(entry.key)
+            yield entry
+    if not seen:
         raise UserError(f"{path} lists no images")
-    return list(entries.values())
 
 
 def _entry(line: str, where: str) -> Entry:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import glob
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -60,16 +62,15 @@ def find(sources: Sequence[str]) -> Iterator[Input]:
 
 def _find(source: str) -> Iterator[Input]:
     if source == STANDARD_INPUT:
-        for line in sys.stdin:
-            if line.strip():
-                yield from find([line.rstrip("\r\n")])
+        yield from _in_lines(sys.stdin)
     elif os.path.isdir(source):
         yield from _in_folder(source)
     elif not os.path.exists(source) and glob.has_magic(source):
         found = sorted(glob.glob(source, recursive=True))
         if not found:
             raise UserError(f"nothing is called {source}")
-        yield from find([path for path in found if path != source])
+        # ** finds folders and what is in them
+        yield from find([path for path in found if path != source and not ("**" in source and os.path.isdir(path))])
     elif source.endswith(".lst"):
         yield from _in_list(Path(source))
     elif source.endswith(".rec"):
@@ -77,6 +78,19 @@ def _find(source: str) -> Iterator[Input]:
             yield Input(f"{source}[{number}]", partial(bytes, record.image), _label(record.label))
     else:
         yield Input(source, partial(read_bytes, source))
+
+
+def _in_lines(lines: TextIO) -> Iterator[Input]:
+    """What each line names; names may be any bytes."""
+    if isinstance(lines, io.TextIOWrapper):
+        lines.reconfigure(errors="surrogateescape")
+    empty = True
+    for line in lines:
+        if line.strip():
+            empty = False
+            yield from find([line.rstrip("\r\n")])
+    if empty:
+        raise UserError("there is no name of an image on standard input")
 
 
 def _in_folder(folder: str) -> Iterator[Input]:
@@ -94,7 +108,10 @@ def _in_folder(folder: str) -> Iterator[Input]:
 
 def _in_list(path: Path) -> Iterator[Input]:
     """The images of a list, whose paths begin at its folder, or else at the current one."""
-    for entry in imagelists.read_list(path):
+    for entry in imagelists.read_lines(path):
+        if isinstance(entry, UserError):
+            yield Input(str(path), partial(_fail, entry))
+            continue
         beside = path.parent / entry.path
         image = beside if beside.exists() or not os.path.exists(entry.path) else Path(entry.path)
         yield Input(str(image), partial(read_bytes, image), _label(entry.label))

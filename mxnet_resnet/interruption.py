@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupted(Exception):
-    """A run that ended as a signal asked; the message says where it stands."""
+class Interrupted(BaseException):
+    """An end that a signal asked for, as KeyboardInterrupt is; the message says where a run stands."""
 
     def __init__(self, number: int, message: str):
         super().__init__(message)
@@ -50,17 +50,28 @@ def watching() -> Iterator[Wish]:
 
 
 @contextmanager
-def unwinding() -> Iterator[None]:
-    """Within it SIGTERM raises Interrupted, so that what is half written goes, as it does after Ctrl-C."""
+def unwinding() -> Iterator[Callable[[], None]]:
+    """Within it SIGTERM and SIGHUP raise Interrupted, so that what is half written goes, as it does after Ctrl-C.
+
+    Gives a function that raises it again, for before what cannot be undone: where a signal comes while an object is
+    being disposed of, Python prints what is raised and goes on.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield lambda: None
         return
+    told: list[int] = []
+
+    def check() -> None:
+        if told:
+            raise Interrupted(told[0], f"stopped by {signal.Signals(told[0]).name}")
 
     def end(number: int, _) -> None:
-        raise Interrupted(number, f"stopped by {signal.Signals(number).name}")
+        told.append(number)
+        check()
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        yield
+        yield check
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

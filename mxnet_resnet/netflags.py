@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mxnet_resnet.arguments import Parser, channels, epoch, shape, whole
+from mxnet_resnet.arguments import Parser, channels, deviations, epoch, shape, whole
+from mxnet_resnet.datasets import IMAGENET_CLASSES, IMAGENET_SYNSET
 from mxnet_resnet.errors import UserError
+from mxnet_resnet.preprocess import CROPS
 
 if TYPE_CHECKING:
     from mxnet_resnet.classifier import Classifier
     from mxnet_resnet.nets import Net
-
-IMAGENET_CLASSES = 1000
-
-
-CROPS = ("center", "ten", "squash")
 
 
 def add(parser: Parser) -> None:
@@ -33,7 +29,7 @@ def add(parser: Parser) -> None:
     net.add_argument(
         "--mean", type=channels, help="of its images, in 0..1, where it takes normalised ones: 0.5,0.5,0.5"
     )
-    net.add_argument("--std", type=channels, help="the deviation that goes with --mean")
+    net.add_argument("--std", type=deviations, help="the deviation that goes with --mean")
     net.add_argument("--synset", help="class names, a line each (predict/synset.txt for 1000 classes, else numbers)")
 
 
@@ -82,9 +78,9 @@ def classifier(net: Net, arguments: argparse.Namespace, batch_size: int) -> Clas
     return Classifier(net, context, batch_size)
 
 
-def names(net: Net, arguments: argparse.Namespace, imagenet_synset: Path) -> list[str]:
+def names(net: Net, arguments: argparse.Namespace) -> list[str]:
     """The names of the classes. Raises UserError where there are not as many as classes."""
     from mxnet_resnet.classifier import read_synset
 
-    synset = arguments.synset or (imagenet_synset if net.classes == IMAGENET_CLASSES else None)
+    synset = arguments.synset or (IMAGENET_SYNSET if net.classes == IMAGENET_CLASSES else None)
     return read_synset(synset, net.classes) if synset else [f"class {number}" for number in range(net.classes)]

@@ -60,7 +60,7 @@ def _complete(given: flags.Flags) -> argparse.Namespace:
         "num_classes": data.num_classes,
         "batch_size": data.batch_size,
         "epochs": data.epochs,
-        "lr_steps": list(data.lr_steps) if options.lr_iterations is None else [],
+        "lr_steps": list(data.lr_steps) if options.lr_iterations is None and options.lr_schedule == "steps" else [],
         "aug_level": data.aug_level,
         "frequent": data.frequent,
         "data_dir": Path("data", options.data_type),

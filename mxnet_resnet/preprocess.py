@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from mxnet_resnet.errors import UserError
-from mxnet_resnet.imageheader import has_alpha, is_whole, plausible
+from mxnet_resnet.imageheader import is_whole, may_have_alpha, plausible
 
 ImageShape = tuple[int, int, int]
 LARGEST_SIDE = 32766  # that OpenCV resizes and warps
@@ -117,7 +117,7 @@ def photograph(data: bytes, name: str | Path) -> np.ndarray:
     height, width = image.shape[:2]
     if min(height, width) < SMALLEST_SIDE:
         raise UserError(f"{name} is {width}x{height} pixels, too narrow to show anything")
-    if has_alpha(data):
+    if may_have_alpha(data):
         image = _on_white(data, image)
     return image
 
@@ -142,6 +142,8 @@ def _on_white(data: bytes, image: np.ndarray) -> np.ndarray:
     """``image`` as it looks on white where ``data`` has transparency, which OpenCV drops otherwise."""
     layers = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if layers is None or layers.ndim < 3 or layers.shape[2] != 4 or layers.shape[:2] != image.shape[:2]:
+        return image
+    if layers.dtype.kind != "u":
         return image
     alpha = layers[:, :, 3:] / np.float32(np.iinfo(layers.dtype).max)
     return np.rint(image * alpha + 255 * (1 - alpha)).astype(np.uint8)

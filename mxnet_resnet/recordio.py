@@ -204,6 +204,6 @@ def check_labels(path: Path, summary: Summary, num_classes: int) -> None:
     """Raise UserError unless all labels are classes of a net that has ``num_classes``."""
     if summary.min_label < 0 or summary.max_label >= num_classes:
         raise UserError(
-            f"{path} has labels from {summary.min_label:g} to {summary.max_label:g}, and --num-classes {num_classes} "
-            f"allows 0 to {num_classes - 1}"
+            f"{path} has labels from {summary.min_label:g} to {summary.max_label:g}, and a net of {num_classes} "
+            f"classes knows 0 to {num_classes - 1}"
         )

@@ -17,6 +17,7 @@ import mxnet as mx
 from mxnet_resnet import curves, environment, figures, journal, logbook
 from mxnet_resnet.classifier import read_synset
 from mxnet_resnet.confusions import Confusions
+from mxnet_resnet.datasets import IMAGENET_SYNSET
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.files import replacing
 from mxnet_resnet.logreader import ERRORS, Run
@@ -24,7 +25,7 @@ from mxnet_resnet.preprocess import decode
 from mxnet_resnet.recordio import RecordFile, Summary
 
 PAIRS, LARGEST_SIDE = 9, 96
-IMAGENET_SYNSET = Path(__file__).resolve().parents[1] / "predict" / "synset.txt"
+INTERNAL = {"arguments", "given", "stem", "pad", "mirror", "lr_batch"}  # options that are no flags, or only help one
 STYLE = """
 body { font: 15px/1.5 system-ui, "Helvetica Neue", Arial, sans-serif; color: #1d2733; background: #f3f5f8; margin: 0 }
 main { max-width: 1040px; margin: 0 auto; padding: 32px 24px }
@@ -160,7 +161,7 @@ def _arguments(options: argparse.Namespace) -> str:
     given = {name.replace("-", "_") for name in options.arguments}
     lines = []
     for name, value in vars(options).items():
-        if name != "arguments" and value is not None:
+        if name not in INTERNAL and value is not None:
             kind = ' class="given"' if name in given else ""
             lines.append(f"<div{kind}><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>")
     return f'<dl class="arguments">{"".join(lines)}</dl>'

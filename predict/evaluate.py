@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet import compat, netflags
+from mxnet_resnet import compat, files, netflags
 from mxnet_resnet.arguments import Parser, whole
 from mxnet_resnet.errors import run
-from mxnet_resnet.files import replacing
 
 if TYPE_CHECKING:
     from mxnet_resnet.evaluation import Result
-
-IMAGENET_SYNSET = Path(__file__).with_name("synset.txt")
 
 
 def main() -> None:
@@ -34,13 +31,15 @@ def main() -> None:
     netflags.add_gpu(parser)
     netflags.add(parser)
     arguments = parser.parse_args()
+    if arguments.json:
+        files.check(arguments.json)
 
     compat.import_mxnet_quickly()
     net = netflags.load(arguments)
 
     from mxnet_resnet import evaluation
 
-    names = netflags.names(net, arguments, IMAGENET_SYNSET)
+    names = netflags.names(net, arguments)
     classifier = netflags.classifier(net, arguments, arguments.batch_size)
     result = evaluation.evaluate(classifier, arguments.data, arguments.crop)
     print(evaluation.sentence(result))
@@ -50,7 +49,7 @@ def main() -> None:
         print(f"{count:6}  {names[true]} taken for {names[taken]}")
     if arguments.json:
         asked = {"net": net.name, "data": str(arguments.data), "crop": arguments.crop, "input": net.image_shape}
-        with replacing(arguments.json) as (temporary,):
+        with files.replacing(arguments.json) as (temporary,):
             content = {**asked, **result.as_json(names, arguments.confusion or 20)}
             temporary.write_text(json.dumps(content, indent=1) + "\n")
 

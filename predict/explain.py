@@ -12,14 +12,16 @@ from mxnet_resnet import compat, netflags
 from mxnet_resnet.arguments import Parser, integers, whole
 from mxnet_resnet.errors import UserError, run
 
-IMAGENET_SYNSET = Path(__file__).with_name("synset.txt")
+MOST_CLASSES = 10  # heat maps beside an image
 
 
 def main() -> int:
     parser = Parser(__doc__)
     parser.add_argument("--img", nargs="+", default=["test.jpg"], help="images, as predict.py takes them")
     parser.add_argument("--classes", type=integers, help="numbers of the classes to look for: 281,282 (the best ones)")
-    parser.add_argument("--topk", type=whole(high=10), default=1, help="how many of the best classes to look for")
+    parser.add_argument(
+        "--topk", type=whole(high=MOST_CLASSES), default=1, help="how many of the best classes to look for"
+    )
     parser.add_argument("--out", type=Path, default=Path("heat.png"), help="the picture")
     netflags.add_gpu(parser)
     netflags.add(parser)
@@ -30,8 +32,10 @@ def main() -> int:
 
     from mxnet_resnet import answers, drawing, gradcam, inputs, prediction
 
-    names = netflags.names(net, arguments, IMAGENET_SYNSET)
+    names = netflags.names(net, arguments)
     drawing.check(arguments.out)
+    if len(arguments.classes or ()) > MOST_CLASSES:
+        raise UserError(f"--classes takes at most {MOST_CLASSES}")
     for label in arguments.classes or ():
         if label >= net.classes:
             raise UserError(f"there is no class {label}: the net has 0 to {net.classes - 1}")

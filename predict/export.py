@@ -10,6 +10,7 @@ left on disk.
 from __future__ import annotations
 
 import argparse
+import glob
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,6 @@ from mxnet_resnet.errors import UserError, run
 if TYPE_CHECKING:
     from mxnet_resnet.nets import Net
 
-IMAGENET_SYNSET = Path(__file__).with_name("synset.txt")
 SUFFIXES = {"onnx": (".onnx",), "torch": (".pth", ".pt", ".safetensors"), "folded": (), "int8": ()}
 
 
@@ -78,8 +78,8 @@ def check(arguments: argparse.Namespace) -> None:
     suffixes = SUFFIXES[arguments.to]
     if suffixes and Path(arguments.out).suffix not in suffixes:
         raise UserError(f"--to {arguments.to} writes a file {' or '.join(suffixes)}, not {arguments.out}")
-    if not suffixes and arguments.out == arguments.prefix:
-        raise UserError(f"--out {arguments.out} would take the place of the checkpoint")
+    if not suffixes:
+        check_prefix(arguments)
     if (arguments.to == "int8") != (arguments.calib is not None) or (arguments.val and not arguments.calib):
         raise UserError("int8 needs records to calibrate on: --calib data.rec, which like --val is for int8 alone")
     if arguments.to == "torch" and (arguments.mean or arguments.std):
@@ -88,10 +88,20 @@ def check(arguments: argparse.Namespace) -> None:
         raise UserError("--layout is for --to torch")
 
 
+def check_prefix(arguments: argparse.Namespace) -> None:
+    """Raise UserError unless the prefix --out is free, or that of an earlier export."""
+    out = Path(arguments.out)
+    if not arguments.params and out.resolve() == Path(arguments.prefix).resolve():
+        raise UserError(f"--out {out} would take the place of the checkpoint")
+    others = {*out.parent.glob(f"{glob.escape(out.name)}-[0-9]*.params")} - {Path(f"{out}-0000.params")}
+    if others or Path(f"{out}-latest.json").exists():
+        raise UserError(f"--out {out} is the prefix of another checkpoint, whose graph would be lost")
+
+
 def onnx(arguments: argparse.Namespace, net: Net) -> list[str]:
     from mxnet_resnet import deployment, onnx_side
 
-    names = netflags.names(net, arguments, IMAGENET_SYNSET)
+    names = netflags.names(net, arguments)
     return [onnx_side.versions(), *onnx_side.export(Path(arguments.out), deployment.of(net), names)]
 
 

@@ -8,11 +8,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet import compat, netflags
+from mxnet_resnet import answers, compat, netflags
 from mxnet_resnet.arguments import Parser, whole
 from mxnet_resnet.errors import run
-
-IMAGENET_SYNSET = Path(__file__).with_name("synset.txt")
 
 
 def main() -> int:
@@ -24,7 +22,7 @@ def main() -> int:
         help="images: files, folders, globs, a .lst, a .rec, or - for a list of any of these on standard input",
     )
     parser.add_argument("--topk", type=whole(), default=5, help="classes to tell of each image")
-    parser.add_argument("--format", choices=["text", "csv", "jsonl"], default="text", help="of the output")
+    parser.add_argument("--format", choices=answers.FORMATS, default="text", help="of the output")
     parser.add_argument("--out", type=Path, help="draw the images with bars of their best classes")
     netflags.add_crops(parser, batch_size=32)
     netflags.add_gpu(parser)
@@ -34,9 +32,9 @@ def main() -> int:
     compat.import_mxnet_quickly()
     net = netflags.load(arguments)
 
-    from mxnet_resnet import answers, drawing, inputs, prediction
+    from mxnet_resnet import drawing, inputs, prediction
 
-    names = netflags.names(net, arguments, IMAGENET_SYNSET)
+    names = netflags.names(net, arguments)
     if arguments.out:
         drawing.check(arguments.out)
     classifier = netflags.classifier(net, arguments, arguments.batch_size)

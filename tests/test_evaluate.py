@@ -92,7 +92,7 @@ def test_other_crops_and_sizes_are_evaluated(evaluate):
     [
         (lambda data: data[:5000], "the (file|record)"),
         (lambda data: data[:32] + b"not a PNG" + data[41:], "record 0, byte 0: the image does not decode"),
-        (lambda data: data[:12] + np.float32(10).tobytes() + data[16:], "labels from 0 to 10, and the net has 10"),
+        (lambda data: data[:12] + np.float32(10).tobytes() + data[16:], "labels from 0 to 10, and a net of 10"),
     ],
 )
 def test_bad_records_are_told(evaluate, digits, tmp_path, damage, message):

@@ -1,5 +1,6 @@
 """Trained nets out of training: `predict/export.py`, and what computes the same there."""
 
+import contextlib
 import json
 import re
 import signal
@@ -224,6 +225,28 @@ def test_an_export_that_is_told_to_end_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("other", ["net-0007.params", "net-latest.json"])
+def test_the_place_of_another_checkpoint_is_not_taken(trained, export, tmp_path, other):
+    (tmp_path / other).write_text("{}")
+    status, _, err = export(
+        "--prefix", trained / "model/net", "--epoch", "3", "--to", "folded", "--out", tmp_path / "net"
+    )
+    assert status == 2 and "is the prefix of another checkpoint" in err
+    assert [path.name for path in tmp_path.iterdir()] == [other]
+
+
+def test_a_signal_that_python_swallows_ends_an_export_all_the_same(tmp_path):
+    class Disposed:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Interrupted), files.staged(tmp_path / "net.onnx") as (temporary,):
+        temporary.write_bytes(b"whole")
+        with contextlib.suppress(Interrupted):
+            Disposed()
+    assert not list(tmp_path.iterdir())
+
+
 def test_int8_that_loses_too_much_is_not_left(trained, digits, export, tmp_path, monkeypatch):
     from mxnet_resnet import quantize
 
@@ -256,7 +279,7 @@ def test_records_to_calibrate_on_and_to_measure_on_are_others(trained, digits):
         ("--to pdf --out net.pdf", "invalid choice"),
         ("--to int8 --out net", "needs records"),
         ("--to folded --out net --calib a.rec", "for int8 alone"),
-        ("--to folded --out net --mean .5,.5,.5 --std .5,0,.5", "not three positive numbers"),
+        ("--to folded --out net --mean .5,.5,.5 --std .5,0,.5", "has a deviation of 0"),
         ("--to folded --out net --mean .5,.5,.5", "normalises its images itself"),
         ("--to torch --out net.pth --std .5,.5,.5", "holds no normalisation"),
         ("--to int8 --out net --calib nowhere.rec", "there is no record file"),
@@ -291,8 +314,9 @@ def test_a_file_of_parameters_leaves_as_well(shared, export, tmp_path):
 
 def test_the_place_of_the_checkpoint_is_not_taken(trained, export):
     prefix = trained / "model/net"
-    status, _, err = export("--prefix", prefix, "--epoch", "3", "--to", "folded", "--out", prefix)
-    assert status == 2 and "take the place" in err
+    for out in (prefix, trained / "log/../model/net"):
+        status, _, err = export("--prefix", prefix, "--epoch", "3", "--to", "folded", "--out", out)
+        assert status == 2 and "take the place" in err
 
 
 def test_a_published_graph_of_the_first_repository_goes_to_onnx(onnx_side, shared, tmp_path):

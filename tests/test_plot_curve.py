@@ -175,3 +175,38 @@ def test_watch_waits_for_a_curve_and_draws_what_is_added(plot, tmp_path, monkeyp
         "top-1 error 55.00% (best 50.00%)",
         "top-1 error 10.00% (best 10.00%)",
     ]
+
+
+def test_a_run_without_epochs_in_the_part_is_left_out(command, capsys, tmp_path):
+    for name, epochs in (("short", 3), ("long", 9)):
+        lines = (f"INFO:root:Epoch[{epoch}] Validation-accuracy=0.{epoch + 1}\n" for epoch in range(epochs))
+        (tmp_path / f"{name}.log").write_text("".join(lines))
+    logs = f"--logs={tmp_path}/short.log,{tmp_path}/long.log"
+    status, out, err = command(capsys, "log/plot_curve.py", logs, f"--out={tmp_path}/a.png", "--from=5", "--to=7")
+    assert status == 0 and out.startswith("top-1 error 20.00%")
+    assert err.count("\n") == 1 and err.startswith("left out: the log of short has no epoch")
+
+
+def test_a_metric_that_no_log_has_is_told(command, capsys, tmp_path):
+    (tmp_path / "a.log").write_text("INFO:root:Epoch[0] Validation-accuracy=0.5\n")
+    arguments = (f"--logs={tmp_path}/a.log", f"--out={tmp_path}/a.png", "--metric=top1,losss")
+    status, _, err = command(capsys, "log/plot_curve.py", *arguments)
+    assert status == 2 and "no curve of losss" in err
+
+
+def test_logs_with_equal_names_are_told_apart(command, capsys, tmp_path):
+    paths = [tmp_path / first / "net/train.log" for first in ("one", "two")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_text("INFO:root:Epoch[0] Validation-accuracy=0.5\n")
+    _, out, _ = command(capsys, "log/plot_curve.py", f"--logs={paths[0]},{paths[1]}", f"--out={tmp_path}/a.svg")
+    assert [line.split(":")[0] for line in out.splitlines()] == ["one/net", "two/net"]
+
+
+@pytest.mark.parametrize("flag", ["--csv=.", "--out=c.pgf"])
+def test_what_cannot_be_written_is_told_at_once(command, capsys, tmp_path, monkeypatch, flag):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.log").write_text("INFO:root:Epoch[0] Validation-accuracy=0.5\n")
+    status, _, err = command(capsys, "log/plot_curve.py", "--logs=a.log", flag)
+    assert (status, err.count("\n")) == (2, 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.log"]

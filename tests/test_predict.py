@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -347,3 +349,61 @@ def test_a_reader_that_has_gone_is_no_error(capfd, monkeypatch):
     done = subprocess.run(["bash", "-c", line], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("0\n141\n", "")
     assert errors.report(BrokenPipeError()) == 1  # not of the output
+
+
+@pytest.mark.parametrize("form", ["text", "csv", "jsonl"])
+def test_names_of_files_may_be_any_bytes(trained, digits, tmp_path, form):
+    """In a process of its own, whose streams are strict as in most locales."""
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    Path(os.fsdecode(name)).write_bytes((digits / "val/0021-1.png").read_bytes())
+    command = [sys.executable, "predict/predict.py", "--prefix", trained / "model/net", "--epoch", "3"]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    ended = subprocess.run(
+        [*command, "--img", "-", "--format", form],
+        input=name + b"\n",
+        capture_output=True,
+        cwd=REPOSITORY,
+        env=environment,
+        timeout=100,
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    if form == "jsonl":
+        assert json.loads(ended.stdout)["image"].encode("utf-8", "surrogateescape") == name
+    else:
+        assert name in ended.stdout
+
+
+def test_nothing_on_standard_input_is_told(predict, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    status, out, err = predict("--img", "-")
+    assert (status, out) == (2, "") and "no name of an image on standard input" in err
+
+
+def test_a_wrong_line_of_a_list_is_passed_over(predict, digits, tmp_path):
+    (tmp_path / "a.lst").write_text(f"0\t1\t{digits}/val/0021-1.png\nnonsense\n2\t8\t{digits}/val/0028-8.png\n")
+    status, out, err = predict("--img", tmp_path / "a.lst", "--format", "csv", "--topk", "1")
+    assert status == 1 and len(out.splitlines()) == 3 and "a.lst, line 2" in err
+
+
+def test_a_glob_finds_each_image_once(predict, digits, tmp_path):
+    (tmp_path / "in/deep").mkdir(parents=True)
+    for name in ("in/a.png", "in/deep/b.png"):
+        (tmp_path / name).write_bytes((digits / "val/0021-1.png").read_bytes())
+    status, out, _ = predict("--img", f"{tmp_path}/**", "--format", "csv", "--topk", "1")
+    assert status == 0 and len(out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    "ending, mode, black, more",
+    [
+        ("png", "P", 0, {"transparency": 0}),
+        ("png", "RGB", (0, 0, 0), {"transparency": (0, 0, 0)}),
+        ("png", "RGBA", (0, 0, 0, 0), {}),
+        ("webp", "RGBA", (0, 0, 0, 0), {"lossless": True, "exact": True}),
+        ("tiff", "RGBA", (0, 0, 0, 0), {}),
+    ],
+)
+def test_what_is_transparent_is_white(tmp_path, ending, mode, black, more):
+    path = tmp_path / f"a.{ending}"
+    Image.new(mode, (8, 8), black).save(path, **more)
+    assert preprocess.read_image(path).min() == 255
