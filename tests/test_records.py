@@ -111,7 +111,7 @@ def test_a_record_split_at_the_magic_word_is_joined(tmp_path):
 
 def test_labels_outside_the_classes_are_told(tmp_path):
     path = write_records(tmp_path / "a.rec", [png(photograph(8, 8))] * 2, labels=[0.0, 10.0])
-    with pytest.raises(UserError, match="labels from 0 to 10, and --num-classes 10 allows 0 to 9"):
+    with pytest.raises(UserError, match="labels from 0 to 10, and a net of 10 classes knows 0 to 9"):
         recordio.check_labels(path, recordio.scan(path), 10)
 
 

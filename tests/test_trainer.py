@@ -105,7 +105,7 @@ def test_given_examples_move_the_steps():
 @pytest.mark.parametrize(
     "more, message",
     [
-        (["--num-classes", "5"], r"labels from 0 to 9, and --num-classes 5 allows 0 to 4"),
+        (["--num-classes", "5"], r"labels from 0 to 9, and a net of 5 classes knows 0 to 4"),
         (["--data-train", "none.rec"], "there is no record file none.rec"),
         (["--batch-size", "2000"], "1437 records, fewer than --batch-size 2000"),
         (["--gpus", "0"], "GPU 0 cannot serve"),
