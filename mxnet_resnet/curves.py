@@ -82,8 +82,10 @@ def told_apart(runs: Sequence[Run], paths: Sequence[Path]) -> None:
         if len({*names}) == len(names):
             return
         for run, path, name in zip(runs, paths, names):
+            if all(other == path for other, same in zip(paths, names) if same == name):
+                continue
             parts = path.resolve().parts[: -1 - (path.name in FOLDER_LOGS)]
-            if names.count(name) > 1 and len(parts) >= depth:
+            if len(parts) >= depth:
                 run.name = f"{parts[-depth]}/{name}"
 
 

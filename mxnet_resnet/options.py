@@ -30,7 +30,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     flags_now, names = _over(recipe, given), {*given}
     if given.get("resume"):
         begun = ledger.arguments(given.get("model-prefix") or _complete(flags_now).model_prefix)
-        names.update(begun.pop(GIVEN, "").split(","))
+        names.update(filter(None, begun.pop(GIVEN, "").split(",")))
         flags_now = _over(_over(recipe, begun), given)
     options = _complete(flags_now)
     options.given = names
