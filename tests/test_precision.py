@@ -1,7 +1,7 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from conftest import train_arguments
+from conftest import WELL, train_arguments
 from mxnet.contrib.amp.amp import bfloat16
 
 from mxnet_resnet import logbook, options, precision, trainer
@@ -15,10 +15,10 @@ FEW = ("--batch-size", "256", "--lr", "0.01")
 
 @has_bfloat16
 def test_bfloat16_learns_as_float32_does(digits, tmp_path, trained):
-    trainer.train(options.parse(train_arguments(digits, tmp_path, "--epochs", "3", "--dtype", "bfloat16")))
+    trainer.train(options.parse(train_arguments(digits, tmp_path, *WELL, "--epochs", "3", "--dtype", "bfloat16")))
     found, expected = (logbook.read(path / "log/net/train.log").curve("train") for path in (tmp_path, trained))
     assert found != expected
-    assert [error for _, error in found] == pytest.approx([error for _, error in expected], abs=12)
+    assert found[-1][1] == pytest.approx(expected[-1][1], abs=8)
     # What is saved is float32, for everyone: the graph has no casts, and the weights are whole.
     symbol, args, auxs = mx.model.load_checkpoint(str(tmp_path / "model/net"), 3)
     assert "amp_cast" not in symbol.tojson()
