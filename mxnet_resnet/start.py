@@ -15,7 +15,6 @@ from mxnet_resnet.errors import UserError
 from mxnet_resnet.ledger import Entry
 
 MACHINE = "machine"  # the settings that a run may be resumed with other values of
-NO_MOMENTUM = "The momentum starts from zero, since the servers of dist_async keep it to themselves"
 Params = tuple[Arrays, Arrays]
 
 
@@ -84,8 +83,7 @@ def _resumed(options: argparse.Namespace, settings: dict[str, object]) -> Start 
                 "or start from one of its epochs with --retrain --model-load-epoch"
             )
         notes += [f"Not to the bit the same run: {change}" for change in tolerated]
-        if options.mom and entry.step and (options.kv_store == "dist_async" or not state):
-            notes.append(NO_MOMENTUM)
+        notes += _momentum_notes(options, entry, state)
         notes.append(f"Resuming {prefix} after {entry.epoch} epochs and {entry.batch} batches, {entry.step} steps")
         return Start(dataclasses.replace(entry, arguments=options.arguments), params, state, notes, anew=False)
     if names:
@@ -126,6 +124,11 @@ def _from_epoch(options: argparse.Namespace, settings: dict[str, object], steps_
     except UserError as error:
         start.notes.append(f"The momentum starts from zero: {error}")
         return start
-    if options.mom and before.step and (options.kv_store == "dist_async" or not start.state):
-        start.notes.append(NO_MOMENTUM)
+    start.notes += _momentum_notes(options, before, start.state)
     return start
+
+
+def _momentum_notes(options: argparse.Namespace, entry: Entry, state: Arrays) -> list[str]:
+    """Whether the momentum of a checkpoint is lost, as a sentence or none."""
+    lost = options.mom and entry.step and (options.kv_store == "dist_async" or not state)
+    return ["The momentum starts from zero, since the servers of dist_async keep it to themselves"] if lost else []
