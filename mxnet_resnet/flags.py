@@ -36,10 +36,9 @@ def parser() -> Parser:
 
 def given(arguments: Sequence[str] | None) -> Flags:
     """The flags of a command line, and no defaults, as text. Raises UserError for what is no flag or value."""
-    unset = object()
-    command_line = parser()
-    command_line.set_defaults(**dict.fromkeys(vars(command_line.parse_args([])), unset))
-    values = vars(command_line.parse_args(arguments))
+    unset, command_line = object(), parser()
+    nothing = argparse.Namespace(**dict.fromkeys(vars(command_line.parse_args([])), unset))
+    values = vars(command_line.parse_args(arguments, nothing))
     return {name.replace("_", "-"): _text(value) for name, value in values.items() if value is not unset}
 
 

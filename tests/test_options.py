@@ -16,6 +16,13 @@ def test_defaults_follow_the_data_type():
     assert cifar.data_val == Path("/data/cifar100_val.rec")
 
 
+def test_help_tells_the_defaults(capsys):
+    with pytest.raises(SystemExit):
+        options.parse(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "the data set (default: imagenet)" in text and "object at" not in text
+
+
 def test_a_flag_always_wins():
     network = "--data-type cifar10 --depth 20 --num-classes 7 --aug-level 2 --batch-size 32"
     given = options.parse(f"{network} --epochs 9 --lr-steps 3,6".split())
