@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ast
 import json
-from collections import Counter
 from collections.abc import Mapping
 
 import mxnet as mx
 import numpy as np
 
 from mxnet_resnet.checkpoint import Arrays
+from mxnet_resnet.rewriting import Node, Rewriting
 
 MXNET_EPSILON = 1e-3  # of a BatchNorm that does not tell
-Node = dict  # of MXNet's JSON: op, name, attrs, inputs
 
 
 def fold(symbol: mx.sym.Symbol, args: Arrays, auxs: Arrays) -> tuple[mx.sym.Symbol, Arrays, Arrays]:
@@ -23,23 +22,17 @@ def fold(symbol: mx.sym.Symbol, args: Arrays, auxs: Arrays) -> tuple[mx.sym.Symb
     before a convolution stays, as every first one of a pre-activation unit: behind it there is a ReLU, or the zeros
     that a convolution pads with, which it would have to move too.
     """
-    graph = json.loads(symbol.tojson())
-    nodes = graph["nodes"]
-    norms = _foldable(nodes, graph["heads"])
+    graph = Rewriting(symbol)
+    norms = _foldable(graph)
     arrays = {name: array.asnumpy() for name, array in {**args, **auxs}.items()}
-    kept: list[Node] = []
-    place: dict[int, int] = {}  # of a node of the graph among those kept
-    for index, node in enumerate(nodes):
+    for index, node in enumerate(graph.nodes):
         if node["op"] == "Dropout" or index in norms.values():
-            place[index] = place[node["inputs"][0][0]]
-            continue
-        inputs = [[place[source], *others] for source, *others in node["inputs"]]
-        node = {**node, "inputs": inputs}
-        if index in norms:
-            node, arrays = _with_bias(node, kept, arrays, _affine(nodes, norms[index], arrays))
-        place[index] = len(kept)
-        kept.append(node)
-    folded = _symbol(kept, [[place[source], *others] for source, *others in graph["heads"]])
+            graph.skip(index)
+        elif index in norms:
+            arrays.update(_fold_into(graph, index, arrays, _affine(graph.nodes, norms[index], arrays)))
+        else:
+            graph.keep(index)
+    folded = graph.symbol()
     return folded, _select(folded.list_arguments(), arrays), _select(folded.list_auxiliary_states(), arrays)
 
 
@@ -56,10 +49,9 @@ def ones_where_fixed(symbol: mx.sym.Symbol, args: Arrays) -> Arrays:
     return {name: mx.nd.ones_like(array) if name in fixed else array for name, array in args.items()}
 
 
-def _foldable(nodes: list[Node], heads: list[list[int]]) -> dict[int, int]:
+def _foldable(graph: Rewriting) -> dict[int, int]:
     """The convolutions to fold into, each with its BatchNorm, by their numbers."""
-    readers = Counter(source for node in nodes for source, *_ in node["inputs"])
-    readers.update(source for source, *_ in heads)
+    nodes, readers = graph.nodes, graph.readers()
     pairs = {}
     for index, node in enumerate(nodes):
         source = node["inputs"][0][0] if node["op"] == "BatchNorm" else None
@@ -81,37 +73,23 @@ def _affine(nodes: list[Node], norm: int, arrays: Mapping[str, np.ndarray]) -> t
     return scale, beta - mean * scale
 
 
-def _with_bias(
-    node: Node, kept: list[Node], arrays: dict[str, np.ndarray], affine: tuple[np.ndarray, np.ndarray]
-) -> tuple[Node, dict[str, np.ndarray]]:
-    """A convolution that does its BatchNorm's part, and the arrays with its own; ``kept`` gets its bias."""
-    scale, shift = affine
-    inputs = list(node["inputs"])
-    weight = kept[inputs[1][0]]["name"]
-    if len(inputs) == 2:
-        bias, before = f"{node['name']}_bias", np.zeros_like(shift)
-        inputs.append([len(kept), 0, 0])
-        kept.append({"op": "null", "name": bias, "inputs": []})
-    else:
-        bias = kept[inputs[2][0]]["name"]
-        before = arrays[bias]
-    folded = {
-        weight: (arrays[weight] * scale.reshape(-1, 1, 1, 1)).astype(np.float32),
-        bias: (before * scale + shift).astype(np.float32),
+def _fold_into(
+    graph: Rewriting, index: int, arrays: Mapping[str, np.ndarray], affine: tuple[np.ndarray, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Keep a convolution as one with a bias that does its BatchNorm's part; its new arrays by name."""
+    node, (scale, shift) = graph.nodes[index], affine
+    data, weight, *biases = graph.inputs(index)
+    bias = biases[0] if biases else graph.add("null", f"{node['name']}_bias", [], {})
+    graph.keep(index, inputs=[data, weight, bias], attrs={**node["attrs"], "no_bias": "False"})
+    before = arrays[graph.name(bias)] if biases else np.zeros_like(shift)
+    return {
+        graph.name(weight): (arrays[graph.name(weight)] * scale.reshape(-1, 1, 1, 1)).astype(np.float32),
+        graph.name(bias): (before * scale + shift).astype(np.float32),
     }
-    return {**node, "inputs": inputs, "attrs": {**node["attrs"], "no_bias": "False"}}, {**arrays, **folded}
 
 
 def _setting(node: Node, name: str, default):
     return ast.literal_eval(node.get("attrs", {}).get(name, repr(default)))
-
-
-def _symbol(nodes: list[Node], heads: list[list[int]]) -> mx.sym.Symbol:
-    """The graph of these nodes; what no head needs is not in it."""
-    variables = [index for index, node in enumerate(nodes) if node["op"] == "null"]
-    version = ["int", 10901]
-    graph = {"nodes": nodes, "arg_nodes": variables, "heads": heads, "attrs": {"mxnet_version": version}}
-    return mx.sym.load_json(json.dumps(graph))
 
 
 def _select(names: list[str], arrays: Mapping[str, np.ndarray]) -> Arrays:

@@ -20,6 +20,7 @@ from mxnet_resnet import (
     cluster,
     devices,
     environment,
+    execution,
     files,
     interruption,
     journal,
@@ -58,7 +59,8 @@ def _train(options: argparse.Namespace, contexts: list[mx.Context], device_line:
     summaries = _check_records(options, len(contexts), peers.count)
     steps_per_epoch = _steps_per_epoch(options, summaries[options.data_train].count, peers.count)
     rate = schedule.from_options(options, steps_per_epoch, options.batch_size * peers.count)
-    symbol, executed = build_symbol(options), build_symbol(options, training=True)
+    net = build_net(options)
+    symbol, executed = build_symbol(options, net), training_graph(options, net, contexts)
     settings = {**_settings(options, rate, summaries, peers.count), start.MACHINE: _machine(contexts, peers)}
     begin = start.find(options, symbol, settings, steps_per_epoch)
     _check_same(peers, json.dumps([settings, begin.entry.name, begin.entry.step, begin.anew], default=str))
@@ -72,7 +74,7 @@ def _train(options: argparse.Namespace, contexts: list[mx.Context], device_line:
     figures = journal.writing(None if peers.rank else log.parent, append, options.tensorboard, begin.entry.epoch)
     with lock, logbook.writing(log, append), figures as told, logging_redirect_tqdm(), interruption.watching() as wish:
         notes = [device_line, rate.describe(steps_per_epoch), *([plan] if plan else []), *begin.notes]
-        _write_header(options, notes, summaries)
+        _write_header(options, notes, summaries, models.count_parameters(net))
         _warn_of_batch(options, options.batch_size * peers.count)
         module = bind(options, executed, contexts, begin.params, plan)
         _check_same(peers, checkpoint.digest(*module.get_params(), begin.state))
@@ -99,22 +101,30 @@ def _steps_per_epoch(options: argparse.Namespace, counted: int, workers: int) ->
     return -(-(options.num_examples or counted) // (options.batch_size * workers))
 
 
-def build_symbol(options: argparse.Namespace, training: bool = False) -> mx.sym.Symbol:
-    """The network of the options as a trainable Symbol: the one to save, or the one to execute in ``training``."""
-    net = _net(options)
-    if training and options.dtype == "float16":  # whose gradients have to be scaled from step to step
-        symbol = symbols.without_loss(net, options.workspace)
-    else:
-        # With mixup, labels come as distributions that are smooth already.
-        smoothing = 0.0 if options.mixup else options.label_smoothing
-        symbol = symbols.softmax(net, options.workspace, options.image_shape, smoothing)
-    return precision.lower(symbol, options.dtype) if training else symbol
-
-
-def _net(options: argparse.Namespace) -> models.ResNet | models.PreActResNet:
+def build_net(options: argparse.Namespace) -> models.ResNet | models.PreActResNet:
+    """The network of the options, with parameters that are not initialized."""
     return models.from_architecture(
         network_plan(options), options.num_classes, options.bn_mom, zero_init_residual=options.zero_init_residual
     )
+
+
+def build_symbol(options: argparse.Namespace, net: models.ResNet | models.PreActResNet) -> mx.sym.Symbol:
+    """The network as the trainable Symbol to save."""
+    # With mixup, labels come as distributions that are smooth already.
+    smoothing = 0.0 if options.mixup else options.label_smoothing
+    return symbols.softmax(net, options.workspace, options.image_shape, smoothing)
+
+
+def training_graph(
+    options: argparse.Namespace, net: models.ResNet | models.PreActResNet, contexts: list[mx.Context]
+) -> mx.sym.Symbol:
+    """The network as the Symbol to execute, with the arguments and states of the one to save."""
+    scaled = options.dtype == "float16"  # whose gradients are scaled from step to step
+    symbol = symbols.without_loss(net, options.workspace) if scaled else build_symbol(options, net)
+    if contexts[0].device_type == "cpu":
+        # A plan of memory chooses between a BatchNorm and its ReLU.
+        symbol = execution.for_cpu(symbol, fuse=not options.memonger, pad_images=options.dtype == "bfloat16")
+    return precision.lower(symbol, options.dtype)
 
 
 def _plan_memory(options: argparse.Namespace, symbol: mx.sym.Symbol, device_count: int) -> memonger.Plan | None:
@@ -231,13 +241,13 @@ def _augmentation(options: argparse.Namespace) -> augment.Augmentation:
     return augment.level(options.aug_level, small_images=options.stem == "cifar")
 
 
-def _write_header(options: argparse.Namespace, notes: list[object], summaries: Summaries) -> None:
+def _write_header(options: argparse.Namespace, notes: list[object], summaries: Summaries, parameters: int) -> None:
     """Log all that is needed to repeat the run."""
     logging.info(options)
     logging.info(", ".join(f"{name} {value}" for name, value in environment.versions().items()))
     logging.info("%d training images in %s", summaries[options.data_train].count, options.data_train)
     logging.info("%d validation images in %s", summaries[options.data_val].count, options.data_val)
-    logging.info("%d parameters", models.count_parameters(_net(options)))
+    logging.info("%d parameters", parameters)
     logging.info("Augmentation level %d: %s", options.aug_level, _augmentation(options))
     if options.aug_off_epoch is not None:
         logging.info("From epoch %d on level 1, with %s", options.aug_off_epoch, options.data_train_off)

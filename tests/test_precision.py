@@ -29,7 +29,8 @@ def test_bfloat16_learns_as_float32_does(digits, tmp_path, trained):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_convolutions_and_the_classifier_compute_in_less_precision(dtype):
-    symbol = trainer.build_symbol(options.parse(["--data-type", "cifar10", "--depth", "8"]))
+    parsed = options.parse(["--data-type", "cifar10", "--depth", "8"])
+    symbol = trainer.build_symbol(parsed, trainer.build_net(parsed))
     lowered = precision.lower(symbol, dtype)
     assert lowered.list_arguments() == symbol.list_arguments()
     internals = lowered.get_internals()

@@ -141,7 +141,7 @@ def test_two_devices_do_the_work_of_one():
     results = []
     for contexts in ([mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]):
         peers = Peers(mx.kvstore.create("device"))
-        module = trainer.bind(parsed, trainer.build_symbol(parsed, training=True), contexts)
+        module = trainer.bind(parsed, trainer.training_graph(parsed, trainer.build_net(parsed), contexts), contexts)
         optimizer.install(module, parsed, schedule.Schedule(0.1), peers, step=0)
         module.forward_backward(batch)
         module.update()
@@ -152,7 +152,7 @@ def test_two_devices_do_the_work_of_one():
 
 def test_resnet50_takes_a_step_at_224_pixels():
     parsed = options.parse(["--batch-size", "2"])
-    module = trainer.bind(parsed, trainer.build_symbol(parsed, training=True), [mx.cpu()])
+    module = trainer.bind(parsed, trainer.training_graph(parsed, trainer.build_net(parsed), [mx.cpu()]), [mx.cpu()])
     optimizer.install(module, parsed, schedule.Schedule(0.1), Peers(mx.kvstore.create("device")), step=0)
     images = mx.nd.random.uniform(0, 255, (2, 3, 224, 224))
     batch = mx.io.DataBatch([images], [mx.nd.array([3, 7])])

@@ -49,7 +49,8 @@ def compare(net: Net, steps: int, runs: int) -> tuple[list[float], list[float]]:
     data_type = "imagenet" if depth in architecture.IMAGENET_UNITS else "cifar10"
     parsed = options.parse(f"--data-type {data_type} --depth {depth} --batch-size {images} --gpus none".split())
     peers, rate = Peers(mx.kvstore.create(parsed.kv_store)), schedule.Schedule(0.01)
-    module = trainer.bind(parsed, trainer.build_symbol(parsed, training=True), [mx.cpu()])
+    graph = trainer.training_graph(parsed, trainer.build_net(parsed), [mx.cpu()])
+    module = trainer.bind(parsed, graph, [mx.cpu()])
     optimizer.install(module, parsed, rate, peers, step=0)
     loop = Loop(module, module.symbol, parsed, rate, peers, {}, Start(Entry("benchmark")), Wish(), Journal(None))
 

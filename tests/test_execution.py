@@ -1,0 +1,96 @@
+"""Graphs that are executed compute what the saved ones do."""
+
+import json
+from collections import Counter
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from mxnet_resnet import execution, options, precision, trainer
+
+
+def operators(symbol):
+    return Counter(node["op"] for node in json.loads(symbol.tojson(remove_amp_cast=False))["nodes"])
+
+
+def step(symbol, images, labels, params=None):
+    """The outputs, the gradients and the states after a step on a bound graph, and the parameters before it."""
+    module = mx.mod.Module(symbol, label_names=["softmax_label"])
+    module.bind([("data", images.shape)], [("softmax_label", labels.shape)])
+    module.init_params(mx.init.Xavier(magnitude=2), *params or (None, None))
+    before = [{name: array.copy() for name, array in arrays.items()} for arrays in module.get_params()]
+    mx.random.seed(3)  # of dropout
+    module.forward_backward(mx.io.DataBatch([images], [labels]))
+    mx.nd.waitall()
+    pairs = zip(module._exec_group.param_names, module._exec_group.grad_arrays)
+    gradients = {name: arrays[0].asnumpy() for name, arrays in pairs if arrays[0] is not None}
+    states = {name: array.asnumpy() for name, array in module.get_params()[1].items()}
+    return module.get_outputs()[0].asnumpy(), gradients, states, before
+
+
+NETS = [
+    "--data-type cifar10 --depth 20",
+    "--data-type cifar10 --network preact_resnet164",
+    "--data-type cifar10 --network preact_resnet20 --shortcut A",
+    "--data-type cifar10 --network resnet20 --drop-rate 0.3",
+    "--data-type imagenet --depth 18 --num-classes 10",
+    "--data-type imagenet --network resnet50 --num-classes 10",
+]
+
+
+@pytest.mark.parametrize("flags", NETS)
+def test_the_rewritten_graph_is_the_same_function(flags):
+    """Norms of the differences over those of the gradients: a single ReLU near 0 may flip and change an element."""
+    parsed = options.parse(flags.split())
+    symbol = trainer.build_symbol(parsed, trainer.build_net(parsed))
+    side = 32 if "cifar10" in flags else 64
+    rng = np.random.default_rng(5)
+    images = mx.nd.array(rng.uniform(0, 255, (4, 3, side, side)))
+    labels = mx.nd.array(rng.integers(10, size=4))
+    outputs, gradients, states, params = step(symbol, images, labels)
+    rounding = 1e-5 * max(map(np.linalg.norm, gradients.values()))
+    for pad in (False, True):
+        executed = execution.for_cpu(symbol, pad_images=pad)
+        assert executed.list_arguments() == symbol.list_arguments()
+        assert executed.list_auxiliary_states() == symbol.list_auxiliary_states()
+        assert executed.list_outputs() == symbol.list_outputs()
+        found, other_gradients, other_states, _ = step(executed, images, labels, params)
+        np.testing.assert_allclose(found, outputs, atol=1e-5)
+        assert gradients.keys() == other_gradients.keys()
+        for name, gradient in gradients.items():
+            difference = np.linalg.norm(other_gradients[name] - gradient)
+            assert difference <= 2e-3 * np.linalg.norm(gradient) + rounding, name
+        for name, state in states.items():
+            np.testing.assert_allclose(other_states[name], state, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_a_preactivation_net_has_all_of_its_relus_fused():
+    parsed = options.parse(["--data-type", "cifar10", "--depth", "20"])
+    symbol = trainer.build_symbol(parsed, trainer.build_net(parsed))
+    before, after = operators(symbol), operators(execution.for_cpu(symbol))
+    assert (before["BatchNorm"], before["Activation"], before["Pooling"]) == (20, 19, 1)
+    assert (after["BatchNorm"], after["Activation"], after["Pooling"]) == (1, 0, 0)  # bn_data has no ReLU
+    assert after[execution.FUSED] == 19
+    unfused = operators(execution.for_cpu(symbol, fuse=False))
+    assert (unfused["BatchNorm"], unfused["Activation"], unfused["Pooling"]) == (20, 19, 0)
+
+
+def test_a_norm_that_others_read_too_is_not_fused():
+    norm = mx.sym.BatchNorm(mx.sym.var("data"), name="norm")
+    both = mx.sym.Activation(norm, act_type="relu", name="relu") + norm
+    assert operators(execution.for_cpu(both))["BatchNorm"] == 1
+
+
+def test_bfloat16_is_computed_by_kernels_of_its_own():
+    """The first convolution has four channels, and batches enter and leave as float32."""
+    parsed = options.parse(["--data-type", "cifar10", "--depth", "8"])
+    symbol = execution.for_cpu(trainer.build_symbol(parsed, trainer.build_net(parsed)), pad_images=True)
+    lowered = precision.lower(symbol, "bfloat16")
+    internals = lowered.get_internals()
+    names = internals.list_outputs()
+    shapes = dict(zip(names, internals.infer_shape(data=(2, 3, 32, 32))[1]))
+    types = dict(zip(names, internals.infer_type(data="float32")[1]))
+    assert shapes["bn_data_padded_output"] == (2, 4, 32, 32)
+    assert shapes["conv0_weight"] == (16, 3, 3, 3)
+    assert types["softmax_output"] == types["data"] == types["conv0_weight"] == np.float32
