@@ -5,17 +5,20 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 
+from mxnet_resnet import execution
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.nets import Net
 
 
 class Classifier:
-    """``net`` on a device, computing ``batch_size`` crops at a time."""
+    """``net`` on a device, computing ``batch_size`` crops at a time, on a CPU in float32 or bfloat16."""
 
-    def __init__(self, net: Net, context: mx.Context, batch_size: int = 32):
+    def __init__(self, net: Net, context: mx.Context, batch_size: int = 32, dtype: str = "float32"):
         self.net, self.batch_size = net, batch_size
         self.context = context
-        self._symbol = mx.sym.softmax(net.symbol)
+        self._symbol, self._params = mx.sym.softmax(net.symbol, name="softmax"), net.params
+        if context.device_type == "cpu":
+            self._symbol, self._params = execution.for_prediction(self._symbol, net.params, dtype)
         self._executor: mx.executor.Executor | None = None
         self._bound = 0
 
@@ -33,7 +36,7 @@ class Classifier:
             self._bound = len(rows)
             shape = (self._bound, *rows.shape[1:])
             self._executor = self._symbol.simple_bind(self.context, grad_req="null", data=shape)
-            self._executor.copy_params_from(*self.net.params)
+            self._executor.copy_params_from(*self._params)
         filling = np.repeat(rows[-1:], self._bound - len(rows), axis=0)
         data = mx.nd.array(np.concatenate([rows, filling]))
         return self._executor.forward(is_train=False, data=data)[0].asnumpy()[: len(rows)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping
 
 import mxnet as mx
 import numpy as np
@@ -24,7 +23,7 @@ def fold(symbol: mx.sym.Symbol, args: Arrays, auxs: Arrays) -> tuple[mx.sym.Symb
     """
     graph = Rewriting(symbol)
     norms = _foldable(graph)
-    arrays = {name: array.asnumpy() for name, array in {**args, **auxs}.items()}
+    arrays = {**args, **auxs}
     for index, node in enumerate(graph.nodes):
         if node["op"] == "Dropout" or index in norms.values():
             graph.skip(index)
@@ -63,28 +62,27 @@ def _foldable(graph: Rewriting) -> dict[int, int]:
     return pairs
 
 
-def _affine(nodes: list[Node], norm: int, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _affine(nodes: list[Node], norm: int, arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
     """The scale and shift by channel, float64, that a BatchNorm is in prediction."""
     node = nodes[norm]
-    gamma, beta, mean, var = (arrays[nodes[place]["name"]].astype(np.float64) for place, *_ in node["inputs"][1:])
+    parameters = (arrays[nodes[place]["name"]] for place, *_ in node["inputs"][1:])
+    gamma, beta, mean, var = (array.asnumpy().astype(np.float64) for array in parameters)
     if _setting(node, "fix_gamma", True):
         gamma = np.ones_like(gamma)
     scale = gamma / np.sqrt(var + _setting(node, "eps", MXNET_EPSILON))
     return scale, beta - mean * scale
 
 
-def _fold_into(
-    graph: Rewriting, index: int, arrays: Mapping[str, np.ndarray], affine: tuple[np.ndarray, np.ndarray]
-) -> dict[str, np.ndarray]:
+def _fold_into(graph: Rewriting, index: int, arrays: Arrays, affine: tuple[np.ndarray, np.ndarray]) -> Arrays:
     """Keep a convolution as one with a bias that does its BatchNorm's part; its new arrays by name."""
     node, (scale, shift) = graph.nodes[index], affine
     data, weight, *biases = graph.inputs(index)
     bias = biases[0] if biases else graph.add("null", f"{node['name']}_bias", [], {})
     graph.keep(index, inputs=[data, weight, bias], attrs={**node["attrs"], "no_bias": "False"})
-    before = arrays[graph.name(bias)] if biases else np.zeros_like(shift)
+    before = arrays[graph.name(bias)].asnumpy() if biases else np.zeros_like(shift)
     return {
-        graph.name(weight): (arrays[graph.name(weight)] * scale.reshape(-1, 1, 1, 1)).astype(np.float32),
-        graph.name(bias): (before * scale + shift).astype(np.float32),
+        graph.name(weight): arrays[graph.name(weight)] * mx.nd.array(scale.reshape(-1, 1, 1, 1)),
+        graph.name(bias): mx.nd.array(before * scale + shift),
     }
 
 
@@ -92,5 +90,5 @@ def _setting(node: Node, name: str, default):
     return ast.literal_eval(node.get("attrs", {}).get(name, repr(default)))
 
 
-def _select(names: list[str], arrays: Mapping[str, np.ndarray]) -> Arrays:
-    return {name: mx.nd.array(arrays[name]) for name in names if name in arrays}
+def _select(names: list[str], arrays: Arrays) -> Arrays:
+    return {name: arrays[name] for name in names if name in arrays}

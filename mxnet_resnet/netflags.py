@@ -42,6 +42,12 @@ def add_crops(parser: Parser, batch_size: int) -> None:
     """Add the flags of what is computed of each image, and how much at a time."""
     parser.add_argument("--batch-size", type=whole(), default=batch_size, help="crops to compute at a time")
     parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="what to compute in; bfloat16 is faster, on CPUs with AVX512-BF16",
+    )
+    parser.add_argument(
         "--crop",
         choices=CROPS,
         default=CROPS[0],
@@ -69,13 +75,14 @@ def load_silently(arguments: argparse.Namespace) -> Net:
     return nets.load(arguments.prefix, arguments.epoch, *given)
 
 
-def classifier(net: Net, arguments: argparse.Namespace, batch_size: int) -> Classifier:
-    """``net`` on the device that the flags name. Raises UserError for a GPU that cannot serve."""
-    from mxnet_resnet import devices
+def classifier(net: Net, arguments: argparse.Namespace, batch_size: int, dtype: str = "float32") -> Classifier:
+    """``net`` on the device that the flags name. Raises UserError for one that cannot serve, or not in that dtype."""
+    from mxnet_resnet import devices, precision
     from mxnet_resnet.classifier import Classifier
 
     (context, *_), _ = devices.choose(None if arguments.gpu is None else [arguments.gpu])
-    return Classifier(net, context, batch_size)
+    precision.check(dtype, [context])
+    return Classifier(net, context, batch_size, dtype)
 
 
 def names(net: Net, arguments: argparse.Namespace) -> list[str]:

@@ -40,7 +40,7 @@ def main() -> None:
     from mxnet_resnet import evaluation
 
     names = netflags.names(net, arguments)
-    classifier = netflags.classifier(net, arguments, arguments.batch_size)
+    classifier = netflags.classifier(net, arguments, arguments.batch_size, arguments.dtype)
     result = evaluation.evaluate(classifier, arguments.data, arguments.crop)
     print(evaluation.sentence(result))
     if arguments.per_class:

@@ -37,7 +37,7 @@ def main() -> int:
     names = netflags.names(net, arguments)
     if arguments.out:
         drawing.check(arguments.out)
-    classifier = netflags.classifier(net, arguments, arguments.batch_size)
+    classifier = netflags.classifier(net, arguments, arguments.batch_size, arguments.dtype)
     writer = answers.Writer(arguments.format, titled=not inputs.is_single(arguments.img))
     images, tally, drawn = inputs.find(arguments.img), prediction.Tally(), []
     for seen in prediction.classify(images, classifier, arguments.crop, tally, bool(arguments.out)):

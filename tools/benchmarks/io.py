@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import statistics
 import tempfile
 import time
@@ -27,9 +26,9 @@ from tqdm import tqdm
 from mxnet_resnet import augment, recordio
 from mxnet_resnet.arguments import whole
 from mxnet_resnet.errors import UserError
-from mxnet_resnet.files import replacing
 from mxnet_resnet.preprocess import check_sides, decode_bgr, read_image, sides_for
 from mxnet_resnet.recordwriter import RecordWriter
+from tools.benchmarks.common import write_json
 
 QUALITY = 90
 CIFAR_SIDE = 32
@@ -86,9 +85,8 @@ def main(arguments: argparse.Namespace) -> None:
     print(f"\n{SCALED.name}, images/s by threads: " + ", ".join(f"{n}: {figure:,.0f}" for n, figure in scaling.items()))
     print(f"ResNet-18 training waited {wait:.2f} of {total:.1f} seconds for its batches.")
     if arguments.json:
-        with replacing(arguments.json) as (temporary,):
-            figures = {"io": results, "scaling": scaling, "training": {"wait": wait, "seconds": total}}
-            temporary.write_text(json.dumps(figures, indent=1))
+        figures = {"io": results, "scaling": scaling, "training": {"wait": wait, "seconds": total}}
+        write_json(arguments.json, figures)
 
 
 def image_files(folder: Path | None) -> list[Path]:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import mxnet as mx
 import numpy as np
 
-from mxnet_resnet import architecture, optimizer, options, schedule, trainer
+from mxnet_resnet import optimizer, options, schedule, trainer
 from mxnet_resnet.arguments import whole
 from mxnet_resnet.interruption import Wish
 from mxnet_resnet.journal import Journal
@@ -23,7 +23,7 @@ from mxnet_resnet.ledger import Entry
 from mxnet_resnet.loop import Loop
 from mxnet_resnet.peers import Peers
 from mxnet_resnet.start import Start
-from tools.benchmarks.memory import Net, nets
+from tools.benchmarks.common import Net, data_type, nets, table, title
 
 Steps = Callable[[list[mx.io.DataBatch]], None]
 
@@ -35,19 +35,19 @@ def add_arguments(loop: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    print("| net, images | bare, images/s | the loop, images/s | ratio |\n| --- | ---: | ---: | ---: |")
+    rows = []
     for net in arguments.nets:
         bare, looped = compare(net, arguments.steps, arguments.runs)
         ratio = statistics.median(ours / theirs for ours, theirs in zip(looped, bare))
-        speeds = " | ".join(f"{statistics.median(values):,.1f}" for values in (bare, looped))
-        print(f"| ResNet-{net[0]}, {net[1]} | {speeds} | {ratio:.1%} |", flush=True)
+        speeds = [f"{statistics.median(values):,.1f}" for values in (bare, looped)]
+        rows.append([title(net), *speeds, f"{ratio:.1%}"])
+    print(table(("net, images", "bare, images/s", "the loop, images/s", "ratio"), rows))
 
 
 def compare(net: Net, steps: int, runs: int) -> tuple[list[float], list[float]]:
     """Images/s of some runs without and with the loop, in turn, each of the net and its optimizer."""
     depth, images = net
-    data_type = "imagenet" if depth in architecture.IMAGENET_UNITS else "cifar10"
-    parsed = options.parse(f"--data-type {data_type} --depth {depth} --batch-size {images} --gpus none".split())
+    parsed = options.parse(f"--data-type {data_type(depth)} --depth {depth} --batch-size {images} --gpus none".split())
     peers, rate = Peers(mx.kvstore.create(parsed.kv_store)), schedule.Schedule(0.01)
     graph = trainer.training_graph(parsed, trainer.build_net(parsed), [mx.cpu()])
     module = trainer.bind(parsed, graph, [mx.cpu()])

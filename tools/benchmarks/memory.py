@@ -8,15 +8,11 @@ that train (--peaks); and plans nets of many --depths. Depths that ImageNet has 
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import mxnet as mx
 import numpy as np
@@ -24,14 +20,11 @@ from tqdm import tqdm
 
 from mxnet_resnet import architecture, memonger, mirrorgraph, mirrorplan, models, symbols
 from mxnet_resnet.arguments import whole
-from mxnet_resnet.files import replacing
+from tools.benchmarks.common import Net, data_type, in_process, nets, save, table, title, write_json
 
 # Planned MB of the MXNet ResNet-v2 repository with its own mirror plan, by (depth, images), measured with MXNet 1.9.1.
 ORIGINAL = {(50, 32): 1219, (152, 32): 1636, (200, 32): 1673, (164, 128): 830, (1001, 64): 863}
-DEPTH_BATCH = 64
 CURVE_POINTS = 7
-
-Net = tuple[int, int]  # depth, images
 
 
 def add_arguments(memory: argparse.ArgumentParser) -> None:
@@ -42,14 +35,6 @@ def add_arguments(memory: argparse.ArgumentParser) -> None:
     memory.add_argument("--runs", type=whole(), default=5, help="steps of each plan")
     memory.add_argument("--json", type=Path, help="write the figures here too")
     memory.add_argument("--out", type=Path, help="folder to draw memory-time.png and memory-depth.png in")
-
-
-def nets(text: str) -> list[Net]:
-    """``"50:32,164"`` as depths and batches; ``""`` is none."""
-    parts = [part for part in text.split(",") if part]
-    if not all(re.fullmatch(r"\d+(:\d+)?", part) for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list such as 50:32,164:128")
-    return [(int(depth), int(batch or DEPTH_BATCH)) for depth, _, batch in (part.partition(":") for part in parts)]
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -63,22 +48,15 @@ def main(arguments: argparse.Namespace) -> None:
     bar.close()
     print(report(figures))
     if arguments.json:
-        with replacing(arguments.json) as (temporary,):
-            temporary.write_text(json.dumps(figures, indent=1))
+        write_json(arguments.json, figures)
     if arguments.out:
         draw(figures, arguments.out)
-
-
-def in_process(measure: Callable, *arguments: object) -> Any:
-    """What a function returns in a fresh process, which gives all of its memory back."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure, *arguments).result()
 
 
 def network(net: Net) -> tuple[mx.sym.Symbol, dict[str, tuple[int, ...]]]:
     """The published net of a depth with 10 classes, and the shapes of its inputs."""
     depth, batch = net
-    stem, side = ("imagenet", 224) if depth in architecture.IMAGENET_UNITS else ("cifar", 32)
+    stem, side = ("imagenet", 224) if data_type(depth) == "imagenet" else ("cifar", 32)
     symbol = symbols.softmax(models.from_architecture(architecture.symbolic_v2(depth, stem), 10))
     return symbol, {"data": (batch, 3, side, side), "softmax_label": (batch,)}
 
@@ -198,15 +176,21 @@ def report(figures: dict[str, list[dict]]) -> str:
     return "\n\n".join(parts)
 
 
-def title(net: dict) -> str:
-    return f"ResNet-{net['depth']}, {net['batch']}"
+def named(figures: dict) -> str:
+    return title((figures["depth"], figures["batch"]))
 
 
 def net_row(net: dict) -> list[str]:
     original = net["original"]
     by_original = [f"{original:,}", f"{net['planned'] / original:.2f}"] if original else ["", ""]
     megabytes = [f"{net[key]:,}" for key in ("before", "planned")]
-    return [title(net), *megabytes, *by_original, f"{net['expected']:+.0f}%", f"{net['extra']:+.0f}%"]
+    return [
+        named(net),
+        *megabytes,
+        *by_original,
+        f"{net['expected']:+.0f}%",
+        f"{net['extra']:+.0f}%",
+    ]
 
 
 def point_row(name: str, point: dict) -> list[str]:
@@ -216,18 +200,15 @@ def point_row(name: str, point: dict) -> list[str]:
 
 def peak_row(net: dict) -> list[str]:
     values = [net["before"], net["planned"], net["process"]["before"], net["process"]["planned"]]
-    return [title(net), *(f"{value:,.0f}" for value in (*values, values[2] - values[3], values[0] - values[1]))]
+    return [
+        named(net),
+        *(f"{value:,.0f}" for value in (*values, values[2] - values[3], values[0] - values[1])),
+    ]
 
 
 def depth_row(net: dict) -> list[str]:
     root = net["planned"] / net["depth"] ** 0.5
     return [f"{net['depth']}", f"{net['before']:,}", f"{net['planned']:,}", f"{root:.1f}"]
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, numbers to the right."""
-    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def draw(figures: dict[str, list[dict]], folder: Path) -> None:
@@ -285,8 +266,3 @@ def draw_depths(found: Sequence[dict], out: Path) -> None:
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize="small")
     save(figure, out)
-
-
-def save(figure, out: Path) -> None:
-    with replacing(out) as (temporary,):
-        figure.savefig(temporary, dpi=150, format="png")

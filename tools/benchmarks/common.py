@@ -1,0 +1,64 @@
+"""What all benchmarks share: nets by their depth, fresh processes, tables, files and pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import re
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from mxnet_resnet import architecture
+from mxnet_resnet.files import replacing
+
+DEPTH_BATCH = 64  # images of a net that is named by its depth alone
+
+Net = tuple[int, int]  # depth, images
+
+
+def nets(text: str) -> list[Net]:
+    """``"50:32,164"`` as depths and batches; ``""`` is none."""
+    parts = [part for part in text.split(",") if part]
+    if not all(re.fullmatch(r"\d+(:\d+)?", part) for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list such as 50:32,164:128")
+    return [(int(depth), int(batch or DEPTH_BATCH)) for depth, _, batch in (part.partition(":") for part in parts)]
+
+
+def title(net: Net) -> str:
+    return f"ResNet-{net[0]}, {net[1]}"
+
+
+def data_type(depth: int) -> str:
+    """What a net of a depth is for: depths that ImageNet has not are those of nets for CIFAR."""
+    return "imagenet" if depth in architecture.IMAGENET_UNITS else "cifar10"
+
+
+def in_process(measure: Callable, *arguments: object) -> Any:
+    """What a function returns in a fresh process, which gives all of its memory back."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
+
+
+def spread(values: Sequence[float]) -> str:
+    """The median, and the least and the most."""
+    return f"{statistics.median(values):,.1f} ({min(values):,.1f} to {max(values):,.1f})"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, numbers to the right."""
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write_json(path: Path, figures: object) -> None:
+    with replacing(path) as (temporary,):
+        temporary.write_text(json.dumps(figures, indent=1))
+
+
+def save(figure, out: Path) -> None:
+    with replacing(out) as (temporary,):
+        figure.savefig(temporary, dpi=150, format="png")

@@ -1,0 +1,113 @@
+"""How the time of a step and its memory grow with depth, images and width.
+
+Trains nets for CIFAR, in float32, each in a process of its own: of --depths with 32 images, with --images images at
+depth 20, and of --widths at depth 20 with 32 images. Memory is what MXNet plans for activations. The exponent of a law
+(cost = factor * size ** exponent) is fitted to the larger half of the sizes, where constant costs matter less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+from tqdm import tqdm
+
+from mxnet_resnet import memonger, trainer
+from mxnet_resnet.arguments import integers, whole
+from tools.benchmarks import ours
+from tools.benchmarks.common import in_process, save, table, write_json
+
+DEPTH, IMAGES = 20, 32
+AXES = ("depth", "images", "width")
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--depths", type=integers, default="20,56,110,164,326,650,1001", help="to train")
+    command.add_argument("--images", type=integers, default="1,2,4,8,16,32,64,128,256", help="of a batch")
+    command.add_argument("--widths", type=integers, default="1,2,3,4,6,8", help="factors on the channels")
+    command.add_argument("--rounds", type=whole(), default=5, help="steps of each")
+    command.add_argument("--json", type=Path, help="write the figures here too")
+    command.add_argument("--out", type=Path, help="the picture to draw")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    sizes = {"depth": arguments.depths, "images": arguments.images, "width": arguments.widths}
+    figures: dict[str, list[dict]] = {axis: [] for axis in AXES}
+    with tqdm(total=sum(map(len, sizes.values())), disable=None) as bar:
+        for axis in AXES:
+            for size in sizes[axis]:
+                figures[axis].append(in_process(measured, axis, size, arguments.rounds))
+                bar.update()
+    for axis in AXES:
+        print(report(axis, figures[axis]), end="\n\n")
+    if arguments.json:
+        write_json(arguments.json, figures)
+    if arguments.out:
+        draw(figures, arguments.out)
+
+
+def measured(axis: str, size: int, rounds: int) -> dict:
+    """Seconds of steps, and planned MB."""
+    depth, images = (size if axis == name else default for name, default in (("depth", DEPTH), ("images", IMAGES)))
+    run = ours.parsed(depth, images, more=f"--width {size}" if axis == "width" else "")
+    step = ours.training_step(run)
+    step(), step()
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - started)
+    graph = trainer.training_graph(run, trainer.build_net(run), [mx.cpu()])
+    shapes = {"data": (images, *run.image_shape), "softmax_label": (images,)}
+    with memonger.packing():
+        return {"size": size, "seconds": seconds, "MB": memonger.bound_megabytes(graph, shapes)}
+
+
+def law(sizes: Sequence[float], costs: Sequence[float]) -> tuple[float, float]:
+    """The exponent, and the factor, of the power law through the larger half of the sizes, by least squares of logs."""
+    half = len(sizes) // 2
+    exponent, logarithm = np.polyfit(np.log(sizes[half:]), np.log(costs[half:]), 1)
+    return float(exponent), float(np.exp(logarithm))
+
+
+def costs(found: Sequence[dict]) -> tuple[list[int], list[float], list[float]]:
+    sizes = [figures["size"] for figures in found]
+    return sizes, [statistics.median(figures["seconds"]) for figures in found], [figures["MB"] for figures in found]
+
+
+def report(axis: str, found: Sequence[dict]) -> str:
+    sizes, seconds, memory = costs(found)
+    rows = [[f"{size:,}", f"{1000 * time:,.1f}", f"{amount:,}"] for size, time, amount in zip(sizes, seconds, memory)]
+    powers = ["exponent", f"{law(sizes, seconds)[0]:.2f}", f"{law(sizes, memory)[0]:.2f}"]
+    return table((axis, "ms a step", "MB planned"), [*rows, powers])
+
+
+def draw(figures: dict[str, list[dict]], out: Path) -> None:
+    """A column an axis, time above memory, all logarithmic."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
+
+    figure = Figure(figsize=(11, 6.4), layout="constrained")
+    panels = figure.subplots(2, len(AXES), sharex="col")
+    titles = {"depth": f"{IMAGES} images", "images": f"ResNet-{DEPTH}", "width": f"ResNet-{DEPTH}, {IMAGES} images"}
+    for column, axis in enumerate(AXES):
+        sizes, seconds, memory = costs(figures[axis])
+        for row, (values, label) in enumerate(((seconds, "s a step"), (memory, "MB planned"))):
+            axes = panels[row][column]
+            exponent, factor = law(sizes, values)
+            curve = factor * np.array(sizes, float) ** exponent
+            axes.plot(sizes, curve, "--", color="0.6", label=f"{axis}$^{{{exponent:.2f}}}$")
+            axes.plot(sizes, values, "o", color=("C0", "C1")[row])
+            axes.set(xscale="log", yscale="log", ylabel=label if not column else "")
+            axes.set_xticks(sizes, [str(size) for size in sizes])
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.grid(alpha=0.3, which="both")
+            axes.legend()
+        panels[0][column].set_title(titles[axis], fontsize="medium")
+        panels[1][column].set_xlabel(axis)
+    save(figure, out)

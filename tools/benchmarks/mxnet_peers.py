@@ -1,0 +1,59 @@
+"""What MXNet 1.9.1 itself gives: the Gluon zoo's ResNet-v2, and a Symbol trained as MXNet's examples do."""
+
+from __future__ import annotations
+
+import mxnet as mx
+from mxnet import autograd, gluon
+from mxnet.gluon.model_zoo import vision
+
+from mxnet_resnet import trainer
+from tools.benchmarks.ours import a_batch, parsed
+from tools.benchmarks.way import Step
+
+
+def symbol_training(depth: int, images: int, kind: str) -> Step:
+    """The loop of mx.model.FeedForward and Module.fit, in which a metric reads each batch; the graph as published."""
+    run = parsed(depth, images)
+    symbol = trainer.build_symbol(run, trainer.build_net(run))
+    module = mx.mod.Module(symbol, label_names=["softmax_label"])
+    batch = a_batch(run)
+    module.bind([("data", batch.data[0].shape)], [("softmax_label", batch.label[0].shape)])
+    module.init_params(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))
+    settings = {"learning_rate": 0.01, "momentum": 0.9, "wd": 1e-4}
+    module.init_optimizer("device", "nag", settings)
+    metric = mx.metric.Accuracy()
+
+    def step() -> None:
+        module.forward_backward(batch)
+        module.update()
+        module.update_metric(metric, batch.label)
+
+    return step
+
+
+def zoo_training(depth: int, images: int, kind: str) -> Step:
+    net, batch = _zoo(depth), a_batch(parsed(depth, images))
+    loss = gluon.loss.SoftmaxCrossEntropyLoss()
+    settings = {"learning_rate": 0.01, "momentum": 0.9, "wd": 1e-4}
+    optimizer = gluon.Trainer(net.collect_params(), "nag", settings)
+
+    def step() -> None:
+        with autograd.record():
+            losses = loss(net(batch.data[0]), batch.label[0])
+        losses.backward()
+        optimizer.step(images)
+        mx.nd.waitall()
+
+    return step
+
+
+def zoo_prediction(depth: int, images: int, kind: str) -> Step:
+    net, batch = _zoo(depth), a_batch(parsed(depth, images))
+    return lambda: net(batch.data[0]).softmax().asnumpy()
+
+
+def _zoo(depth: int) -> gluon.HybridBlock:
+    net = vision.get_resnet(2, depth)
+    net.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))
+    net.hybridize(static_alloc=True, static_shape=True)
+    return net

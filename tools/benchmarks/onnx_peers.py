@@ -1,0 +1,23 @@
+"""ONNX Runtime on our own export."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import onnxruntime
+
+from mxnet_resnet import onnx_side
+from tools.benchmarks.ours import a_batch, parsed, random_net
+from tools.benchmarks.way import CORES, Step
+
+
+def prediction(depth: int, images: int, kind: str) -> Step:
+    net = random_net(depth)
+    with tempfile.TemporaryDirectory() as folder:
+        onnx_side.export(Path(folder, "net.onnx"), net, [str(label) for label in range(net.classes)])
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = CORES
+        session = onnxruntime.InferenceSession(f"{folder}/net.onnx", settings, providers=["CPUExecutionProvider"])
+    batch = {session.get_inputs()[0].name: a_batch(parsed(depth, images)).data[0].asnumpy()}
+    return lambda: session.run(None, batch)

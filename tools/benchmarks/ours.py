@@ -1,0 +1,70 @@
+"""This project's ways to train and to predict, on batches that are in memory."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+
+import mxnet as mx
+import numpy as np
+
+from mxnet_resnet import deployment, execution, optimizer, options, quantize, schedule, trainer
+from mxnet_resnet.deployment import Deployment
+from mxnet_resnet.peers import Peers
+from tools.benchmarks.common import data_type
+from tools.benchmarks.way import Step
+
+
+def training(depth: int, images: int, dtype: str) -> Step:
+    """A step of train_resnet.py's, without reading, metrics and log."""
+    return training_step(parsed(depth, images, dtype))
+
+
+def training_step(run: argparse.Namespace) -> Step:
+    devices = [mx.cpu()]
+    module = trainer.bind(run, trainer.training_graph(run, trainer.build_net(run), devices), devices)
+    optimizer.install(module, run, schedule.Schedule(0.01), Peers(mx.kvstore.create(run.kv_store)), step=0)
+    batch = a_batch(run)
+
+    def step() -> None:
+        module.forward_backward(batch)
+        module.update()
+        mx.nd.waitall()
+
+    return step
+
+
+def prediction(depth: int, images: int, kind: str) -> Step:
+    """Batches through a net as predict.py has it, in float32 or bfloat16, or as exported in int8; of random weights."""
+    net = random_net(depth)
+    batch = a_batch(parsed(depth, images)).data[0].asnumpy()
+    if kind == "int8":
+        symbol, args, auxs = quantize.in_int8(deployment.folded(net), batch, "naive")
+    else:
+        symbol, (args, auxs) = execution.for_prediction(net.symbol, (net.args, net.auxs), kind)
+    computing = dataclasses.replace(net, symbol=symbol, args=args, auxs=auxs).computing()
+    return lambda: computing(batch)
+
+
+def parsed(depth: int, images: int, dtype: str = "float32", more: str = "") -> argparse.Namespace:
+    flags = f"--data-type {data_type(depth)} --depth {depth} --batch-size {images} --dtype {dtype} --gpus none {more}"
+    return options.parse(flags.split())
+
+
+def a_batch(run: argparse.Namespace) -> mx.io.DataBatch:
+    rng = np.random.default_rng(0)
+    pixels = rng.uniform(0, 255, (run.batch_size, *run.image_shape)).astype(np.float32)
+    labels = mx.nd.array(rng.integers(run.num_classes, size=run.batch_size))
+    return mx.io.DataBatch([mx.nd.array(pixels)], [labels])
+
+
+def random_net(depth: int) -> Deployment:
+    """A net with random weights that has seen one batch, so that its statistics are of images."""
+    run = parsed(depth, 8)
+    symbol = trainer.build_symbol(run, trainer.build_net(run))
+    module = trainer.bind(run, symbol, [mx.cpu()])
+    module.forward_backward(a_batch(run))
+    mx.nd.waitall()
+    args, auxs = module.get_params()
+    scores = mx.sym.softmax(symbol.get_children()[0], name="softmax")
+    return Deployment(scores, args, auxs, run.image_shape, run.num_classes)

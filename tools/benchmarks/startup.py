@@ -1,0 +1,86 @@
+"""Seconds from the start of a command to its end: imports, help, one image.
+
+The commands take turns, --rounds times. One image goes through a ResNet-50 with random weights, batch 1, from its
+checkpoint: by predict.py, and by torch-resnet and ONNX Runtime where they are installed (--compare).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from mxnet_resnet import checkpoint
+from mxnet_resnet.arguments import whole
+from tools.benchmarks.common import table, write_json
+from tools.benchmarks.ours import random_net
+from tools.benchmarks.way import ROOT
+
+PYTHON = sys.executable
+OURS = {
+    "python -c pass": [PYTHON, "-c", "pass"],
+    "import mxnet (after compat)": [PYTHON, "-c", "import mxnet_resnet, mxnet"],
+    "train_resnet.py --help": [PYTHON, "train_resnet.py", "--help"],
+    "plot_curve.py --help": [PYTHON, "log/plot_curve.py", "--help"],
+}
+TORCH = """
+import cv2, torch, torch_resnet
+net = torch_resnet.PreActResNet50()
+net.set_head(torch.nn.Linear(net.out_planes, 1000))
+net.load_state_dict(torch.load("{folder}/net.pth", weights_only=True))
+image = torch.from_numpy(cv2.resize(cv2.imread("{folder}/image.png"), (224, 224))).permute(2, 0, 1)[None].float()
+with torch.inference_mode():
+    print(net.eval()(image).argmax())
+"""
+SAVE_TORCH = """
+import torch, torch_resnet
+net = torch_resnet.PreActResNet50()
+net.set_head(torch.nn.Linear(net.out_planes, 1000))
+torch.save(net.state_dict(), "{folder}/net.pth")
+"""
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--compare", action="store_true", help="with the peers that are installed, too")
+    command.add_argument("--rounds", type=whole(), default=5, help="of all commands")
+    command.add_argument("--json", type=Path, help="write the figures here too")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        commands = {**OURS, **of_one_image(folder, arguments.compare)}
+        seconds: dict[str, list[float]] = {name: [] for name in commands}
+        for _ in tqdm(range(arguments.rounds), unit="round", disable=None):
+            for name, command in commands.items():
+                seconds[name].append(timed(command))
+    rows = [[name, f"{statistics.median(of):.2f} ({min(of):.2f} to {max(of):.2f})"] for name, of in seconds.items()]
+    print(table(("", f"seconds: median (least to most) of {arguments.rounds}"), rows))
+    if arguments.json:
+        write_json(arguments.json, seconds)
+
+
+def of_one_image(folder: str, compare: bool) -> dict[str, list[str]]:
+    net = random_net(50)
+    checkpoint.save(f"{folder}/net", 0, net.symbol, net.args, net.auxs)
+    cv2.imwrite(f"{folder}/image.png", np.random.default_rng(0).integers(0, 255, (256, 256, 3)).astype(np.uint8))
+    given = ["--img", f"{folder}/image.png", "--prefix", f"{folder}/net"]
+    commands = {"predict.py, one image": [PYTHON, "predict/predict.py", *given]}
+    if compare and find_spec("torch_resnet"):
+        subprocess.run([PYTHON, "-c", SAVE_TORCH.format(folder=folder)], check=True)
+        commands["torch-resnet, one image"] = [PYTHON, "-c", TORCH.format(folder=folder)]
+    return commands
+
+
+def timed(command: list[str]) -> float:
+    started = time.perf_counter()
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return time.perf_counter() - started

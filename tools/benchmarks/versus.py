@@ -1,0 +1,66 @@
+"""Images/s of several ways to train, or to predict, side by side.
+
+Each run of a way is a process of its own, which warms up and then makes --steps on a batch of random images in memory;
+the ways take turns, --rounds times. Nets are DEPTH:IMAGES; depths that ImageNet has not are those of nets for CIFAR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mxnet_resnet.arguments import whole
+from mxnet_resnet.errors import UserError
+from tools.benchmarks.common import Net, nets, spread, table, title, write_json
+from tools.benchmarks.way import INFER, TRAIN, Way, measure
+
+OURS = "ours-"
+
+
+def add_arguments(command: argparse.ArgumentParser, task: str) -> None:
+    default = {"train": "20:128,164:128,50:32", "infer": "20:128,164:128,50:32,50:1"}[task]
+    command.add_argument("--nets", type=nets, default=default, help="to compute")
+    command.add_argument("--compare", action="store_true", help="with all peers that are installed, too")
+    command.add_argument("--ways", help=f"these alone, of {', '.join({'train': TRAIN, 'infer': INFER}[task])}")
+    command.add_argument("--steps", type=whole(), default=10, help="of each run")
+    command.add_argument("--rounds", type=whole(), default=3, help="of all ways")
+    command.add_argument("--json", type=Path, help="write the figures here too")
+
+
+def main(arguments: argparse.Namespace, task: str) -> None:
+    ways = chosen({"train": TRAIN, "infer": INFER}[task], arguments.ways, arguments.compare)
+    plan = {net: [name for name, way in ways.items() if way.goes(net[0])] for net in arguments.nets}
+    turns = [(net, name) for net, names in plan.items() for _ in range(arguments.rounds) for name in names]
+    figures: dict[Net, dict[str, list[dict]]] = {net: {name: [] for name in names} for net, names in plan.items()}
+    for net, name in tqdm(turns, unit="run", disable=None):
+        figures[net][name].append(measure(f"{task}:{name}", net, arguments.steps))
+    for net in arguments.nets:
+        print(f"\n{title(net)}, images/s: medians (lowest to highest) of {arguments.rounds} rounds\n")
+        print(report(ways, figures[net]))
+    if arguments.json:
+        write_json(arguments.json, [{"depth": net[0], "images": net[1], **found} for net, found in figures.items()])
+
+
+def chosen(ways: dict[str, Way], names: str | None, compare: bool) -> dict[str, Way]:
+    """Ours, those of a list, or all. Raises UserError for a name that there is not."""
+    if names is None:
+        return {name: way for name, way in ways.items() if compare or name.startswith(OURS)}
+    unknown = [name for name in names.split(",") if name not in ways]
+    if unknown:
+        raise UserError(f"there is no way {unknown[0]}: there are {', '.join(ways)}")
+    return {name: ways[name] for name in names.split(",")}
+
+
+def report(ways: dict[str, Way], found: dict[str, list[dict]]) -> str:
+    """A row a way: images/s, how many times those of the first way it is, by round, and memory."""
+    first = [run["images/s"] for run in next(iter(found.values()))]
+    rows = []
+    for name, runs in found.items():
+        speeds = [run["images/s"] for run in runs]
+        ratio = statistics.median(own / best for own, best in zip(speeds, first))
+        memory = statistics.median(run["MB"] for run in runs)
+        rows.append([ways[name].title, spread(speeds), f"{ratio:.2f}", f"{memory:,.0f}"])
+    return table(("", "images/s", "of the first", "peak MB"), rows)

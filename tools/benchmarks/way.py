@@ -1,0 +1,108 @@
+"""One way to train or to predict, in a process and an environment of its own.
+
+`python -m tools.benchmarks.way WAY DEPTH IMAGES STEPS` prints the figures of `WAYS[WAY]` as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from tools.benchmarks.common import Net
+
+ROOT = Path(__file__).resolve().parents[2]
+CORES = len(os.sched_getaffinity(0))
+WARM_UP = 3  # steps: the first choose kernels and allocate
+
+Step = Callable[[], object]  # which returns when its result is there
+
+
+@dataclass(frozen=True)
+class Way:
+    """A function ``make(depth, images, kind)`` of a module here, which gives a step.
+
+    Attributes:
+        title: what a table calls it.
+        make: ``module:function``.
+        kind: what the function is to make of the net.
+        needs: the package without which there is no such way.
+        environment: what it runs in, besides that of this process.
+        depths: of the nets that there are, or empty: all.
+    """
+
+    title: str
+    make: str
+    kind: str
+    needs: str = "mxnet"
+    environment: dict[str, str] = field(default_factory=dict)
+    depths: tuple[int, ...] = ()
+
+    def goes(self, depth: int) -> bool:
+        """Whether it is here, for a net of that depth."""
+        return find_spec(self.needs) is not None and (not self.depths or depth in self.depths)
+
+
+# MXNet takes half of the cores, unless it is told; compat.py tells it.
+MXNET_DEFAULTS = {"OMP_NUM_THREADS": str(max(CORES // 2, 1))}
+ALL_CORES = {"OMP_NUM_THREADS": str(CORES)}
+ZOO_DEPTHS = (18, 34, 50, 101, 152)
+
+TRAIN = {
+    "ours-bfloat16": Way("ours, bfloat16", "ours:training", "bfloat16"),
+    "ours-float32": Way("ours, float32", "ours:training", "float32"),
+    "original": Way("MXNet Symbol, its defaults", "mxnet_peers:symbol_training", "", environment=MXNET_DEFAULTS),
+    "zoo": Way("Gluon zoo, all cores", "mxnet_peers:zoo_training", "", environment=ALL_CORES, depths=ZOO_DEPTHS),
+    "torch-bfloat16": Way("torch-resnet, bfloat16", "torch_peers:training", "bfloat16", "torch_resnet"),
+    "torch-float32": Way("torch-resnet, float32", "torch_peers:training", "float32", "torch_resnet"),
+}
+INFER = {
+    "ours-int8": Way("ours, int8", "ours:prediction", "int8"),
+    "ours-bfloat16": Way("ours, bfloat16", "ours:prediction", "bfloat16"),
+    "ours-float32": Way("ours, float32", "ours:prediction", "float32"),
+    "zoo": Way("Gluon zoo, all cores", "mxnet_peers:zoo_prediction", "", environment=ALL_CORES, depths=ZOO_DEPTHS),
+    "onnx": Way("ONNX Runtime, float32", "onnx_peers:prediction", "float32", "onnxruntime"),
+    "torch-bfloat16": Way("torch-resnet, bfloat16", "torch_peers:prediction", "bfloat16", "torch_resnet"),
+    "torch-float32": Way("torch-resnet, float32", "torch_peers:prediction", "float32", "torch_resnet"),
+}
+WAYS = {f"{task}:{name}": way for task, ways in (("train", TRAIN), ("infer", INFER)) for name, way in ways.items()}
+
+
+def measure(way: str, net: Net, steps: int) -> dict[str, float]:
+    """Images/s of some steps, and the peak memory of the process in MB."""
+    arguments = [sys.executable, "-m", "tools.benchmarks.way", way, *map(str, net), str(steps)]
+    environment = {**os.environ, **WAYS[way].environment}
+    done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(arguments)}\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main(name: str, depth: str, images: str, steps: str) -> None:
+    module, function = WAYS[name].make.split(":")
+    make = getattr(import_module(f"tools.benchmarks.{module}"), function)
+    step: Step = make(int(depth), int(images), WAYS[name].kind)
+    for _ in range(WARM_UP):
+        step()
+    started = time.perf_counter()
+    for _ in range(int(steps)):
+        step()
+    speed = int(steps) * int(images) / (time.perf_counter() - started)
+    print(json.dumps({"images/s": speed, "MB": peak()}))
+
+
+def peak() -> float:
+    """The most memory that this process has had, in MB."""
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()).group(1)) / 1024
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
