@@ -1,0 +1,69 @@
+"""The benchmarks: what they compute of figures, and that each way of ours runs."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mxnet_resnet.errors import UserError
+from tools.benchmarks import common, growth, versus, way
+
+
+def test_the_exponent_is_that_of_the_larger_half():
+    sizes = np.array([1, 2, 4, 8, 16, 32])
+    exponent, factor = growth.law(sizes, np.where(sizes < 8, 100.0, 3.0 * sizes**1.5))
+    assert (exponent, factor) == (pytest.approx(1.5), pytest.approx(3.0))
+
+
+def test_ratios_are_of_the_same_round():
+    """A machine that is half as fast in the second round changes no ratio."""
+    ways = {"a": way.Way("A", "", ""), "b": way.Way("B", "", "")}
+    runs = {
+        "a": [{"images/s": 100.0, "MB": 10.0}, {"images/s": 50.0, "MB": 12.0}, {"images/s": 100.0, "MB": 11.0}],
+        "b": [{"images/s": 80.0, "MB": 20.0}, {"images/s": 40.0, "MB": 20.0}, {"images/s": 80.0, "MB": 20.0}],
+    }
+    rows = versus.report(ways, runs).splitlines()[2:]
+    assert rows == ["| A | 100.0 (50.0 to 100.0) | 1.00 | 11 |", "| B | 80.0 (40.0 to 80.0) | 0.80 | 20 |"]
+
+
+def test_ways_are_chosen():
+    ways = way.TRAIN
+    assert set(versus.chosen(ways, None, compare=False)) == {"ours-bfloat16", "ours-float32"}
+    assert versus.chosen(ways, None, compare=True) == ways
+    assert list(versus.chosen(ways, "zoo,original", compare=False)) == ["zoo", "original"]
+    with pytest.raises(UserError, match="no way nets: there are ours-bfloat16, ours-float32, original"):
+        versus.chosen(ways, "zoo,nets", compare=False)
+
+
+def test_a_way_that_is_not_here_is_left_out():
+    assert not way.Way("", "", "", needs="no_such_package").goes(50)
+    assert way.TRAIN["zoo"].goes(50) and not way.TRAIN["zoo"].goes(164)
+
+
+@pytest.mark.parametrize("name", ["train:ours-float32", "train:original", "infer:ours-float32", "infer:ours-int8"])
+def test_a_way_runs_in_a_process_of_its_own(name):
+    found = way.measure(name, (8, 4), 1)
+    assert found["images/s"] > 0 and 50 < found["MB"] < 5000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, one in way.WAYS.items() if one.goes(18)])
+def test_every_way_that_is_here_runs(name):
+    assert way.measure(name, (18, 2), 1)["images/s"] > 0
+
+
+def test_the_command_compares_and_writes(tmp_path):
+    arguments = ["train", "--nets", "8:2", "--ways", "ours-float32", "--steps", "1", "--rounds", "2"]
+    command = [sys.executable, "tools/benchmark.py", *arguments, "--json", str(tmp_path / "figures.json")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=way.ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "ResNet-8, 2, images/s: medians (lowest to highest) of 2 rounds" in done.stdout
+    (figures,) = json.loads((tmp_path / "figures.json").read_text())
+    assert (figures["depth"], figures["images"], len(figures["ours-float32"])) == (8, 2, 2)
+
+
+def test_nets_are_parsed():
+    assert common.nets("20:128,50") == [(20, 128), (50, common.DEPTH_BATCH)]
+    assert (common.data_type(50), common.data_type(164)) == ("imagenet", "cifar10")
