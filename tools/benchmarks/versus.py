@@ -39,7 +39,7 @@ def main(arguments: argparse.Namespace, task: str) -> None:
         figures[net][name].append(measure(f"{task}:{name}", net, arguments.steps))
     for net in arguments.nets:
         print(f"\n{title(net)}, images/s: medians (lowest to highest) of {arguments.rounds} rounds\n")
-        print(report(ways, figures[net]))
+        print(report(ways, figures[net], memory=task == "train"))
     if arguments.json:
         write_json(arguments.json, [{"depth": net[0], "images": net[1], **found} for net, found in figures.items()])
 
@@ -54,13 +54,16 @@ def chosen(ways: dict[str, Way], names: str | None, compare: bool) -> dict[str, 
     return {name: ways[name] for name in names.split(",")}
 
 
-def report(ways: dict[str, Way], found: dict[str, list[dict]]) -> str:
-    """A row a way: images/s, how many times those of the first way it is, by round, and memory."""
+def report(ways: dict[str, Way], found: dict[str, list[dict]], memory: bool = True) -> str:
+    """A row a way: images/s, how many times those of the first way it is, by round, and ``memory``.
+
+    The processes that predict make their nets, which takes more memory than predicting: it tells nothing of that.
+    """
     first = [run["images/s"] for run in next(iter(found.values()))]
     rows = []
     for name, runs in found.items():
         speeds = [run["images/s"] for run in runs]
         ratio = statistics.median(own / best for own, best in zip(speeds, first))
-        memory = statistics.median(run["MB"] for run in runs)
-        rows.append([ways[name].title, spread(speeds), f"{ratio:.2f}", f"{memory:,.0f}"])
-    return table(("", "images/s", "of the first", "peak MB"), rows)
+        peak = [f"{statistics.median(run['MB'] for run in runs):,.0f}"] if memory else []
+        rows.append([ways[name].title, spread(speeds), f"{ratio:.2f}", *peak])
+    return table(("", "images/s", "of the first", *(["peak MB"] if memory else [])), rows)
