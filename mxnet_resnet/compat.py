@@ -195,6 +195,11 @@ def missing_library(error: OSError) -> str | None:
     return None
 
 
+def has_bfloat16() -> bool:
+    """Whether this CPU computes bfloat16 (AVX512-BF16)."""
+    return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+
+
 def gpu_refusal(index: int) -> str | None:
     """Why GPU ``index`` cannot serve MXNet 1.9.1, in one sentence that says what to do, or None where it can."""
     import mxnet as mx

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import mxnet as mx
 from mxnet.contrib import amp
 
+from mxnet_resnet import compat
 from mxnet_resnet.errors import UserError
 
 # As in mxnet.contrib.amp, after Micikevicius et al., arXiv 1710.03740, section 3.2.
@@ -24,7 +24,7 @@ def check(dtype: str, contexts: list[mx.Context]) -> None:
         raise UserError("--dtype float16 needs a GPU: on the CPU take bfloat16 or float32")
     if dtype == "bfloat16" and on_gpu:
         raise UserError("MXNet 1.9.1 computes bfloat16 on the CPU alone: on a GPU take --dtype float16 or float32")
-    if dtype == "bfloat16" and not _has_bfloat16():
+    if dtype == "bfloat16" and not compat.has_bfloat16():
         raise UserError("--dtype bfloat16 needs a CPU with AVX512-BF16, which this one has not: take float32")
 
 
@@ -60,7 +60,3 @@ class LossScaler:
         elif self.steps == STEPS_BEFORE_DOUBLING:
             self.scale, self.steps = min(self.scale * 2, LARGEST_SCALE), 0
         return gradients_finite
-
-
-def _has_bfloat16() -> bool:
-    return "avx512_bf16" in Path("/proc/cpuinfo").read_text()

@@ -4,11 +4,11 @@ import pytest
 from conftest import WELL, train_arguments
 from mxnet.contrib.amp.amp import bfloat16
 
-from mxnet_resnet import logbook, options, precision, trainer
+from mxnet_resnet import compat, logbook, options, precision, trainer
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.precision import FIRST_SCALE, LARGEST_SCALE, STEPS_BEFORE_DOUBLING, LossScaler
 
-has_bfloat16 = pytest.mark.skipif(not precision._has_bfloat16(), reason="this CPU has no AVX512-BF16")
+has_bfloat16 = pytest.mark.skipif(not compat.has_bfloat16(), reason="this CPU has no AVX512-BF16")
 Loop = trainer.Loop
 FEW = ("--batch-size", "256", "--lr", "0.01")
 
@@ -53,7 +53,7 @@ def test_devices_that_cannot_are_told(dtype, context, message):
 
 
 def test_a_cpu_without_bfloat16_is_told(monkeypatch):
-    monkeypatch.setattr(precision, "_has_bfloat16", lambda: False)
+    monkeypatch.setattr(compat, "has_bfloat16", lambda: False)
     with pytest.raises(UserError, match="AVX512-BF16"):
         precision.check("bfloat16", [mx.cpu()])
 

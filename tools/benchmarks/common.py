@@ -43,6 +43,11 @@ def in_process(measure: Callable, *arguments: object) -> Any:
         return pool.submit(measure, *arguments).result()
 
 
+def peak_memory() -> float:
+    """The most memory that this process has had, in MB."""
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()).group(1)) / 1024
+
+
 def spread(values: Sequence[float]) -> str:
     """The median, and the least and the most."""
     return f"{statistics.median(values):,.1f} ({min(values):,.1f} to {max(values):,.1f})"

@@ -90,7 +90,7 @@ def report(axis: str, found: Sequence[dict]) -> str:
 def draw(figures: dict[str, list[dict]], out: Path) -> None:
     """A column an axis, time above memory, all logarithmic."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullLocator
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
     figure = Figure(figsize=(11, 6.4), layout="constrained")
     panels = figure.subplots(2, len(AXES), sharex="col")
@@ -104,8 +104,11 @@ def draw(figures: dict[str, list[dict]], out: Path) -> None:
             axes.plot(sizes, curve, "--", color="0.6", label=f"{axis}$^{{{exponent:.2f}}}$")
             axes.plot(sizes, values, "o", color=("C0", "C1")[row])
             axes.set(xscale="log", yscale="log", ylabel=label if not column else "")
-            axes.set_xticks(sizes, [str(size) for size in sizes])
+            axes.set_xticks(sizes, [str(size) for size in sizes], fontsize="small")
             axes.xaxis.set_minor_locator(NullLocator())
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
             axes.grid(alpha=0.3, which="both")
             axes.legend()
         panels[0][column].set_title(titles[axis], fontsize="medium")

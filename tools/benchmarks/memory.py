@@ -8,7 +8,6 @@ that train (--peaks); and plans nets of many --depths. Depths that ImageNet has 
 from __future__ import annotations
 
 import argparse
-import re
 import statistics
 import time
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from mxnet_resnet import architecture, memonger, mirrorgraph, mirrorplan, models, symbols
 from mxnet_resnet.arguments import whole
-from tools.benchmarks.common import Net, data_type, in_process, nets, save, table, title, write_json
+from tools.benchmarks.common import Net, data_type, in_process, nets, peak_memory, save, table, title, write_json
 
 # Planned MB of the MXNet ResNet-v2 repository with its own mirror plan, by (depth, images), measured with MXNet 1.9.1.
 ORIGINAL = {(50, 32): 1219, (152, 32): 1636, (200, 32): 1673, (164, 128): 830, (1001, 64): 863}
@@ -153,7 +152,7 @@ def peak(net: Net, plan: memonger.Plan | None) -> float:
     module = bound(plan.apply(symbol) if plan else symbol, shapes)
     for _ in range(2):
         step(module, shapes)
-    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()).group(1)) / 1024
+    return peak_memory()
 
 
 def report(figures: dict[str, list[dict]]) -> str:
