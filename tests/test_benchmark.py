@@ -48,6 +48,11 @@ def test_a_way_runs_in_a_process_of_its_own(name):
     assert found["images/s"] > 0 and 50 < found["MB"] < 5000
 
 
+def test_a_way_that_fails_is_told():
+    with pytest.raises(UserError, match=r"ours, float32 failed on ResNet-9, 4: .*no CIFAR ResNet has depth 9"):
+        way.measure("train:ours-float32", (9, 4), 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, one in way.WAYS.items() if one.goes(18)])
 def test_every_way_that_is_here_runs(name):

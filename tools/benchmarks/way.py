@@ -17,7 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mxnet_resnet.compat import has_bfloat16
-from tools.benchmarks.common import Net, peak_memory
+from mxnet_resnet.errors import UserError
+from tools.benchmarks.common import Net, peak_memory, title
 
 ROOT = Path(__file__).resolve().parents[2]
 CORES = len(os.sched_getaffinity(0))
@@ -56,14 +57,15 @@ class Way:
 MXNET_DEFAULTS = {"OMP_NUM_THREADS": str(max(CORES // 2, 1))}
 ALL_CORES = {"OMP_NUM_THREADS": str(CORES)}
 ZOO_DEPTHS = (18, 34, 50, 101, 152)
+TORCH = {"needs": "torch_resnet", "depths": (18, 20, 32, 34, 44, 50, 56, 101, 110, 152, 164, 200, 1001)}
 
 TRAIN = {
     "ours-bfloat16": Way("ours, bfloat16", "ours:training", "bfloat16"),
     "ours-float32": Way("ours, float32", "ours:training", "float32"),
     "original": Way("MXNet Symbol, its defaults", "mxnet_peers:symbol_training", "", environment=MXNET_DEFAULTS),
     "zoo": Way("Gluon zoo, all cores", "mxnet_peers:zoo_training", "", environment=ALL_CORES, depths=ZOO_DEPTHS),
-    "torch-bfloat16": Way("torch-resnet, bfloat16", "torch_peers:training", "bfloat16", "torch_resnet"),
-    "torch-float32": Way("torch-resnet, float32", "torch_peers:training", "float32", "torch_resnet"),
+    "torch-bfloat16": Way("torch-resnet, bfloat16", "torch_peers:training", "bfloat16", **TORCH),
+    "torch-float32": Way("torch-resnet, float32", "torch_peers:training", "float32", **TORCH),
 }
 INFER = {
     "ours-int8": Way("ours, int8", "ours:prediction", "int8"),
@@ -71,19 +73,20 @@ INFER = {
     "ours-float32": Way("ours, float32", "ours:prediction", "float32"),
     "zoo": Way("Gluon zoo, all cores", "mxnet_peers:zoo_prediction", "", environment=ALL_CORES, depths=ZOO_DEPTHS),
     "onnx": Way("ONNX Runtime, float32", "onnx_peers:prediction", "float32", "onnxruntime"),
-    "torch-bfloat16": Way("torch-resnet, bfloat16", "torch_peers:prediction", "bfloat16", "torch_resnet"),
-    "torch-float32": Way("torch-resnet, float32", "torch_peers:prediction", "float32", "torch_resnet"),
+    "torch-bfloat16": Way("torch-resnet, bfloat16", "torch_peers:prediction", "bfloat16", **TORCH),
+    "torch-float32": Way("torch-resnet, float32", "torch_peers:prediction", "float32", **TORCH),
 }
 WAYS = {f"{task}:{name}": way for task, ways in (("train", TRAIN), ("infer", INFER)) for name, way in ways.items()}
 
 
 def measure(way: str, net: Net, steps: int) -> dict[str, float]:
-    """Images/s of some steps, and the peak memory of the process in MB."""
+    """Images/s of some steps, and the peak memory of the process in MB. Raises UserError where it fails."""
     arguments = [sys.executable, "-m", "tools.benchmarks.way", way, *map(str, net), str(steps)]
     environment = {**os.environ, **WAYS[way].environment}
     done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(arguments)}\n{done.stderr}")
+        why = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        raise UserError(f"{WAYS[way].title} failed on {title(net)}: {why}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
