@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import json
 
 import mxnet as mx
 import numpy as np
 
 from mxnet_resnet.checkpoint import Arrays
-from mxnet_resnet.rewriting import Node, Rewriting
+from mxnet_resnet.rewriting import Node, Rewriting, setting
 
 MXNET_EPSILON = 1e-3  # of a BatchNorm that does not tell
 
@@ -25,7 +24,8 @@ def fold(symbol: mx.sym.Symbol, args: Arrays, auxs: Arrays) -> tuple[mx.sym.Symb
     norms = _foldable(graph)
     arrays = {**args, **auxs}
     for index, node in enumerate(graph.nodes):
-        if node["op"] == "Dropout" or index in norms.values():
+        idle = node["op"] == "Dropout" and setting(node, "mode", "training") == "training"
+        if idle or index in norms.values():
             graph.skip(index)
         elif index in norms:
             arrays.update(_fold_into(graph, index, arrays, _affine(graph.nodes, norms[index], arrays)))
@@ -43,7 +43,7 @@ def count(symbol: mx.sym.Symbol, operator: str) -> int:
 def ones_where_fixed(symbol: mx.sym.Symbol, args: Arrays) -> Arrays:
     """``args`` with the gammas that MXNet takes for 1 (fix_gamma), whatever the checkpoint has, at 1."""
     nodes = json.loads(symbol.tojson())["nodes"]
-    norms = (node for node in nodes if node["op"] == "BatchNorm" and _setting(node, "fix_gamma", True))
+    norms = (node for node in nodes if node["op"] == "BatchNorm" and setting(node, "fix_gamma", True))
     fixed = {nodes[node["inputs"][1][0]]["name"] for node in norms}
     return {name: mx.nd.ones_like(array) if name in fixed else array for name, array in args.items()}
 
@@ -54,7 +54,7 @@ def _foldable(graph: Rewriting) -> dict[int, int]:
     pairs = {}
     for index, node in enumerate(nodes):
         source = node["inputs"][0][0] if node["op"] == "BatchNorm" else None
-        if source is None or nodes[source]["op"] != "Convolution" or _setting(node, "axis", 1) != 1:
+        if source is None or nodes[source]["op"] != "Convolution" or setting(node, "axis", 1) != 1:
             continue
         parameters = [place for place, *_ in nodes[source]["inputs"][1:]]
         if readers[source] == 1 and all(readers[place] == 1 for place in parameters):
@@ -67,9 +67,9 @@ def _affine(nodes: list[Node], norm: int, arrays: Arrays) -> tuple[np.ndarray, n
     node = nodes[norm]
     parameters = (arrays[nodes[place]["name"]] for place, *_ in node["inputs"][1:])
     gamma, beta, mean, var = (array.asnumpy().astype(np.float64) for array in parameters)
-    if _setting(node, "fix_gamma", True):
+    if setting(node, "fix_gamma", True):
         gamma = np.ones_like(gamma)
-    scale = gamma / np.sqrt(var + _setting(node, "eps", MXNET_EPSILON))
+    scale = gamma / np.sqrt(var + setting(node, "eps", MXNET_EPSILON))
     return scale, beta - mean * scale
 
 
@@ -84,10 +84,6 @@ def _fold_into(graph: Rewriting, index: int, arrays: Arrays, affine: tuple[np.nd
         graph.name(weight): arrays[graph.name(weight)] * mx.nd.array(scale.reshape(-1, 1, 1, 1)),
         graph.name(bias): mx.nd.array(before * scale + shift),
     }
-
-
-def _setting(node: Node, name: str, default):
-    return ast.literal_eval(node.get("attrs", {}).get(name, repr(default)))
 
 
 def _select(names: list[str], arrays: Arrays) -> Arrays:

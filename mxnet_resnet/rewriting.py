@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections import Counter
+from typing import Any
 
 import mxnet as mx
 
@@ -24,6 +26,7 @@ class Rewriting:
         self._heads, self._attributes = graph["heads"], graph["attrs"]
         self._kept: list[Node] = []
         self._place: dict[int, int] = {}  # of a node among those kept
+        self._instead: dict[int, Entry] = {}  # of a node that is left out: what is read
 
     def readers(self) -> Counter[int]:
         """How often each node is read, as an output of the graph too."""
@@ -33,7 +36,7 @@ class Rewriting:
 
     def inputs(self, index: int) -> list[Entry]:
         """Where the inputs of a node are in the copy."""
-        return [[self._place[source], *others] for source, *others in self.nodes[index]["inputs"]]
+        return list(map(self._entry, self.nodes[index]["inputs"]))
 
     def keep(self, index: int, **changes: object) -> None:
         """Copy a node; ``changes`` are its other inputs or attrs."""
@@ -46,7 +49,7 @@ class Rewriting:
 
     def skip(self, index: int) -> None:
         """Leave a node out: who reads it reads its first input."""
-        self._place[index] = self._place[self.nodes[index]["inputs"][0][0]]
+        self._instead[index] = self._entry(self.nodes[index]["inputs"][0])
 
     def add(self, operator: str, name: str, inputs: list[Entry], attributes: dict[str, object]) -> Entry:
         """A node that the graph has not, or a variable: ``"null"``."""
@@ -58,10 +61,25 @@ class Rewriting:
 
     def symbol(self) -> mx.sym.Symbol:
         variables = [place for place, node in enumerate(self._kept) if node["op"] == "null"]
-        heads = [[self._place[source], *others] for source, *others in self._heads]
+        heads = list(map(self._entry, self._heads))
         graph = {"nodes": self._kept, "arg_nodes": variables, "heads": heads, "attrs": self._attributes}
         return mx.sym.load_json(json.dumps(graph))
+
+    def _entry(self, entry: Entry) -> Entry:
+        source, *others = entry
+        return self._instead[source] if source in self._instead else [self._place[source], *others]
 
     def _append(self, node: Node) -> int:
         self._kept.append(node)
         return len(self._kept) - 1
+
+
+def setting(node: Node, name: str, default: object) -> Any:
+    """An attribute of a node, as a value: a text where it is no literal, which ``true`` and ``false`` are here."""
+    text = node.get("attrs", {}).get(name)
+    if text is None:
+        return default
+    try:
+        return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
+    except (ValueError, SyntaxError):
+        return text

@@ -230,6 +230,7 @@ def _machine(contexts: list[mx.Context], peers: Peers) -> dict[str, object]:
         "kvstore": peers.store.type,
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "MXNet": mx.__version__,
+        "executed graph": execution.VERSION,
     }
 
 

@@ -7,7 +7,8 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from mxnet_resnet import execution, options, precision, trainer
+from mxnet_resnet import compat, execution, folding, options, precision, trainer
+from mxnet_resnet.errors import UserError
 
 
 def operators(symbol):
@@ -71,7 +72,7 @@ def test_a_preactivation_net_has_all_of_its_relus_fused():
     before, after = operators(symbol), operators(execution.for_cpu(symbol))
     assert (before["BatchNorm"], before["Activation"], before["Pooling"]) == (20, 19, 1)
     assert (after["BatchNorm"], after["Activation"], after["Pooling"]) == (1, 0, 0)  # bn_data has no ReLU
-    assert after[execution.FUSED] == 19
+    assert after[execution.NORM_WITH_RELU] == 19
     unfused = operators(execution.for_cpu(symbol, fuse=False))
     assert (unfused["BatchNorm"], unfused["Activation"], unfused["Pooling"]) == (20, 19, 0)
 
@@ -82,8 +83,7 @@ def test_a_norm_that_others_read_too_is_not_fused():
     assert operators(execution.for_cpu(both))["BatchNorm"] == 1
 
 
-def test_bfloat16_is_computed_by_kernels_of_its_own():
-    """The first convolution has four channels, and batches enter and leave as float32."""
+def test_in_bfloat16_the_first_convolution_has_four_channels_and_the_ends_are_float32():
     parsed = options.parse(["--data-type", "cifar10", "--depth", "8"])
     symbol = execution.for_cpu(trainer.build_symbol(parsed, trainer.build_net(parsed)), pad_images=True)
     lowered = precision.lower(symbol, "bfloat16")
@@ -94,3 +94,81 @@ def test_bfloat16_is_computed_by_kernels_of_its_own():
     assert shapes["bn_data_padded_output"] == (2, 4, 32, 32)
     assert shapes["conv0_weight"] == (16, 3, 3, 3)
     assert types["softmax_output"] == types["data"] == types["conv0_weight"] == np.float32
+
+
+def hand_made(**convolution):
+    """A graph that tells no shapes: convolution, norm, ReLU, pooling, and a dense layer with a norm and a ReLU."""
+    x = mx.sym.Convolution(mx.sym.var("data"), kernel=(3, 3), num_filter=6, name="conv", **convolution)
+    x = mx.sym.Activation(mx.sym.BatchNorm(x, fix_gamma=False, name="norm"), act_type="relu")
+    x = mx.sym.Pooling(x, global_pool=True, kernel=(1, 1), pool_type="avg")
+    x = mx.sym.FullyConnected(x, num_hidden=5, name="dense")
+    return mx.sym.Activation(mx.sym.BatchNorm(x, fix_gamma=False, name="dense_norm"), act_type="relu").softmax()
+
+
+def random_parameters(symbol, images):
+    rng = np.random.default_rng(2)
+    shapes, _, states = symbol.infer_shape(data=images.shape)
+    args = {name: rng.normal(0, 0.3, shape) for name, shape in zip(symbol.list_arguments(), shapes) if name != "data"}
+    auxs = {name: rng.uniform(0.5, 1, shape) for name, shape in zip(symbol.list_auxiliary_states(), states)}
+    return tuple({name: mx.nd.array(array) for name, array in arrays.items()} for arrays in (args, auxs))
+
+
+def predicted(symbol, params, images):
+    executor = symbol.simple_bind(mx.cpu(), grad_req="null", data=images.shape)
+    executor.copy_params_from(*params)
+    return executor.forward(is_train=False, data=images)[0].asnumpy()
+
+
+@pytest.mark.parametrize("convolution", [{}, {"no_bias": True}, {"num_group": 3}])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_graph_from_elsewhere_predicts_the_same(convolution, dtype):
+    """Norms behind dense layers stay, groups are not padded, and shapes are those of the parameters."""
+    if dtype == "bfloat16" and not compat.has_bfloat16():
+        pytest.skip("this CPU has no AVX512-BF16")
+    symbol = hand_made(**convolution)
+    images = mx.nd.random.uniform(0, 1, (4, 3, 8, 8))
+    params = random_parameters(symbol, images)
+    executed, own = execution.for_prediction(symbol, params, dtype)
+    assert operators(executed)["BatchNorm"] == 1
+    np.testing.assert_allclose(
+        predicted(executed, own, images), predicted(symbol, params, images), atol=1e-6 if dtype == "float32" else 0.02
+    )
+
+
+def test_float16_parameters_predict():
+    symbol, images = hand_made(), mx.nd.random.uniform(0, 1, (4, 3, 8, 8))
+    params = random_parameters(symbol, images)
+    halved = tuple({name: array.astype("float16") for name, array in arrays.items()} for arrays in params)
+    executed, own = execution.for_prediction(symbol, halved)
+    np.testing.assert_allclose(predicted(executed, own, images), predicted(symbol, params, images), atol=1e-3)
+
+
+@pytest.mark.parametrize("axis", [-1, 2])
+def test_a_norm_over_another_axis_is_not_fused(axis):
+    x = mx.sym.Convolution(mx.sym.var("data"), kernel=(3, 3), num_filter=6)
+    x = mx.sym.Activation(mx.sym.BatchNorm(x, axis=axis), act_type="relu")
+    assert operators(execution.for_cpu(x))["BatchNorm"] == 1
+
+
+def test_without_onednn_nothing_is_fused(monkeypatch):
+    monkeypatch.setenv("MXNET_MKLDNN_ENABLED", "0")
+    assert operators(execution.for_cpu(hand_made()))["BatchNorm"] == 2
+
+
+def test_int8_has_no_bfloat16():
+    quantized = mx.sym.contrib.quantize_v2(mx.sym.var("data"), min_calib_range=0.0, max_calib_range=1.0)[0]
+    with pytest.raises(UserError, match="computes in int8: it cannot do so in bfloat16"):
+        execution.for_prediction(quantized, ({}, {}), "bfloat16")
+
+
+def test_what_is_left_out_passes_on_the_output_that_it_reads():
+    halves = mx.sym.split(mx.sym.var("data"), num_outputs=2)
+    folded, _, _ = folding.fold(mx.sym.Dropout(halves[1]), {}, {})
+    images = mx.nd.arange(8).reshape((1, 2, 2, 2))
+    np.testing.assert_array_equal(predicted(folded, ({}, {}), images), images.asnumpy()[:, 1:])
+
+
+def test_a_plan_of_memory_keeps_norms_and_relus_apart():
+    parsed = options.parse(["--data-type", "cifar10", "--depth", "8", "--memonger"])
+    graph = trainer.training_graph(parsed, trainer.build_net(parsed), [mx.cpu()])
+    assert operators(graph)["Activation"] == 7 and not operators(graph)[execution.NORM_WITH_RELU]
