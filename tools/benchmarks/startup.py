@@ -1,7 +1,7 @@
 """Seconds from the start of a command to its end: imports, help, one image.
 
 The commands take turns, --rounds times. One image goes through a ResNet-50 with random weights, batch 1, from its
-checkpoint: by predict.py, and by torch-resnet and ONNX Runtime where they are installed (--compare).
+checkpoint: by predict.py, and with --compare by torch-resnet where it is installed.
 """
 
 from __future__ import annotations
