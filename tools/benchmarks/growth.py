@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from mxnet_resnet import memonger, trainer
 from mxnet_resnet.arguments import integers, whole
+from mxnet_resnet.errors import UserError
 from tools.benchmarks import ours
 from tools.benchmarks.common import in_process, save, table, write_json
 
@@ -37,10 +38,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     sizes = {"depth": arguments.depths, "images": arguments.images, "width": arguments.widths}
+    for axis in AXES:
+        if len(sizes[axis]) < 3:
+            raise UserError(f"a law of {axis} needs three sizes or more, not {len(sizes[axis])}")
     figures: dict[str, list[dict]] = {axis: [] for axis in AXES}
     with tqdm(total=sum(map(len, sizes.values())), disable=None) as bar:
         for axis in AXES:
-            for size in sizes[axis]:
+            for size in sorted(sizes[axis]):
                 figures[axis].append(in_process(measured, axis, size, arguments.rounds))
                 bar.update()
     for axis in AXES:
