@@ -70,6 +70,8 @@ def for_prediction(
 
     Raises UserError for bfloat16 of a net in int8.
     """
+    if dtype != "float32" and '"_contrib_quantize' in symbol.tojson():
+        raise UserError(f"the net computes in int8: it cannot do so in {dtype}")
     whole = (
         {name: array if array.dtype == np.float32 else array.astype("float32") for name, array in arrays.items()}
         for arrays in params
@@ -79,8 +81,6 @@ def for_prediction(
     executed = for_cpu(folded, pad_images=dtype == "bfloat16", shapes=shapes)
     if dtype == "float32":
         return executed, (args, auxs)
-    if '"_contrib_quantize' in symbol.tojson():
-        raise UserError(f"the net computes in int8: it cannot do so in {dtype}")
     lowered, args, auxs = amp.convert_model(executed, args, auxs, target_dtype=dtype, cast_optional_params=True)
     return lowered, (args, auxs)
 

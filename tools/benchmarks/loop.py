@@ -13,9 +13,8 @@ import time
 from collections.abc import Callable
 
 import mxnet as mx
-import numpy as np
 
-from mxnet_resnet import optimizer, options, schedule, trainer
+from mxnet_resnet import optimizer, schedule, trainer
 from mxnet_resnet.arguments import whole
 from mxnet_resnet.interruption import Wish
 from mxnet_resnet.journal import Journal
@@ -23,7 +22,8 @@ from mxnet_resnet.ledger import Entry
 from mxnet_resnet.loop import Loop
 from mxnet_resnet.peers import Peers
 from mxnet_resnet.start import Start
-from tools.benchmarks.common import Net, data_type, nets, table, title
+from tools.benchmarks import ours
+from tools.benchmarks.common import Net, nets, table, title
 
 Steps = Callable[[list[mx.io.DataBatch]], None]
 
@@ -47,7 +47,7 @@ def main(arguments: argparse.Namespace) -> None:
 def compare(net: Net, steps: int, runs: int) -> tuple[list[float], list[float]]:
     """Images/s of some runs without and with the loop, in turn, each of the net and its optimizer."""
     depth, images = net
-    parsed = options.parse(f"--data-type {data_type(depth)} --depth {depth} --batch-size {images} --gpus none".split())
+    parsed = ours.parsed(depth, images)
     peers, rate = Peers(mx.kvstore.create(parsed.kv_store)), schedule.Schedule(0.01)
     graph = trainer.training_graph(parsed, trainer.build_net(parsed), [mx.cpu()])
     module = trainer.bind(parsed, graph, [mx.cpu()])
@@ -62,10 +62,7 @@ def compare(net: Net, steps: int, runs: int) -> tuple[list[float], list[float]]:
     def looped(batches: list[mx.io.DataBatch]) -> None:
         loop._train_batches(batches, time.time())
 
-    rng = np.random.default_rng(0)
-    pixels = rng.uniform(0, 255, (images, *parsed.image_shape)).astype(np.float32)
-    labels = mx.nd.array(rng.integers(parsed.num_classes, size=images))
-    batches = [mx.io.DataBatch([mx.nd.array(pixels)], [labels])] * steps
+    batches = [ours.a_batch(parsed)] * steps
     speed(looped, batches)  # the first steps choose kernels and allocate
     pairs = [(speed(bare, batches), speed(looped, batches)) for _ in range(runs)]
     return tuple(zip(*pairs))

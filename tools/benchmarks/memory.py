@@ -183,13 +183,7 @@ def net_row(net: dict) -> list[str]:
     original = net["original"]
     by_original = [f"{original:,}", f"{net['planned'] / original:.2f}"] if original else ["", ""]
     megabytes = [f"{net[key]:,}" for key in ("before", "planned")]
-    return [
-        named(net),
-        *megabytes,
-        *by_original,
-        f"{net['expected']:+.0f}%",
-        f"{net['extra']:+.0f}%",
-    ]
+    return [named(net), *megabytes, *by_original, f"{net['expected']:+.0f}%", f"{net['extra']:+.0f}%"]
 
 
 def point_row(name: str, point: dict) -> list[str]:
@@ -199,10 +193,7 @@ def point_row(name: str, point: dict) -> list[str]:
 
 def peak_row(net: dict) -> list[str]:
     values = [net["before"], net["planned"], net["process"]["before"], net["process"]["planned"]]
-    return [
-        named(net),
-        *(f"{value:,.0f}" for value in (*values, values[2] - values[3], values[0] - values[1])),
-    ]
+    return [named(net), *(f"{value:,.0f}" for value in (*values, values[2] - values[3], values[0] - values[1]))]
 
 
 def depth_row(net: dict) -> list[str]:

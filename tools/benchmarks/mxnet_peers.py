@@ -10,17 +10,15 @@ from mxnet_resnet import trainer
 from tools.benchmarks.ours import a_batch, parsed
 from tools.benchmarks.way import Step
 
+NAG = {"learning_rate": 0.01, "momentum": 0.9, "wd": 1e-4}
+
 
 def symbol_training(depth: int, images: int, kind: str) -> Step:
     """The loop of mx.model.FeedForward and Module.fit, in which a metric reads each batch; the graph as published."""
     run = parsed(depth, images)
     symbol = trainer.build_symbol(run, trainer.build_net(run))
-    module = mx.mod.Module(symbol, label_names=["softmax_label"])
-    batch = a_batch(run)
-    module.bind([("data", batch.data[0].shape)], [("softmax_label", batch.label[0].shape)])
-    module.init_params(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))
-    settings = {"learning_rate": 0.01, "momentum": 0.9, "wd": 1e-4}
-    module.init_optimizer("device", "nag", settings)
+    module, batch = trainer.bind(run, symbol, [mx.cpu()]), a_batch(run)
+    module.init_optimizer("device", "nag", NAG)
     metric = mx.metric.Accuracy()
 
     def step() -> None:
@@ -34,8 +32,7 @@ def symbol_training(depth: int, images: int, kind: str) -> Step:
 def zoo_training(depth: int, images: int, kind: str) -> Step:
     net, batch = _zoo(depth), a_batch(parsed(depth, images))
     loss = gluon.loss.SoftmaxCrossEntropyLoss()
-    settings = {"learning_rate": 0.01, "momentum": 0.9, "wd": 1e-4}
-    optimizer = gluon.Trainer(net.collect_params(), "nag", settings)
+    optimizer = gluon.Trainer(net.collect_params(), "nag", NAG)
 
     def step() -> None:
         with autograd.record():
