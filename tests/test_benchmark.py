@@ -4,11 +4,12 @@ import json
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
 from mxnet_resnet.errors import UserError
-from tools.benchmarks import common, growth, versus, way
+from tools.benchmarks import common, growth, peak, versus, way
 
 
 def test_the_exponent_is_that_of_the_larger_half():
@@ -24,8 +25,14 @@ def test_ratios_are_of_the_same_round():
         "a": [{"images/s": 100.0, "MB": 10.0}, {"images/s": 50.0, "MB": 12.0}, {"images/s": 100.0, "MB": 11.0}],
         "b": [{"images/s": 80.0, "MB": 20.0}, {"images/s": 40.0, "MB": 20.0}, {"images/s": 80.0, "MB": 20.0}],
     }
-    rows = versus.report(ways, runs).splitlines()[2:]
-    assert rows == ["| A | 100.0 (50.0 to 100.0) | 1.00 | 11 |", "| B | 80.0 (40.0 to 80.0) | 0.80 | 20 |"]
+    rows = versus.report(ways, runs, work=2.5).splitlines()[2:]
+    assert rows == ["| A | 100.0 (50.0 to 100.0) | 1.00 | 250 | 11 |", "| B | 80.0 (40.0 to 80.0) | 0.80 | 200 | 20 |"]
+
+
+def test_the_work_of_a_net_is_that_of_its_paper():
+    """ResNet-50 has 4.1 billion multiply-adds [2], a third of those of its training."""
+    assert versus.gigaflop((50, 1), "infer") == pytest.approx(8.2, rel=0.02)
+    assert versus.gigaflop((50, 1), "train") == pytest.approx(24.6, rel=0.02)
 
 
 def test_ways_are_chosen():
@@ -67,6 +74,37 @@ def test_the_command_compares_and_writes(tmp_path):
     assert "ResNet-8, 2, images/s: medians (lowest to highest) of 2 rounds" in done.stdout
     (figures,) = json.loads((tmp_path / "figures.json").read_text())
     assert (figures["depth"], figures["images"], len(figures["ours-float32"])) == (8, 2, 2)
+
+
+def test_cost_grows_with_width(tmp_path):
+    narrow, wide = (growth.measured("width", width, rounds=2) for width in (1, 3))
+    assert len(narrow["seconds"]) == 2 and wide["MB"] > 2 * narrow["MB"] > 0
+    assert growth.measured("images", 2, rounds=1)["MB"] < narrow["MB"]
+
+
+def test_growth_is_drawn(tmp_path):
+    figures = [{"size": size, "seconds": [size / 100] * 3, "MB": 10 * size} for size in (8, 14, 20)]
+    growth.draw({axis: figures for axis in ("depth", "images", "width")}, tmp_path / "growth.png")
+    assert cv2.imread(str(tmp_path / "growth.png")).shape[1] == 1650
+    assert growth.report("depth", figures).splitlines()[-1] == "| exponent | 1.00 | 1.00 |"
+
+
+def test_a_peak_is_of_the_work_that_is_done(monkeypatch):
+    for name in ("SIDE", "IMAGES"):
+        monkeypatch.setattr(peak, name, 64)
+    works = peak.computations()
+    assert all(peak.gigaflops(compute, work) > 0 for compute, work in works.values())
+    assert works["product, int8"][1] == works["product, float32, NumPy"][1] == 2 * 64**3 / 1e9
+    assert works["convolution, float32"][1] == 2 * 64 * 14**2 * 256 * (3 * 3 * 256) / 1e9
+
+
+@pytest.mark.slow
+def test_starting_is_timed(tmp_path):
+    command = [sys.executable, "tools/benchmark.py", "startup", "--rounds", "1", "--json", str(tmp_path / "times.json")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=way.ROOT)
+    assert done.returncode == 0, done.stderr
+    times = json.loads((tmp_path / "times.json").read_text())
+    assert times["python -c pass"] < times["train_resnet.py --help"] < times["predict.py, one image"]
 
 
 def test_nets_are_parsed():

@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mxnet_resnet.arguments import Parser
 from mxnet_resnet.errors import run
-from tools.benchmarks import growth, io, loop, memory, startup, versus
+from tools.benchmarks import growth, io, loop, memory, peak, startup, versus
 
 COMMANDS = {
     "train": (versus, "train"),
@@ -21,6 +20,7 @@ COMMANDS = {
     "loop": (loop,),
     "startup": (startup,),
     "growth": (growth,),
+    "peak": (peak,),
 }
 
 
@@ -30,13 +30,9 @@ def main() -> None:
     for name, (module, *task) in COMMANDS.items():
         command = commands.add_parser(name, help=module.__doc__.splitlines()[0], description=module.__doc__)
         module.add_arguments(command, *task)
-        command.set_defaults(run=partial(_run, module, task))
+        command.set_defaults(module=module, task=task)
     arguments = parser.parse_args()
-    arguments.run(arguments)
-
-
-def _run(module, task: list[str], arguments) -> None:
-    module.main(arguments, *task)
+    arguments.module.main(arguments, *arguments.task)
 
 
 if __name__ == "__main__":

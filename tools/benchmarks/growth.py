@@ -24,7 +24,6 @@ from tools.benchmarks import ours
 from tools.benchmarks.common import in_process, save, table, write_json
 
 DEPTH, IMAGES = 20, 32
-AXES = ("depth", "images", "width")
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -38,17 +37,17 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     sizes = {"depth": arguments.depths, "images": arguments.images, "width": arguments.widths}
-    for axis in AXES:
-        if len(sizes[axis]) < 3:
-            raise UserError(f"a law of {axis} needs three sizes or more, not {len(sizes[axis])}")
-    figures: dict[str, list[dict]] = {axis: [] for axis in AXES}
+    for axis, of in sizes.items():
+        if len(of) < 3:
+            raise UserError(f"a law of {axis} needs three sizes or more, not {len(of)}")
+    figures: dict[str, list[dict]] = {axis: [] for axis in sizes}
     with tqdm(total=sum(map(len, sizes.values())), disable=None) as bar:
-        for axis in AXES:
-            for size in sorted(sizes[axis]):
+        for axis, of in sizes.items():
+            for size in sorted(of):
                 figures[axis].append(in_process(measured, axis, size, arguments.rounds))
                 bar.update()
-    for axis in AXES:
-        print(report(axis, figures[axis]), end="\n\n")
+    for axis, found in figures.items():
+        print(report(axis, found), end="\n\n")
     if arguments.json:
         write_json(arguments.json, figures)
     if arguments.out:
@@ -97,10 +96,10 @@ def draw(figures: dict[str, list[dict]], out: Path) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
     figure = Figure(figsize=(11, 6.4), layout="constrained")
-    panels = figure.subplots(2, len(AXES), sharex="col")
+    panels = figure.subplots(2, len(figures), sharex="col")
     titles = {"depth": f"{IMAGES} images", "images": f"ResNet-{DEPTH}", "width": f"ResNet-{DEPTH}, {IMAGES} images"}
-    for column, axis in enumerate(AXES):
-        sizes, seconds, memory = costs(figures[axis])
+    for column, (axis, found) in enumerate(figures.items()):
+        sizes, seconds, memory = costs(found)
         for row, (values, label) in enumerate(((seconds, "s a step"), (memory, "MB planned"))):
             axes = panels[row][column]
             exponent, factor = law(sizes, values)

@@ -11,6 +11,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import mxnet as mx
 
@@ -23,7 +24,7 @@ from mxnet_resnet.loop import Loop
 from mxnet_resnet.peers import Peers
 from mxnet_resnet.start import Start
 from tools.benchmarks import ours
-from tools.benchmarks.common import Net, nets, table, title
+from tools.benchmarks.common import Net, nets, table, title, write_json
 
 Steps = Callable[[list[mx.io.DataBatch]], None]
 
@@ -32,16 +33,20 @@ def add_arguments(loop: argparse.ArgumentParser) -> None:
     loop.add_argument("--nets", type=nets, default="20:128,164:32", help="to train")
     loop.add_argument("--steps", type=whole(), default=60, help="of each run; --frequent 50 has a line in the log")
     loop.add_argument("--runs", type=whole(), default=5, help="of each way")
+    loop.add_argument("--json", type=Path, help="write the figures here too")
 
 
 def main(arguments: argparse.Namespace) -> None:
-    rows = []
+    rows, figures = [], []
     for net in arguments.nets:
         bare, looped = compare(net, arguments.steps, arguments.runs)
         ratio = statistics.median(ours / theirs for ours, theirs in zip(looped, bare))
         speeds = [f"{statistics.median(values):,.1f}" for values in (bare, looped)]
         rows.append([title(net), *speeds, f"{ratio:.1%}"])
+        figures.append({"depth": net[0], "images": net[1], "bare": bare, "looped": looped})
     print(table(("net, images", "bare, images/s", "the loop, images/s", "ratio"), rows))
+    if arguments.json:
+        write_json(arguments.json, figures)
 
 
 def compare(net: Net, steps: int, runs: int) -> tuple[list[float], list[float]]:

@@ -2,6 +2,8 @@
 
 Each run of a way is a process of its own, which warms up and then makes --steps on a batch of random images in memory;
 the ways take turns, --rounds times. Nets are DEPTH:IMAGES; depths that ImageNet has not are those of nets for CIFAR.
+GFLOP/s are the medians times the operations of our net, two a multiply-add, in training three times as many, for the
+gradients of images and weights: `peak` tells what the machine reaches.
 """
 
 from __future__ import annotations
@@ -12,10 +14,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from mxnet_resnet import trainer
 from mxnet_resnet.arguments import whole
 from mxnet_resnet.errors import UserError
+from tools.benchmarks import ours
 from tools.benchmarks.common import Net, nets, spread, table, title, write_json
-from tools.benchmarks.way import INFER, TRAIN, Way, measure
+from tools.benchmarks.way import TASKS, Way, measure
+from tools.model_table import multiply_adds
 
 OURS = "ours-"
 
@@ -24,22 +29,23 @@ def add_arguments(command: argparse.ArgumentParser, task: str) -> None:
     default = {"train": "20:128,164:128,50:32", "infer": "20:128,164:128,50:32,50:1"}[task]
     command.add_argument("--nets", type=nets, default=default, help="to compute")
     command.add_argument("--compare", action="store_true", help="with all peers that are installed, too")
-    command.add_argument("--ways", help=f"these alone, of {', '.join({'train': TRAIN, 'infer': INFER}[task])}")
+    command.add_argument("--ways", help=f"these alone, of {', '.join(TASKS[task])}")
     command.add_argument("--steps", type=whole(), default=10, help="of each run")
     command.add_argument("--rounds", type=whole(), default=3, help="of all ways")
     command.add_argument("--json", type=Path, help="write the figures here too")
 
 
 def main(arguments: argparse.Namespace, task: str) -> None:
-    ways = chosen({"train": TRAIN, "infer": INFER}[task], arguments.ways, arguments.compare)
+    ways = chosen(TASKS[task], arguments.ways, arguments.compare)
     plan = {net: [name for name, way in ways.items() if way.goes(net[0])] for net in arguments.nets}
     turns = [(net, name) for net, names in plan.items() for _ in range(arguments.rounds) for name in names]
     figures: dict[Net, dict[str, list[dict]]] = {net: {name: [] for name in names} for net, names in plan.items()}
     for net, name in tqdm(turns, unit="run", disable=None):
         figures[net][name].append(measure(f"{task}:{name}", net, arguments.steps))
     for net in arguments.nets:
+        work = gigaflop(net, task)
         print(f"\n{title(net)}, images/s: medians (lowest to highest) of {arguments.rounds} rounds\n")
-        print(report(ways, figures[net], memory=task == "train"))
+        print(report(ways, figures[net], work, memory=task == "train"))
     if arguments.json:
         write_json(arguments.json, [{"depth": net[0], "images": net[1], **found} for net, found in figures.items()])
 
@@ -54,8 +60,15 @@ def chosen(ways: dict[str, Way], names: str | None, compare: bool) -> dict[str, 
     return {name: ways[name] for name in names.split(",")}
 
 
-def report(ways: dict[str, Way], found: dict[str, list[dict]], memory: bool = True) -> str:
-    """A row a way: images/s, how many times those of the first way it is, by round, and ``memory``.
+def gigaflop(net: Net, task: str) -> float:
+    """Those of an image through our net, its gradients included in training."""
+    run = ours.parsed(*net)
+    forward = 2 * multiply_adds(trainer.build_net(run), run.image_shape[1]) / 1e9
+    return 3 * forward if task == "train" else forward
+
+
+def report(ways: dict[str, Way], found: dict[str, list[dict]], work: float, memory: bool = True) -> str:
+    """A row a way: images/s, how many times those of the first way it is, by round, GFLOP/s, and ``memory``.
 
     The processes that predict make their nets, which takes more memory than predicting: it tells nothing of that.
     """
@@ -65,5 +78,6 @@ def report(ways: dict[str, Way], found: dict[str, list[dict]], memory: bool = Tr
         speeds = [run["images/s"] for run in runs]
         ratio = statistics.median(own / best for own, best in zip(speeds, first))
         peak = [f"{statistics.median(run['MB'] for run in runs):,.0f}"] if memory else []
-        rows.append([ways[name].title, spread(speeds), f"{ratio:.2f}", *peak])
-    return table(("", "images/s", "of the first", *(["peak MB"] if memory else [])), rows)
+        rate = statistics.median(speeds) * work
+        rows.append([ways[name].title, spread(speeds), f"{ratio:.2f}", f"{rate:,.0f}", *peak])
+    return table(("", "images/s", "of the first", "GFLOP/s", *(["peak MB"] if memory else [])), rows)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -38,6 +39,7 @@ class Way:
         needs: the package without which there is no such way.
         environment: what it runs in, besides that of this process.
         depths: of the nets that there are, or empty: all.
+        possible: what else has to hold for it.
     """
 
     title: str
@@ -46,11 +48,12 @@ class Way:
     needs: str = "mxnet"
     environment: dict[str, str] = field(default_factory=dict)
     depths: tuple[int, ...] = ()
+    possible: Callable[[], bool] | None = None
 
     def goes(self, depth: int) -> bool:
         """Whether it is here, for a net of that depth."""
-        computable = self.kind != "bfloat16" or self.needs != "mxnet" or has_bfloat16()  # PyTorch does without
-        return computable and find_spec(self.needs) is not None and (not self.depths or depth in self.depths)
+        here = find_spec(self.needs) is not None and (self.possible is None or self.possible())
+        return here and (not self.depths or depth in self.depths)
 
 
 # MXNet takes half of the cores, unless it is told; compat.py tells it.
@@ -58,25 +61,37 @@ MXNET_DEFAULTS = {"OMP_NUM_THREADS": str(max(CORES // 2, 1))}
 ALL_CORES = {"OMP_NUM_THREADS": str(CORES)}
 ZOO_DEPTHS = (18, 34, 50, 101, 152)
 TORCH = {"needs": "torch_resnet", "depths": (18, 20, 32, 34, 44, 50, 56, 101, 110, 152, 164, 200, 1001)}
+COMPILED = {**TORCH, "possible": lambda: shutil.which("g++") is not None}
 
 TRAIN = {
-    "ours-bfloat16": Way("ours, bfloat16", "ours:training", "bfloat16"),
+    "ours-bfloat16": Way("ours, bfloat16", "ours:training", "bfloat16", possible=has_bfloat16),
     "ours-float32": Way("ours, float32", "ours:training", "float32"),
     "original": Way("MXNet Symbol, its defaults", "mxnet_peers:symbol_training", "", environment=MXNET_DEFAULTS),
     "zoo": Way("Gluon zoo, all cores", "mxnet_peers:zoo_training", "", environment=ALL_CORES, depths=ZOO_DEPTHS),
     "torch-bfloat16": Way("torch-resnet, bfloat16", "torch_peers:training", "bfloat16", **TORCH),
     "torch-float32": Way("torch-resnet, float32", "torch_peers:training", "float32", **TORCH),
+    "compiled-bfloat16": Way(
+        "torch-resnet, compiled, bfloat16", "torch_peers:compiled_training", "bfloat16", **COMPILED
+    ),
+    "compiled-float32": Way("torch-resnet, compiled, float32", "torch_peers:compiled_training", "float32", **COMPILED),
 }
 INFER = {
     "ours-int8": Way("ours, int8", "ours:prediction", "int8"),
-    "ours-bfloat16": Way("ours, bfloat16", "ours:prediction", "bfloat16"),
+    "ours-bfloat16": Way("ours, bfloat16", "ours:prediction", "bfloat16", possible=has_bfloat16),
     "ours-float32": Way("ours, float32", "ours:prediction", "float32"),
     "zoo": Way("Gluon zoo, all cores", "mxnet_peers:zoo_prediction", "", environment=ALL_CORES, depths=ZOO_DEPTHS),
     "onnx": Way("ONNX Runtime, float32", "onnx_peers:prediction", "float32", "onnxruntime"),
     "torch-bfloat16": Way("torch-resnet, bfloat16", "torch_peers:prediction", "bfloat16", **TORCH),
     "torch-float32": Way("torch-resnet, float32", "torch_peers:prediction", "float32", **TORCH),
+    "compiled-bfloat16": Way(
+        "torch-resnet, compiled, bfloat16", "torch_peers:compiled_prediction", "bfloat16", **COMPILED
+    ),
+    "compiled-float32": Way(
+        "torch-resnet, compiled, float32", "torch_peers:compiled_prediction", "float32", **COMPILED
+    ),
 }
-WAYS = {f"{task}:{name}": way for task, ways in (("train", TRAIN), ("infer", INFER)) for name, way in ways.items()}
+TASKS = {"train": TRAIN, "infer": INFER}
+WAYS = {f"{task}:{name}": way for task, ways in TASKS.items() for name, way in ways.items()}
 
 
 def measure(way: str, net: Net, steps: int) -> dict[str, float]:
