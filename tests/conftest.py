@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # as many processes as cores share them
 
 import mxnet_resnet  # noqa: F401  (before any `import mxnet`)
 
