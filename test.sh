@@ -4,4 +4,4 @@ set -euo pipefail
 cd "$(dirname "$0")"
 . tools/environment.sh
 set_up "$requirements" requirements-dev.txt
-"$python" -m pytest "$@"
+"$python" -m pytest -n auto --maxprocesses 8 --dist loadfile "$@"

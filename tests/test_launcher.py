@@ -37,9 +37,8 @@ def shown(text: str) -> list:
 
 
 def test_the_launcher_starts_the_processes_and_keeps_the_words_apart(start, tmp_path):
-    launched = start(
-        ["env", "-u", "OMP_NUM_THREADS", *LAUNCH, "-n2", "-s", "1", sys.executable, script(tmp_path, SHOW), *WORDS]
-    )
+    untold = ["env", "-u", "OMP_NUM_THREADS"]
+    launched = start([*untold, *LAUNCH, "-n2", "-s", "1", sys.executable, script(tmp_path, SHOW), *WORDS])
     assert launched.wait() == 0, launched.text
     values = ["127.0.0.1", "127.0.0.1", "2", "1", str(max(1, len(os.sched_getaffinity(0)) // 2))]
     roles = ["scheduler", "server", "worker", "worker"]
