@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mxnet_resnet import ledger, options, recipes
+from mxnet_resnet import count_parameters, ledger, options, recipes, trainer
 from mxnet_resnet.errors import UserError
 
 RECIPE = """\
@@ -93,4 +93,10 @@ def test_recipes_are_valid_and_name_their_command_and_result(path):
     options.parse(["--recipe", path.stem])
     command, *_ = path.read_text().splitlines()
     assert command.startswith("# python train_resnet.py --recipe " + path.stem)
-    assert "# Published:" in path.read_text()
+    assert ("# Published:" in path.read_text()) != (path.stem == "cifar10-fast")
+
+
+def test_the_fast_recipe_has_a_net_of_at_most_three_million_parameters():
+    fast = options.parse(["--recipe", "cifar10-fast"])
+    assert count_parameters(trainer.build_net(fast)) <= 3_000_000
+    assert "# Not published: our own" in (recipes.FOLDER / "cifar10-fast.yaml").read_text()
