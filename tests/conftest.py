@@ -68,6 +68,16 @@ def trained(digits, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def three_epochs(digits, tmp_path_factory) -> Path:
+    """The folder of a run of three short epochs."""
+    import runs
+
+    folder = tmp_path_factory.mktemp("three_epochs")
+    runs.run(digits, folder, "--epochs", "3")
+    return folder
+
+
 def train_arguments(digits: Path, folder: Path, *more: str) -> list[str]:
     """Arguments of train_resnet.py for a small net on the digits, which writes into ``folder``."""
     net = "" if "--network" in more else "--depth 8"

@@ -1,0 +1,61 @@
+"""Runs of three or four short epochs, stopped and compared."""
+
+import os
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+from conftest import train_arguments
+
+from mxnet_resnet import checkpoint, ledger, options, trainer
+from mxnet_resnet.loop import Loop
+
+
+def arguments(digits, folder, *more: str) -> list[str]:
+    """Arguments for epochs of twelve batches."""
+    small = ("--data-train", f"{digits}/digits_val.rec", "--batch-size", "30", "--frequent", "5")
+    return train_arguments(digits, folder, *small, *more)
+
+
+def run(digits, folder, *more: str) -> None:
+    trainer.train(options.parse(arguments(digits, folder, *more)))
+
+
+def stop(monkeypatch, method: str, epoch: int, batch: int = 0, number: int = signal.SIGTERM) -> None:
+    """Send this process a signal when the loop comes to ``method`` there."""
+    before = getattr(Loop, method)
+
+    def stopped(loop, *arguments):
+        if (loop.position.epoch, loop.position.batch) == (epoch, batch):
+            os.kill(os.getpid(), number)
+            monkeypatch.undo()
+        before(loop, *arguments)
+
+    monkeypatch.setattr(Loop, method, stopped)
+
+
+def figures(folder) -> list[str]:
+    """The lines of the log that tell metrics and learning rates, without the speed."""
+    lines = (folder / "log/net/train.log").read_text().splitlines()
+    kept = (re.sub(r"Speed: \S+ samples/sec", "", line) for line in lines)
+    return [line for line in kept if re.search(r"Epoch\[\d+\].*(accuracy|cross-entropy|Learning rate)", line)]
+
+
+def assert_same_run(folder, other, name="0004") -> None:
+    """Two runs ended with the same parameters, running statistics and momentum, to the bit."""
+    for suffix in ("params", "state"):
+        found, expected = (
+            checkpoint.load_arrays(ledger.file(f"{path}/model/net", name, suffix)) for path in (folder, other)
+        )
+        assert found.keys() == expected.keys()
+        assert len(found) > 20
+        for key, array in expected.items():
+            np.testing.assert_array_equal(found[key].asnumpy(), array.asnumpy(), err_msg=key)
+
+
+def copy(folder, target) -> Path:
+    """A run that may be gone on with, ``three_epochs`` stays as it is."""
+    shutil.copytree(folder, target)
+    return target
