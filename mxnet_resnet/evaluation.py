@@ -104,9 +104,10 @@ def evaluate(net: Classifier, path: Path, crop: str = "center", threads: int | N
 def of_options(options: argparse.Namespace) -> Result:
     """What ``train_resnet.py --eval-only`` measures: a checkpoint of the options on their validation records.
 
-    It is that after ``options.model_load_epoch`` epochs, or the latest one. Raises UserError.
+    It is that after ``options.model_load_epoch`` epochs, or the latest one, on the first device, in float32 or on a CPU
+    in bfloat16. Raises UserError.
     """
-    from mxnet_resnet import checkpoint, devices, nets
+    from mxnet_resnet import checkpoint, devices, nets, precision
 
     prefix, epoch = options.model_prefix, options.model_load_epoch
     if epoch is None:
@@ -115,7 +116,9 @@ def of_options(options: argparse.Namespace) -> Result:
     for note in net.notes:
         print(note, file=sys.stderr)
     (context, *_), _ = devices.choose(options.gpus)
-    return evaluate(Classifier(net, context, options.batch_size), options.data_val, threads=options.data_nthreads)
+    precision.check(options.dtype, [context])
+    classifier = Classifier(net, context, options.batch_size, options.dtype)
+    return evaluate(classifier, options.data_val, threads=options.data_nthreads)
 
 
 def sentence(result: Result) -> str:

@@ -57,9 +57,11 @@ class Rewriting:
         return [self._append({"op": operator, "name": name, "attrs": texts, "inputs": inputs}), 0, 0]
 
     def name(self, entry: Entry) -> str:
+        """That of a node in the copy."""
         return self._kept[entry[0]]["name"]
 
     def symbol(self) -> mx.sym.Symbol:
+        """The copy."""
         variables = [place for place, node in enumerate(self._kept) if node["op"] == "null"]
         heads = list(map(self._entry, self._heads))
         graph = {"nodes": self._kept, "arg_nodes": variables, "heads": heads, "attrs": self._attributes}

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import runpy
 import sys
 from pathlib import Path
 
 import pytest
-
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["OMP_NUM_THREADS"] = "1"  # as many processes as cores share them
-
-import mxnet_resnet  # noqa: F401  (before any `import mxnet`)
+import runs  # which imports mxnet_resnet before any `import mxnet`
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
-WELL = ("--batch-size", "32", "--lr-steps", "2")  # three epochs bring 2 to 6% error, whatever the rounding
 
 
 @pytest.fixture(scope="session")
@@ -64,26 +58,16 @@ def trained(digits, tmp_path_factory) -> Path:
     from mxnet_resnet import options, trainer
 
     folder = tmp_path_factory.mktemp("run")
-    trainer.train(options.parse(train_arguments(digits, folder, "--epochs", "3", "--frequent", "10", *WELL)))
+    trainer.train(options.parse(runs.train_arguments(digits, folder, "--epochs", "3", "--frequent", "10", *runs.WELL)))
     return folder
 
 
 @pytest.fixture(scope="session")
 def three_epochs(digits, tmp_path_factory) -> Path:
     """The folder of a run of three short epochs."""
-    import runs
-
     folder = tmp_path_factory.mktemp("three_epochs")
     runs.run(digits, folder, "--epochs", "3")
     return folder
-
-
-def train_arguments(digits: Path, folder: Path, *more: str) -> list[str]:
-    """Arguments of train_resnet.py for a small net on the digits, which writes into ``folder``."""
-    net = "" if "--network" in more else "--depth 8"
-    device = "" if "--cpus" in more else "--gpus none"
-    arguments = f"--data-type digits {net} --data-dir {digits} {device}"
-    return [*arguments.split(), "--model-prefix", f"{folder}/model/net", "--log-dir", f"{folder}/log", *more]
 
 
 @pytest.fixture

@@ -33,8 +33,11 @@ def test_seeds_become_a_line_with_their_spread(command, capsys, log, tmp_path):
     status, out, _ = command(capsys, "tools/aggregate.py", "--logs", *logs, "--csv", tmp_path / "table.csv")
     assert status == 0
     deviation = math.sqrt(((9 - 23 / 3) ** 2 + (8 - 23 / 3) ** 2 + (6 - 23 / 3) ** 2) / 2)
-    assert out.splitlines()[2] == f"| net | 3 | 2 | 272,474 | 7.67 ± {deviation:.2f} | 6.00 | 9.00 | 5.00 ± 0.00 |"
-    assert out.splitlines()[3] == "| other | 1 | 2 | 272,474 | 60.00 | 60.00 | 60.00 | 50.00 |"
+    assert (
+        out.splitlines()[2]
+        == f"| net | 3 | 2 | 272,474 | 7.67 ± {deviation:.2f} | 6.00 | 9.00 | 5.00 ± 0.00 | 5.00 | 5.00 |"
+    )
+    assert out.splitlines()[3] == "| other | 1 | 2 | 272,474 | 60.00 | 60.00 | 60.00 | 50.00 | 50.00 | 50.00 |"
     first, second = csv.DictReader((tmp_path / "table.csv").open())
     assert (first["runs"], first["n"], first["last std"]) == ("net", "3", f"{deviation:.4f}")
     assert (second["last mean"], second["last std"], second["parameters"]) == ("60.0", "", "272474")

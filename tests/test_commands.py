@@ -5,7 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from conftest import train_arguments
+from runs import train_arguments
 
 from mxnet_resnet.preprocess import as_input, crops
 

@@ -11,8 +11,9 @@ import time
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, train_arguments
+from conftest import REPOSITORY
 from processes import LAUNCH, Started, descendants
+from runs import train_arguments
 
 from mxnet_resnet import logbook
 

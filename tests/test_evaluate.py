@@ -7,8 +7,9 @@ import re
 
 import numpy as np
 import pytest
-from conftest import train_arguments
+from runs import train_arguments
 
+from mxnet_resnet import compat, evaluation, options
 from mxnet_resnet.evaluation import Result
 
 GLUONCV = ("--mean", "0.4914,0.4822,0.4465", "--std", "0.2023,0.1994,0.2010")
@@ -50,8 +51,18 @@ def test_train_resnet_evaluates_the_latest_or_a_named_epoch(command, capsys, eva
     assert sorted((path, path.stat().st_mtime_ns) for path in trained.rglob("*")) == before
     status, _, err = command(capsys, "train_resnet.py", *arguments, "--model-load-epoch", 9)
     assert status == 2 and "the epochs there are 1, 2, 3" in err
+    status, _, err = command(capsys, "train_resnet.py", *arguments, "--dtype", "float16")
+    assert status == 2 and "--dtype float16 needs a GPU" in err
     status, _, err = command(capsys, "train_resnet.py", *arguments, "--retrain", "--model-load-epoch", 1)
     assert status == 2 and "--eval-only trains nothing" in err
+
+
+@pytest.mark.skipif(not compat.has_bfloat16(), reason="this CPU has no AVX512-BF16")
+def test_train_resnet_evaluates_in_bfloat16(trained, digits, monkeypatch):
+    computed = []
+    monkeypatch.setattr(evaluation, "evaluate", lambda classifier, *_, **more: computed.append(classifier._symbol))
+    evaluation.of_options(options.parse([*train_arguments(digits, trained), "--eval-only", "--dtype", "bfloat16"]))
+    assert "amp_cast" in computed[0].tojson(remove_amp_cast=False)
 
 
 def test_classes_and_confusions_add_up(evaluate, digits, tmp_path):

@@ -1,8 +1,8 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from conftest import WELL, train_arguments
 from mxnet.contrib.amp.amp import bfloat16
+from runs import WELL, train_arguments
 
 from mxnet_resnet import compat, logbook, options, precision, trainer
 from mxnet_resnet.errors import UserError

@@ -1,5 +1,6 @@
 """A run that was stopped ends as the one that was not."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -138,8 +139,10 @@ def test_a_validation_that_overflows_is_told(three_epochs, digits, tmp_path):
 
 
 def process(given: list[str]) -> subprocess.Popen:
+    """The command on all cores, however few the tests run on."""
     command = [sys.executable, REPOSITORY / "train_resnet.py", *given]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    environment = {name: text for name, text in os.environ.items() if name != "OMP_NUM_THREADS"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -166,7 +169,7 @@ def test_a_signal_ends_the_command_after_the_batch(digits, tmp_path, number, sta
 def test_killed_at_fifty_moments_a_run_ends_as_if_it_never_was(digits, tmp_path):
     """Most of them while it trains, saves or validates, some while it starts."""
     more = ("--epochs", "150", "--keep", "3", "--save-batches", "5", "--aug-level", "2")
-    run(digits, tmp_path / "whole", *more)
+    process(arguments(digits, tmp_path / "whole", *more)).communicate()
     folder, rng = tmp_path / "killed", np.random.default_rng(0)
     prefix = f"{folder}/model/net"
     for kill in range(50):
@@ -179,6 +182,6 @@ def test_killed_at_fifty_moments_a_run_ends_as_if_it_never_was(digits, tmp_path)
         running.communicate()
         for name in ledger.names(prefix):
             ledger.check(prefix, ledger.read(prefix, name))
-    run(digits, folder, *more, "--resume")
+    process(arguments(digits, folder, *more, "--resume")).communicate()
     assert_same_run(folder, tmp_path / "whole", "0150")
     assert not [path.name for path in folder.glob("model/.*")]

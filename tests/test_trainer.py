@@ -1,7 +1,7 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from conftest import WELL, train_arguments
+from runs import WELL, train_arguments
 
 from mxnet_resnet import augment, checkpoint, logbook, loop, optimizer, options, recordio, schedule, trainer
 from mxnet_resnet.errors import UserError

@@ -89,13 +89,14 @@ def summed(values: Sequence[float]) -> dict[str, float | str]:
 
 def markdown(rows: Sequence[dict[str, object]], what: str) -> str:
     """The table for a page."""
-    lines = [f"| runs | n | epochs | parameters | {what}, last epoch | min | max | best epoch |"]
-    lines.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    heads = ("runs", "n", "epochs", "parameters", f"{what}, last epoch", "min", "max", "at its best", "min", "max")
+    lines = [f"| {' | '.join(heads)} |", f"| ---{' | ---:' * (len(heads) - 1)} |"]
     for found in rows:
         size = f"{found['parameters']:,}" if found["parameters"] else "-"
-        cells = [found["runs"], found["n"], found["epochs"], size, spread(found, "last")]
-        cells += [f"{found[f'last {key}']:.2f}" for key in ("min", "max")]
-        lines.append(f"| {' | '.join(map(str, [*cells, spread(found, 'best')]))} |")
+        cells = [found["runs"], found["n"], found["epochs"], size]
+        for which in ("last", "best"):
+            cells += [spread(found, which), *(f"{found[f'{which} {key}']:.2f}" for key in ("min", "max"))]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 

@@ -24,7 +24,7 @@ COMMANDS = {
 }
 
 
-def main() -> None:
+def main() -> int | None:
     parser = Parser(__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (module, *task) in COMMANDS.items():
@@ -32,7 +32,7 @@ def main() -> None:
         module.add_arguments(command, *task)
         command.set_defaults(module=module, task=task)
     arguments = parser.parse_args()
-    arguments.module.main(arguments, *arguments.task)
+    return arguments.module.main(arguments, *arguments.task)
 
 
 if __name__ == "__main__":

@@ -5,16 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import re
+import signal
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+import subprocess
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mxnet_resnet import architecture
+from mxnet_resnet.errors import UserError
 from mxnet_resnet.files import replacing
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ROOT = Path(__file__).resolve().parents[2]
 DEPTH_BATCH = 64  # images of a net that is named by its depth alone
 
 Net = tuple[int, int]  # depth, images
@@ -29,6 +37,7 @@ def nets(text: str) -> list[Net]:
 
 
 def title(net: Net) -> str:
+    """``ResNet-50, 32``."""
     return f"ResNet-{net[0]}, {net[1]}"
 
 
@@ -43,14 +52,27 @@ def in_process(measure: Callable, *arguments: object) -> Any:
         return pool.submit(measure, *arguments).result()
 
 
+def output(name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+    """What a command prints. Raises UserError, with the last line that it wrote, where it fails."""
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
+    )
+    if done.returncode < 0:
+        raise UserError(f"{name} was ended by {signal.Signals(-done.returncode).name}")
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+        raise UserError(f"{name} failed: {said[-1].removeprefix('error: ')}")
+    return done.stdout
+
+
 def peak_memory() -> float:
     """The most memory that this process has had, in MB."""
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text()).group(1)) / 1024
 
 
-def spread(values: Sequence[float]) -> str:
-    """The median, and the least and the most."""
-    return f"{statistics.median(values):,.1f} ({min(values):,.1f} to {max(values):,.1f})"
+def spread(values: Sequence[float], form: str = ",.1f") -> str:
+    """The median, and the lowest and the highest."""
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -64,6 +86,7 @@ def write_json(path: Path, figures: object) -> None:
         temporary.write_text(json.dumps(figures, indent=1))
 
 
-def save(figure, out: Path) -> None:
+def save(figure: Figure, out: Path) -> None:
+    """Write a picture, whole or not at all."""
     with replacing(out) as (temporary,):
         figure.savefig(temporary, dpi=150, format="png")

@@ -1,8 +1,9 @@
 """How the time of a step and its memory grow with depth, images and width.
 
 Trains nets for CIFAR, in float32, each in a process of its own: of --depths with 32 images, with --images images at
-depth 20, and of --widths at depth 20 with 32 images. Memory is what MXNet plans for activations. The exponent of a law
-(cost = factor * size ** exponent) is fitted to the larger half of the sizes, where constant costs matter less.
+depth 20, and of --widths at depth 20 with 32 images. Memory is what MXNet plans for activations where it shares blocks
+as with --memonger. The exponent of a law (cost = factor * size ** exponent) is fitted to the larger half of the sizes,
+where constant costs matter less.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from mxnet_resnet import memonger, trainer
 from mxnet_resnet.arguments import integers, whole
 from mxnet_resnet.errors import UserError
 from tools.benchmarks import ours
-from tools.benchmarks.common import in_process, save, table, write_json
+from tools.benchmarks.common import in_process, save, spread, table, write_json
 
 DEPTH, IMAGES = 20, 32
 
@@ -79,15 +80,18 @@ def law(sizes: Sequence[float], costs: Sequence[float]) -> tuple[float, float]:
 
 
 def costs(found: Sequence[dict]) -> tuple[list[int], list[float], list[float]]:
+    """The sizes, the medians of their seconds, and their MB."""
     sizes = [figures["size"] for figures in found]
     return sizes, [statistics.median(figures["seconds"]) for figures in found], [figures["MB"] for figures in found]
 
 
 def report(axis: str, found: Sequence[dict]) -> str:
+    """A row a size, and the exponents."""
     sizes, seconds, memory = costs(found)
-    rows = [[f"{size:,}", f"{1000 * time:,.1f}", f"{amount:,}"] for size, time, amount in zip(sizes, seconds, memory)]
+    times = [spread([1000 * time for time in figures["seconds"]]) for figures in found]
+    rows = [[f"{size:,}", time, f"{amount:,}"] for size, time, amount in zip(sizes, times, memory)]
     powers = ["exponent", f"{law(sizes, seconds)[0]:.2f}", f"{law(sizes, memory)[0]:.2f}"]
-    return table((axis, "ms a step", "MB planned"), [*rows, powers])
+    return table((axis, "ms a step: median (lowest to highest)", "MB planned"), [*rows, powers])
 
 
 def draw(figures: dict[str, list[dict]], out: Path) -> None:

@@ -202,22 +202,14 @@ def scale(workload: Workload, path: Path, runs: int, threads: Sequence[int]) -> 
 
 def training_wait(workload: Workload, path: Path, threads: int) -> tuple[float, float]:
     """The seconds that some steps of training ResNet-18 waited for their batches, and those that they took."""
-    import mxnet as mx
-
-    import mxnet_resnet
-    from mxnet_resnet import symbols
     from mxnet_resnet.records import Waiting
+    from tools.benchmarks.ours import parsed, training_step
 
-    module = mx.mod.Module(symbols.softmax(mxnet_resnet.build("resnet18_v2", classes=10)))
-    module.bind([("data", (BATCH_SIZE, 3, workload.crop, workload.crop))], [("softmax_label", (BATCH_SIZE,))])
-    module.init_params(mx.init.Xavier())
-    module.init_optimizer()
+    step = training_step(parsed(18, BATCH_SIZE, more=f"--image-shape 3,{workload.crop},{workload.crop}"))
     waiting = Waiting(ours(workload, path, recordio.scan(path), threads))
     started = time.perf_counter()
     for batch in islice(waiting, TRAINING_STEPS):
-        module.forward_backward(batch)
-        module.update()
-        mx.nd.waitall()
+        step(batch)
     return waiting.seconds, time.perf_counter() - started
 
 

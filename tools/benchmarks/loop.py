@@ -24,7 +24,7 @@ from mxnet_resnet.loop import Loop
 from mxnet_resnet.peers import Peers
 from mxnet_resnet.start import Start
 from tools.benchmarks import ours
-from tools.benchmarks.common import Net, nets, table, title, write_json
+from tools.benchmarks.common import Net, nets, spread, table, title, write_json
 
 Steps = Callable[[list[mx.io.DataBatch]], None]
 
@@ -41,8 +41,7 @@ def main(arguments: argparse.Namespace) -> None:
     for net in arguments.nets:
         bare, looped = compare(net, arguments.steps, arguments.runs)
         ratio = statistics.median(ours / theirs for ours, theirs in zip(looped, bare))
-        speeds = [f"{statistics.median(values):,.1f}" for values in (bare, looped)]
-        rows.append([title(net), *speeds, f"{ratio:.1%}"])
+        rows.append([title(net), spread(bare), spread(looped), f"{ratio:.1%}"])
         figures.append({"depth": net[0], "images": net[1], "bare": bare, "looped": looped})
     print(table(("net, images", "bare, images/s", "the loop, images/s", "ratio"), rows))
     if arguments.json:

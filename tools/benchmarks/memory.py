@@ -19,7 +19,18 @@ from tqdm import tqdm
 
 from mxnet_resnet import architecture, memonger, mirrorgraph, mirrorplan, models, symbols
 from mxnet_resnet.arguments import whole
-from tools.benchmarks.common import Net, data_type, in_process, nets, peak_memory, save, table, title, write_json
+from tools.benchmarks.common import (
+    Net,
+    data_type,
+    in_process,
+    nets,
+    peak_memory,
+    save,
+    spread,
+    table,
+    title,
+    write_json,
+)
 
 # Planned MB of the MXNet ResNet-v2 repository with its own mirror plan, by (depth, images), measured with MXNet 1.9.1.
 ORIGINAL = {(50, 32): 1219, (152, 32): 1636, (200, 32): 1673, (164, 128): 830, (1001, 64): 863}
@@ -102,9 +113,9 @@ def rounds(graphs: Sequence[mx.sym.Symbol], shapes: dict[str, tuple[int, ...]], 
     return [list(values) for values in zip(*seconds[1:])]
 
 
-def extra(values: Sequence[float], base: Sequence[float]) -> float:
-    """The median of the extra time in percent, in pairs of the same round, which see the same load of the machine."""
-    return 100 * (statistics.median(one / other for one, other in zip(values, base)) - 1)
+def extra(values: Sequence[float], base: Sequence[float]) -> list[float]:
+    """The extra time in percent, in pairs of the same round, which see the same load of the machine."""
+    return [100 * (one / other - 1) for one, other in zip(values, base)]
 
 
 def all_sums(symbol: mx.sym.Symbol, shapes: dict[str, tuple[int, ...]]) -> memonger.Plan:
@@ -159,11 +170,11 @@ def report(figures: dict[str, list[dict]]) -> str:
     """The figures as Markdown."""
     parts = []
     if figures["nets"]:
-        heads = ("net, images", "MB", "MB with the plan", "original's MB", "ratio", "expected time", "measured time")
+        heads = ("net, images", "MB", "MB with the plan", "original's MB", "ratio", "expected time", "measured, %")
         parts.append(table(heads, [net_row(net) for net in figures["nets"]]))
         parts.append(f"Searched in {', '.join(format(net['search'], '.0f') for net in figures['nets'])} seconds.")
     for found in figures["curves"]:
-        heads = ("plan", "MB", "of all", "expected time", "measured time", "s a step")
+        heads = ("plan", "MB", "of all", "expected time", "measured, %", "s a step")
         rows = [point_row("", point) for point in found["points"]]
         rows.append(point_row("all sums kept", found["all sums"]))
         parts += [f"ResNet-{found['depth']}, {found['batch']} images", table(heads, rows)]
@@ -183,11 +194,11 @@ def net_row(net: dict) -> list[str]:
     original = net["original"]
     by_original = [f"{original:,}", f"{net['planned'] / original:.2f}"] if original else ["", ""]
     megabytes = [f"{net[key]:,}" for key in ("before", "planned")]
-    return [named(net), *megabytes, *by_original, f"{net['expected']:+.0f}%", f"{net['extra']:+.0f}%"]
+    return [named(net), *megabytes, *by_original, f"{net['expected']:+.0f}%", spread(net["extra"], "+.0f")]
 
 
 def point_row(name: str, point: dict) -> list[str]:
-    times = [f"{point['expected']:+.0f}%", f"{point['extra']:+.0f}%", f"{statistics.median(point['seconds']):.2f}"]
+    times = [f"{point['expected']:+.0f}%", spread(point["extra"], "+.0f"), spread(point["seconds"], ".2f")]
     return [name, f"{point['planned']:,}", f"{point['planned'] / point['before']:.0%}", *times]
 
 
@@ -218,9 +229,10 @@ def draw_curves(curves: Sequence[dict], out: Path) -> None:
         points = sorted(found["points"], key=lambda point: point["planned"])
         memory = [point["planned"] for point in points]
         axes.plot(memory, [point["expected"] for point in points], "--", color="0.55", label="expected")
-        axes.plot(memory, [point["extra"] for point in points], "o-", color="C0", label="measured")
+        axes.plot(memory, [statistics.median(point["extra"]) for point in points], "o-", color="C0", label="measured")
         sums = found["all sums"]
-        axes.plot(sums["planned"], sums["extra"], "s", color="C1", markersize=8, label="all sums kept")
+        most = statistics.median(sums["extra"])
+        axes.plot(sums["planned"], most, "s", color="C1", markersize=8, label="all sums kept")
         axes.axhline(memonger.MOST_EXTRA_TIME, color="0.8", linewidth=1)
         axes.set(xlabel="planned activation memory (MB)", ylabel="extra time per step (%)")
         axes.set_title(f"ResNet-{found['depth']}, {found['batch']} images of 224x224", fontsize="medium")

@@ -30,6 +30,7 @@ def symbol_training(depth: int, images: int, kind: str) -> Step:
 
 
 def zoo_training(depth: int, images: int, kind: str) -> Step:
+    """A step of gluon.Trainer on one batch."""
     net, batch = _zoo(depth), a_batch(parsed(depth, images))
     loss = gluon.loss.SoftmaxCrossEntropyLoss()
     optimizer = gluon.Trainer(net.collect_params(), "nag", NAG)
@@ -45,6 +46,7 @@ def zoo_training(depth: int, images: int, kind: str) -> Step:
 
 
 def zoo_prediction(depth: int, images: int, kind: str) -> Step:
+    """Probabilities of one batch."""
     net, batch = _zoo(depth), a_batch(parsed(depth, images))
     return lambda: net(batch.data[0]).softmax().asnumpy()
 

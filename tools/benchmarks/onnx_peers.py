@@ -13,6 +13,7 @@ from tools.benchmarks.way import CORES, Step
 
 
 def prediction(depth: int, images: int, kind: str) -> Step:
+    """Probabilities of one batch, by a net of random weights."""
     net = random_net(depth)
     with tempfile.TemporaryDirectory() as folder:
         onnx_side.export(Path(folder, "net.onnx"), net, [str(label) for label in range(net.classes)])

@@ -21,12 +21,13 @@ def training(depth: int, images: int, dtype: str) -> Step:
 
 
 def training_step(run: argparse.Namespace) -> Step:
+    """A step of that run, on the batch that it is given or on a random one."""
     devices = [mx.cpu()]
     module = trainer.bind(run, trainer.training_graph(run, trainer.build_net(run), devices), devices)
     optimizer.install(module, run, schedule.Schedule(0.01), Peers(mx.kvstore.create(run.kv_store)), step=0)
     batch = a_batch(run)
 
-    def step() -> None:
+    def step(batch: mx.io.DataBatch = batch) -> None:
         module.forward_backward(batch)
         module.update()
         mx.nd.waitall()
@@ -47,11 +48,13 @@ def prediction(depth: int, images: int, kind: str) -> Step:
 
 
 def parsed(depth: int, images: int, dtype: str = "float32", more: str = "") -> argparse.Namespace:
+    """The options of a run on the CPU; ``more`` are flags of train_resnet.py."""
     flags = f"--data-type {data_type(depth)} --depth {depth} --batch-size {images} --dtype {dtype} --gpus none {more}"
     return options.parse(flags.split())
 
 
 def a_batch(run: argparse.Namespace) -> mx.io.DataBatch:
+    """Random images (N, 3, H, W), 0..255, and labels (N,)."""
     rng = np.random.default_rng(0)
     pixels = rng.uniform(0, 255, (run.batch_size, *run.image_shape)).astype(np.float32)
     labels = mx.nd.array(rng.integers(run.num_classes, size=run.batch_size))

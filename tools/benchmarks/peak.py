@@ -47,6 +47,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def gigaflops(compute: Computation, work: float) -> float:
+    """GFLOP/s of a computation that has so many GFLOP."""
     compute()
     started = time.perf_counter()
     for _ in range(REPEATS):
@@ -55,6 +56,7 @@ def gigaflops(compute: Computation, work: float) -> float:
 
 
 def computations() -> dict[str, Work]:
+    """All, by name."""
     dtypes = ["float32", *(["bfloat16"] if has_bfloat16() else []), "int8"]
     matrix = np.ones((SIDE, SIDE), np.float32)
     products = {f"product, {dtype}": product(dtype) for dtype in dtypes}
@@ -63,11 +65,13 @@ def computations() -> dict[str, Work]:
 
 
 def product(dtype: str) -> Work:
+    """Two matrices of SIDE x SIDE."""
     operator = mx.nd.contrib.quantized_fully_connected if dtype == "int8" else mx.nd.FullyConnected
     return computation(operator, dtype, (SIDE, SIDE), (SIDE, SIDE), num_hidden=SIDE), 2 * SIDE**3 / 1e9
 
 
 def convolution(dtype: str) -> Work:
+    """IMAGES of CHANNELS x PIXELS x PIXELS, and as many filters of 3x3."""
     operator = mx.nd.contrib.quantized_conv if dtype == "int8" else mx.nd.Convolution
     shapes = (IMAGES, CHANNELS, PIXELS, PIXELS), (CHANNELS, CHANNELS, 3, 3)
     work = 2 * 9 * CHANNELS**2 * IMAGES * PIXELS**2 / 1e9

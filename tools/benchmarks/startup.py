@@ -7,8 +7,6 @@ checkpoint: by predict.py, and with --compare by torch-resnet where it is instal
 from __future__ import annotations
 
 import argparse
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,9 +19,8 @@ from tqdm import tqdm
 
 from mxnet_resnet import checkpoint
 from mxnet_resnet.arguments import whole
-from tools.benchmarks.common import table, write_json
+from tools.benchmarks.common import output, spread, table, write_json
 from tools.benchmarks.ours import random_net
-from tools.benchmarks.way import ROOT
 
 PYTHON = sys.executable
 OURS = {
@@ -61,26 +58,23 @@ def main(arguments: argparse.Namespace) -> None:
         seconds: dict[str, list[float]] = {name: [] for name in commands}
         for _ in tqdm(range(arguments.rounds), unit="round", disable=None):
             for name, command in commands.items():
-                seconds[name].append(timed(command))
-    rows = [[name, f"{statistics.median(of):.2f} ({min(of):.2f} to {max(of):.2f})"] for name, of in seconds.items()]
-    print(table(("", f"seconds: median (least to most) of {arguments.rounds}"), rows))
+                started = time.perf_counter()
+                output(name, command)
+                seconds[name].append(time.perf_counter() - started)
+    rows = [[name, spread(of, ".2f")] for name, of in seconds.items()]
+    print(table(("", f"seconds: median (lowest to highest) of {arguments.rounds}"), rows))
     if arguments.json:
         write_json(arguments.json, seconds)
 
 
 def of_one_image(folder: str, compare: bool) -> dict[str, list[str]]:
+    """The commands that classify one image, whose net and image are in ``folder`` from now on."""
     net = random_net(50)
     checkpoint.save(f"{folder}/net", 0, net.symbol, net.args, net.auxs)
     cv2.imwrite(f"{folder}/image.png", np.random.default_rng(0).integers(0, 255, (256, 256, 3)).astype(np.uint8))
     given = ["--img", f"{folder}/image.png", "--prefix", f"{folder}/net"]
     commands = {"predict.py, one image": [PYTHON, "predict/predict.py", *given]}
     if compare and find_spec("torch_resnet"):
-        subprocess.run([PYTHON, "-c", SAVE_TORCH.format(folder=folder)], check=True)
+        output("torch-resnet", [PYTHON, "-c", SAVE_TORCH.format(folder=folder)])
         commands["torch-resnet, one image"] = [PYTHON, "-c", TORCH.format(folder=folder)]
     return commands
-
-
-def timed(command: list[str]) -> float:
-    started = time.perf_counter()
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    return time.perf_counter() - started

@@ -12,18 +12,22 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # images and labels
 
 
 def training(depth: int, images: int, dtype: str) -> Step:
+    """A step on one batch, forward, backward and update."""
     return _training(_net(depth).train(), _batch(depth, images), dtype)
 
 
 def compiled_training(depth: int, images: int, dtype: str) -> Step:
+    """The same by torch.compile."""
     return _training(torch.compile(_net(depth).train()), _batch(depth, images), dtype)
 
 
 def prediction(depth: int, images: int, dtype: str) -> Step:
+    """Probabilities of one batch."""
     return _prediction(_net(depth).eval(), _batch(depth, images), dtype)
 
 
 def compiled_prediction(depth: int, images: int, dtype: str) -> Step:
+    """The same by torch.compile."""
     torch._inductor.config.freezing = True  # folds BatchNorms, and lays weights out for oneDNN once
     return _prediction(torch.compile(_net(depth).eval()), _batch(depth, images), dtype)
 

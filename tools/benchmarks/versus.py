@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -35,19 +37,50 @@ def add_arguments(command: argparse.ArgumentParser, task: str) -> None:
     command.add_argument("--json", type=Path, help="write the figures here too")
 
 
-def main(arguments: argparse.Namespace, task: str) -> None:
+def main(arguments: argparse.Namespace, task: str) -> int:
+    """Status 1 where a way failed, which is told and left out."""
     ways = chosen(TASKS[task], arguments.ways, arguments.compare)
-    plan = {net: [name for name, way in ways.items() if way.goes(net[0])] for net in arguments.nets}
-    turns = [(net, name) for net, names in plan.items() for _ in range(arguments.rounds) for name in names]
-    figures: dict[Net, dict[str, list[dict]]] = {net: {name: [] for name in names} for net, names in plan.items()}
-    for net, name in tqdm(turns, unit="run", disable=None):
-        figures[net][name].append(measure(f"{task}:{name}", net, arguments.steps))
-    for net in arguments.nets:
-        work = gigaflop(net, task)
-        print(f"\n{title(net)}, images/s: medians (lowest to highest) of {arguments.rounds} rounds\n")
-        print(report(ways, figures[net], work, memory=task == "train"))
+    plan = {net: possible(ways, net, named=arguments.ways is not None) for net in arguments.nets}
+    figures, failed = [], False
+    with tqdm(total=arguments.rounds * sum(map(len, plan.values())), unit="run", disable=None) as bar:
+        for net, names in plan.items():
+            found, failures = measured(task, net, names, arguments, bar)
+            for failure in failures:
+                bar.write(f"left out: {failure}", sys.stderr)
+            failed = failed or bool(failures)
+            if found:
+                heading = f"{title(net)} images, images/s: medians (lowest to highest) of {arguments.rounds} rounds"
+                bar.write(f"\n{heading}\n\n{report(ways, found, gigaflop(net, task), memory=task == 'train')}")
+            figures.append({"depth": net[0], "images": net[1], **found})
     if arguments.json:
-        write_json(arguments.json, [{"depth": net[0], "images": net[1], **found} for net, found in figures.items()])
+        write_json(arguments.json, figures)
+    return int(failed)
+
+
+def measured(
+    task: str, net: Net, names: Sequence[str], arguments: argparse.Namespace, bar: tqdm
+) -> tuple[dict[str, list[dict]], list[UserError]]:
+    """The runs of each way, in turn, and why others failed."""
+    found: dict[str, list[dict]] = {name: [] for name in names}
+    failures = []
+    for _ in range(arguments.rounds):
+        for name in list(found):
+            try:
+                found[name].append(measure(f"{task}:{name}", net, arguments.steps))
+            except UserError as error:
+                failures.append(error)
+                del found[name]
+            bar.update()
+    return found, failures
+
+
+def possible(ways: dict[str, Way], net: Net, named: bool) -> list[str]:
+    """The names of those ways that are here. Raises UserError for one that is not and was ``named``, and for none."""
+    here = [name for name, way in ways.items() if way.goes(net[0])]
+    missing = [way.title for name, way in ways.items() if name not in here]
+    if missing and (named or not here):
+        raise UserError(f"{missing[0]}: that cannot compute {title(net)} here")
+    return here
 
 
 def chosen(ways: dict[str, Way], names: str | None, compare: bool) -> dict[str, Way]:
@@ -70,13 +103,13 @@ def gigaflop(net: Net, task: str) -> float:
 def report(ways: dict[str, Way], found: dict[str, list[dict]], work: float, memory: bool = True) -> str:
     """A row a way: images/s, how many times those of the first way it is, by round, GFLOP/s, and ``memory``.
 
-    The processes that predict make their nets, which takes more memory than predicting: it tells nothing of that.
+    Prediction has no memory: making the net takes more than predicting.
     """
-    first = [run["images/s"] for run in next(iter(found.values()))]
+    reference = [run["images/s"] for run in next(iter(found.values()))]
     rows = []
     for name, runs in found.items():
         speeds = [run["images/s"] for run in runs]
-        ratio = statistics.median(own / best for own, best in zip(speeds, first))
+        ratio = statistics.median(own / other for own, other in zip(speeds, reference))
         peak = [f"{statistics.median(run['MB'] for run in runs):,.0f}"] if memory else []
         rate = statistics.median(speeds) * work
         rows.append([ways[name].title, spread(speeds), f"{ratio:.2f}", f"{rate:,.0f}", *peak])

@@ -8,20 +8,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 
 from mxnet_resnet.compat import has_bfloat16
-from mxnet_resnet.errors import UserError
-from tools.benchmarks.common import Net, peak_memory, title
+from mxnet_resnet.errors import run
+from tools.benchmarks.common import Net, output, peak_memory, title
 
-ROOT = Path(__file__).resolve().parents[2]
 CORES = len(os.sched_getaffinity(0))
 WARM_UP = 3  # steps: the first choose kernels and allocate
 
@@ -36,7 +33,7 @@ class Way:
         title: what a table calls it.
         make: ``module:function``.
         kind: what the function is to make of the net.
-        needs: the package without which there is no such way.
+        needs: the packages without which there is no such way.
         environment: what it runs in, besides that of this process.
         depths: of the nets that there are, or empty: all.
         possible: what else has to hold for it.
@@ -45,14 +42,14 @@ class Way:
     title: str
     make: str
     kind: str
-    needs: str = "mxnet"
+    needs: tuple[str, ...] = ("mxnet",)
     environment: dict[str, str] = field(default_factory=dict)
     depths: tuple[int, ...] = ()
     possible: Callable[[], bool] | None = None
 
     def goes(self, depth: int) -> bool:
         """Whether it is here, for a net of that depth."""
-        here = find_spec(self.needs) is not None and (self.possible is None or self.possible())
+        here = all(map(find_spec, self.needs)) and (self.possible is None or self.possible())
         return here and (not self.depths or depth in self.depths)
 
 
@@ -60,7 +57,7 @@ class Way:
 MXNET_DEFAULTS = {"OMP_NUM_THREADS": str(max(CORES // 2, 1))}
 ALL_CORES = {"OMP_NUM_THREADS": str(CORES)}
 ZOO_DEPTHS = (18, 34, 50, 101, 152)
-TORCH = {"needs": "torch_resnet", "depths": (18, 20, 32, 34, 44, 50, 56, 101, 110, 152, 164, 200, 1001)}
+TORCH = {"needs": ("torch", "torch_resnet"), "depths": (18, 20, 32, 34, 44, 50, 56, 101, 110, 152, 164, 200, 1001)}
 COMPILED = {**TORCH, "possible": lambda: shutil.which("g++") is not None}
 
 TRAIN = {
@@ -80,7 +77,7 @@ INFER = {
     "ours-bfloat16": Way("ours, bfloat16", "ours:prediction", "bfloat16", possible=has_bfloat16),
     "ours-float32": Way("ours, float32", "ours:prediction", "float32"),
     "zoo": Way("Gluon zoo, all cores", "mxnet_peers:zoo_prediction", "", environment=ALL_CORES, depths=ZOO_DEPTHS),
-    "onnx": Way("ONNX Runtime, float32", "onnx_peers:prediction", "float32", "onnxruntime"),
+    "onnx": Way("ONNX Runtime, float32", "onnx_peers:prediction", "float32", ("onnx", "onnxruntime")),
     "torch-bfloat16": Way("torch-resnet, bfloat16", "torch_peers:prediction", "bfloat16", **TORCH),
     "torch-float32": Way("torch-resnet, float32", "torch_peers:prediction", "float32", **TORCH),
     "compiled-bfloat16": Way(
@@ -97,12 +94,8 @@ WAYS = {f"{task}:{name}": way for task, ways in TASKS.items() for name, way in w
 def measure(way: str, net: Net, steps: int) -> dict[str, float]:
     """Images/s of some steps, and the peak memory of the process in MB. Raises UserError where it fails."""
     arguments = [sys.executable, "-m", "tools.benchmarks.way", way, *map(str, net), str(steps)]
-    environment = {**os.environ, **WAYS[way].environment}
-    done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        why = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-        raise UserError(f"{WAYS[way].title} failed on {title(net)}: {why}")
-    return json.loads(done.stdout.splitlines()[-1])
+    printed = output(f"{WAYS[way].title}, on {title(net)},", arguments, WAYS[way].environment)
+    return json.loads(printed.splitlines()[-1])
 
 
 def main(name: str, depth: str, images: str, steps: str) -> None:
@@ -119,4 +112,4 @@ def main(name: str, depth: str, images: str, steps: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run(lambda: main(*sys.argv[1:]))
