@@ -1,4 +1,4 @@
-"""Recipes: the flags of a published result, in YAML, as far as they differ from the defaults."""
+"""Recipes: the flags of a published result, or of our own, in YAML, as far as they differ from the defaults."""
 
 from __future__ import annotations
 
