@@ -1,0 +1,34 @@
+"""The results that log/README.md tells are those of the logs that it links."""
+
+import re
+
+import pytest
+from conftest import REPOSITORY
+
+from mxnet_resnet import curves, ledger, logbook
+
+LOGS = REPOSITORY / "log"
+ROW = re.compile(r"^\| \[.+\]\((\S+)\) \| .* \| (\d+) \| (?:\S+ h)? *\| (\S+)% \| (\S+)% \| .*\|$", re.MULTILINE)
+ROWS = ROW.findall((LOGS / "README.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("log", "epochs", "last", "best"), ROWS)
+def test_a_row_is_what_its_log_tells(log, epochs, last, best):
+    run = logbook.read(LOGS / log)
+    points = run.curve("validation", "top1")
+    assert (len(run.epochs), len(points)) == (int(epochs), int(epochs))
+    assert (f"{points[-1][1]:.2f}", f"{curves.best_point(run, 'top1')[1]:.2f}") == (last, best)
+
+
+def test_every_log_has_a_row():
+    found = {str(path.relative_to(LOGS)) for path in [*LOGS.glob("results/*/train.log"), LOGS / "digits.log"]}
+    assert found == {log for log, *_ in ROWS}
+
+
+def test_logs_and_checkpoints_are_small_and_whole():
+    files = [path for path in LOGS.rglob("*") if path.is_file() and "results" in path.parts]
+    assert sum(path.stat().st_size for path in files) < 20e6
+    for pointer in LOGS.glob("results/*/*-latest.json"):
+        prefix = str(pointer).removesuffix("-latest.json")
+        for name in ledger.names(prefix):
+            ledger.check(prefix, ledger.read(prefix, name))
