@@ -85,7 +85,8 @@ def _resumed(options: argparse.Namespace, settings: dict[str, object]) -> Start 
         notes += [f"Not to the bit the same run: {change}" for change in tolerated]
         notes += _momentum_notes(options, entry, state)
         notes.append(f"Resuming {prefix} after {entry.epoch} epochs and {entry.batch} batches, {entry.step} steps")
-        return Start(dataclasses.replace(entry, arguments=options.arguments), params, state, notes, anew=False)
+        entry = dataclasses.replace(entry, arguments=options.arguments, settings=settings)
+        return Start(entry, params, state, notes, anew=False)
     if names:
         raise UserError(f"no checkpoint of {prefix} is whole: {notes[0]}")
     return None
