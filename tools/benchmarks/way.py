@@ -60,17 +60,25 @@ ZOO_DEPTHS = (18, 34, 50, 101, 152)
 TORCH = {"needs": ("torch", "torch_resnet"), "depths": (18, 20, 32, 34, 44, 50, 56, 101, 110, 152, 164, 200, 1001)}
 COMPILED = {**TORCH, "possible": lambda: shutil.which("g++") is not None}
 
+
+def _torch(step: str) -> dict[str, Way]:
+    """PyTorch's ways to train or to predict, in both types, as it stands and compiled."""
+    return {
+        f"{name}-{dtype}": Way(f"{title}, {dtype}", f"torch_peers:{make}", dtype, **more)
+        for name, title, make, more in (
+            ("torch", "torch-resnet", step, TORCH),
+            ("compiled", "torch-resnet, compiled", f"compiled_{step}", COMPILED),
+        )
+        for dtype in ("bfloat16", "float32")
+    }
+
+
 TRAIN = {
     "ours-bfloat16": Way("ours, bfloat16", "ours:training", "bfloat16", possible=has_bfloat16),
     "ours-float32": Way("ours, float32", "ours:training", "float32"),
     "original": Way("MXNet Symbol, its defaults", "mxnet_peers:symbol_training", "", environment=MXNET_DEFAULTS),
     "zoo": Way("Gluon zoo, all cores", "mxnet_peers:zoo_training", "", environment=ALL_CORES, depths=ZOO_DEPTHS),
-    "torch-bfloat16": Way("torch-resnet, bfloat16", "torch_peers:training", "bfloat16", **TORCH),
-    "torch-float32": Way("torch-resnet, float32", "torch_peers:training", "float32", **TORCH),
-    "compiled-bfloat16": Way(
-        "torch-resnet, compiled, bfloat16", "torch_peers:compiled_training", "bfloat16", **COMPILED
-    ),
-    "compiled-float32": Way("torch-resnet, compiled, float32", "torch_peers:compiled_training", "float32", **COMPILED),
+    **_torch("training"),
 }
 INFER = {
     "ours-int8": Way("ours, int8", "ours:prediction", "int8"),
@@ -78,14 +86,7 @@ INFER = {
     "ours-float32": Way("ours, float32", "ours:prediction", "float32"),
     "zoo": Way("Gluon zoo, all cores", "mxnet_peers:zoo_prediction", "", environment=ALL_CORES, depths=ZOO_DEPTHS),
     "onnx": Way("ONNX Runtime, float32", "onnx_peers:prediction", "float32", ("onnx", "onnxruntime")),
-    "torch-bfloat16": Way("torch-resnet, bfloat16", "torch_peers:prediction", "bfloat16", **TORCH),
-    "torch-float32": Way("torch-resnet, float32", "torch_peers:prediction", "float32", **TORCH),
-    "compiled-bfloat16": Way(
-        "torch-resnet, compiled, bfloat16", "torch_peers:compiled_prediction", "bfloat16", **COMPILED
-    ),
-    "compiled-float32": Way(
-        "torch-resnet, compiled, float32", "torch_peers:compiled_prediction", "float32", **COMPILED
-    ),
+    **_torch("prediction"),
 }
 TASKS = {"train": TRAIN, "infer": INFER}
 WAYS = {f"{task}:{name}": way for task, ways in TASKS.items() for name, way in ways.items()}
