@@ -1,4 +1,4 @@
-"""Shared fixtures: small real data, and the data that lies beside a developer's checkout."""
+"""Shared fixtures: small data, commands, and the data that lies beside a developer's checkout."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import runs  # which imports mxnet_resnet before any `import mxnet`
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
+
+# So that their asserts tell values, as those of tests do.
+pytest.register_assert_rewrite("archives", "family", "members", "processes")
 
 
 @pytest.fixture(scope="session")
@@ -68,6 +72,62 @@ def three_epochs(digits, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("three_epochs")
     runs.run(digits, folder, "--epochs", "3")
     return folder
+
+
+@pytest.fixture
+def twelve(tmp_path) -> Path:
+    """Twelve records, PNG and JPEG by turns, of four classes in no order."""
+    from pictures import jpeg, photograph, png
+    from recordfiles import written
+
+    images = [(jpeg if i % 2 else png)(photograph(20 + i, 30 - i, i)) for i in range(12)]
+    return written(tmp_path / "a", images, [3, 1, 0, 2, 1, 3, 2, 0, 0, 2, 3, 1])
+
+
+@pytest.fixture
+def im2rec(command, capsys):
+    """Run tools/im2rec.py, which has to end with ``status``: its standard output, or error where that is not 0."""
+
+    def run(*arguments, status=0) -> str:
+        ended, out, err = command(capsys, "tools/im2rec.py", *arguments)
+        assert ended == status, err
+        if status == 2:
+            assert err.startswith("error: ") and err.count("\n") == 1
+        return err if status else out
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tars(tmp_path_factory) -> Path:
+    """train.tar of three classes, val.tar and devkit.tar.gz; the classes stand in the tar in no order."""
+    import archives
+
+    return archives.write_tars(tmp_path_factory.mktemp("tars"))
+
+
+@pytest.fixture(scope="session")
+def torch():
+    pytest.importorskip("safetensors")
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="session")
+def torch_resnet(torch):
+    return pytest.importorskip("torch_resnet")
+
+
+@pytest.fixture
+def convert(command, capsys):
+    """Run tools/convert.py: (status, standard output, standard error)."""
+    return lambda *arguments: command(capsys, "tools/convert.py", *arguments)
+
+
+@pytest.fixture(scope="session")
+def photo() -> np.ndarray:
+    """A smooth coloured image (60, 80, 3), BGR, on which no channel and no corner is like another."""
+    rows, columns = np.mgrid[:60, :80]
+    return np.dstack([rows * 4, columns * 3, 255 - rows * 2 - columns]).astype(np.uint8)
 
 
 @pytest.fixture

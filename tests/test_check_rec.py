@@ -1,68 +1,29 @@
+"""tools/check_rec.py: what it tells of records and their index, its statistics and sheet, and repair."""
+
 import json
 import math
 import random
-import resource
 import struct
-import time
 import tracemalloc
-from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from test_records import photograph, png, write_records
+from pictures import jpeg, photograph, png
+from recordfiles import begins, change, contents, header, mutated, write_records, written
 
-from mxnet_resnet import imageheader, recordcheck, recordio
-from mxnet_resnet.errors import UserError
+from mxnet_resnet import recordcheck, recordio
 from mxnet_resnet.preprocess import decode
-from mxnet_resnet.recordwriter import RecordWriter
 
 CHECK = "tools/check_rec.py"
 TRAIN = "digits_train.rec"
 
 
-def jpeg(image: np.ndarray) -> bytes:
-    return cv2.imencode(".jpg", image)[1].tobytes()
-
-
-def written(prefix: Path, images: list[bytes], labels: list[float]) -> Path:
-    """A .rec, .idx and .lst, with keys from 100 on."""
-    with RecordWriter(prefix) as writer:
-        for number, (image, label) in enumerate(zip(images, labels)):
-            writer.write(100 + number, label, image, f"{number}.png")
-    return prefix.with_suffix(".rec")
-
-
-@pytest.fixture
-def twelve(tmp_path) -> Path:
-    """Twelve records, PNG and JPEG by turns, of four classes in no order."""
-    images = [(jpeg if i % 2 else png)(photograph(20 + i, 30 - i, i)) for i in range(12)]
-    return written(tmp_path / "a", images, [3, 1, 0, 2, 1, 3, 2, 0, 0, 2, 3, 1])
-
-
 def found(path: Path) -> list[tuple[int, int]]:
     """The (record, byte) of each finding in a file."""
     return [(finding.record, finding.byte) for finding in recordcheck.check(path).findings]
-
-
-def begins(path: Path) -> list[int]:
-    return [record.offset for record in recordio.walk(path)]
-
-
-def change(path: Path, offset: int, data: bytes) -> None:
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(data)
-
-
-def header(length: int, flag: int = 0, magic: int = recordio.MAGIC) -> bytes:
-    return struct.pack("<II", magic, flag << 29 | length)
-
-
-def contents(path: Path) -> list[tuple[float, bytes]]:
-    return [(record.label, record.image) for record in recordio.walk(path)]
 
 
 def test_clean_files_pass(digits, command, capsys):
@@ -80,84 +41,6 @@ def test_a_file_of_mxnets_own_writer_passes(tmp_path, command, capsys):
     writer.close()
     status, out, _ = command(capsys, CHECK, tmp_path / "m.rec")
     assert status == 0 and out.startswith(f"{tmp_path}/m.rec: 9 records, 9 of them good") and "note" not in out
-
-
-def test_records_that_are_cut_at_the_magic_word_are_whole(tmp_path):
-    image = png(photograph(9, 9))
-    hidden = image + recordio.SPLIT_AT * 3 + b"abc" + recordio.SPLIT_AT
-    path = write_records(tmp_path / "a.rec", [image + bytes(-len(image) % 4) + recordio.SPLIT_AT, hidden, image])
-    report = recordcheck.check(path)
-    assert not report.findings and [*report.numbers] == [0, 1, 2]
-    assert [*report.offsets] == begins(path)
-
-
-@pytest.mark.parametrize(
-    "data, message",
-    [
-        (b"\0\0\0\0", "0x00000000 stands where 0xced7230a should"),
-        (b"\0" * 8, "0x00000000 stands where"),
-        (header(1 << 28), "the file ends before"),
-        (header(200), "follow it"),
-        (header(4), "follow it"),
-        (header(4000), "leads over the header at byte"),
-        (header(200, flag=1), "stands where"),
-        (header(200, flag=2), "a piece of a record stands where it cannot"),
-        (header(200, flag=7), "a piece of a record stands where it cannot"),
-    ],
-)
-@pytest.mark.parametrize("number", [0, 5, 11])
-def test_a_damaged_header_hides_no_other_record(twelve, data, message, number):
-    places, good = begins(twelve), contents(twelve)
-    if number == 11:
-        message = message.replace("leads over the header at byte", "the file ends before")
-    change(twelve, places[number], data)
-    report = recordcheck.check(twelve)
-    assert [finding.record for finding in report.findings] == [number]
-    assert places[number] <= report.findings[0].byte < [*places, 1 << 40][number + 1]
-    assert message in report.findings[0].message or data == header(200, flag=1)
-    assert [*report.offsets] == places[:number] + places[number + 1 :]
-    assert len(good) - 1 == len(report.numbers)
-
-
-def test_each_flipped_bit_of_a_header_is_found_in_its_record(twelve):
-    places, data = begins(twelve), bytearray(twelve.read_bytes())
-    for bit in range(64):
-        flipped = bytearray(data)
-        flipped[places[4] + bit // 8] ^= 1 << bit % 8
-        twelve.write_bytes(flipped)
-        report = recordcheck.check(twelve)
-        harmless = not report.findings  # a length that counts some bytes of padding
-        assert harmless or ({finding.record for finding in report.findings} == {4} and len(report.numbers) == 11), bit
-        assert not harmless or 32 <= bit < 34
-
-
-def test_a_file_cut_anywhere_keeps_the_records_before(twelve):
-    places, data = begins(twelve), twelve.read_bytes()
-    for size in range(1, len(data), 61):
-        twelve.write_bytes(data[:size])
-        whole = sum(place <= size for place in [*places[1:], len(data)])
-        report = recordcheck.check(twelve)
-        assert len(report.numbers) >= whole
-        if size not in places:
-            assert [finding.record for finding in report.findings] == [whole]
-
-
-def test_lost_and_inserted_bytes_cost_one_record(twelve):
-    places, data = begins(twelve), twelve.read_bytes()
-    middle = places[6] + 60
-    for changed in (data[:middle] + data[middle + 1 :], data[:middle] + b"xyz" + data[middle:]):
-        twelve.write_bytes(changed)
-        report = recordcheck.check(twelve)
-        assert [finding.record for finding in report.findings] == [6] and len(report.numbers) == 11
-
-
-def test_padding_that_is_missing_is_told(tmp_path):
-    image = png(photograph(8, 8))
-    image += bytes(1 - len(image) % 4 + 4)
-    path = write_records(tmp_path / "a.rec", [image])
-    path.write_bytes(path.read_bytes()[:-2])
-    report = recordcheck.check(path)
-    assert "padding" in report.findings[0].message and len(report.numbers) == 1
 
 
 @pytest.mark.parametrize(
@@ -188,34 +71,6 @@ def test_a_bad_image_or_label_is_told_with_its_place(tmp_path, image, label, mes
 def begins_of_equal(image: bytes) -> int:
     """Bytes that a record of an image takes."""
     return 8 + 24 + len(image) + -len(image) % 4
-
-
-def test_an_image_that_claims_gigabytes_is_not_decoded(tmp_path):
-    image = bytearray(jpeg(photograph(16, 16)))
-    at = image.index(b"\xff\xc0")
-    image[at + 5 : at + 9] = struct.pack(">HH", 30000, 30000)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    report = recordcheck.check(write_records(tmp_path / "a.rec", [bytes(image)]))
-    assert "cannot have 30000x30000 pixels" in report.findings[0].message
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
-
-
-def test_the_stored_shape_is_read():
-    colour, grey = photograph(12, 17), photograph(12, 17)[:, :, 0]
-    for encode in (lambda image: cv2.imencode(".jpg", image)[1], lambda image: cv2.imencode(".png", image)[1]):
-        assert imageheader.stored_shape(encode(colour).tobytes()) == (17, 12, 3)
-        assert imageheader.stored_shape(encode(grey).tobytes()) == (17, 12, 1)
-    transparent = cv2.imencode(".png", np.dstack([colour, grey]))[1].tobytes()
-    assert imageheader.stored_shape(transparent) == (17, 12, 4)
-    for cut in range(40):
-        imageheader.stored_shape(jpeg(colour)[:cut])
-
-
-def test_real_photographs_have_the_shape_that_they_say(shared):
-    for file in sorted((shared / "imagenet_samples/images").iterdir())[::4]:
-        data = file.read_bytes()
-        width, height, _ = imageheader.stored_shape(data)
-        assert {width, height} == set(decode(data).shape[:2])
 
 
 @pytest.fixture
@@ -275,49 +130,6 @@ def test_damage_is_not_told_again_for_the_index(twelve, command, capsys):
     status, out, _ = command(capsys, CHECK, twelve)
     assert status == 1 and sum(line.startswith(f"{twelve}, record") for line in out.splitlines()) == 2
     assert ".idx" not in out
-
-
-def order(labels) -> recordcheck.Order:
-    result = recordcheck.Order()
-    for label in labels:
-        result.add(label)
-    return result
-
-
-def test_the_changes_of_a_random_order_are_as_expected():
-    rng = np.random.default_rng(0)
-    labels = [0] * 30 + [1] * 9 + [2] * 17 + [3]
-    changes = [order(rng.permutation(labels)).changes for _ in range(2000)]
-    mean, deviation = order(labels).expected()
-    assert abs(np.mean(changes) - mean) < 4 * deviation / math.sqrt(2000)
-    assert np.std(changes) == pytest.approx(deviation, rel=0.06)
-
-
-@pytest.mark.parametrize("classes, each", [(2, 20), (2, 500), (10, 20), (1000, 2), (1000, 13)])
-def test_sorted_labels_are_reported_and_shuffled_ones_are_not(classes, each):
-    labels = np.repeat(np.arange(classes), each)
-    assert order(labels).unshuffled() and order(labels[::-1]).unshuffled()
-    for seed in range(10):
-        rng = np.random.default_rng(seed)
-        assert not order(rng.permutation(labels)).unshuffled()
-
-
-@pytest.mark.parametrize("classes, each, run", [(2, 500, 4), (10, 20, 4), (1000, 2, 2), (1000, 12, 3)])
-def test_nearly_sorted_labels_are_reported(classes, each, run):
-    for seed in range(10):
-        rng = np.random.default_rng(seed)
-        labels = np.repeat(np.arange(classes), each)
-        assert order(rng.permutation(labels.reshape(-1, run)).ravel()).unshuffled()
-        places = rng.choice(len(labels), len(labels) // 5, replace=False)
-        labels[places] = rng.permutation(labels[places])
-        assert order(labels).unshuffled()
-
-
-def test_rare_classes_and_single_ones_pass():
-    rng = np.random.default_rng(0)
-    assert not any(order(rng.permutation([0] * 990 + [1] * 10)).unshuffled() for _ in range(50))
-    assert order([0] * 900 + [1] * 100).unshuffled()
-    assert not order(range(500)).unshuffled() and not order([3] * 500).unshuffled() and not order([]).unshuffled()
 
 
 def test_a_sorted_file_is_told_with_its_longest_run(digits, tmp_path, command, capsys):
@@ -439,53 +251,6 @@ def test_findings_are_kept_up_to_a_limit(tmp_path, command, capsys):
     tracemalloc.stop()
     assert report.wrong == 5000 and len(report.findings) == 1000 and report.bad == [(0, 40000)]
     assert "4,000 findings more" in command(capsys, CHECK, tmp_path / "a.rec")[1]
-
-
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """``data`` with one to three mutations."""
-    changed = bytearray(data)
-    for _ in range(rng.randint(1, 3)):
-        kind, at = rng.randrange(6), rng.randrange(len(changed) or 1)
-        headers = [at for at in range(0, len(changed) - 8, 4) if changed[at : at + 4] == recordio.SPLIT_AT] or [0]
-        if kind == 0:
-            for place in rng.choices(range(len(changed)), k=rng.randint(1, 8) if changed else 0):
-                changed[place] ^= 1 << rng.randrange(8)
-        elif kind == 1:
-            del changed[at:]
-        elif kind == 2:
-            changed[at:at] = rng.choice([rng.randbytes(rng.randint(1, 40)), recordio.SPLIT_AT, header(9, 1)])
-        elif kind == 3:
-            del changed[at : at + rng.randint(1, 40)]
-        elif kind == 4:
-            size = rng.randint(1, 400)
-            other = rng.randrange(len(changed) or 1)
-            changed[at : at + size], changed[other : other + size] = (
-                changed[other : other + size],
-                changed[at : at + size],
-            )
-        else:
-            place = rng.choice(headers)
-            changed[place + 4 : place + 8] = struct.pack("<I", rng.choice([rng.getrandbits(32), 2**29 - 1, 2**32 - 1]))
-    return bytes(changed)
-
-
-def test_no_mutated_file_breaks_the_readers(twelve, tmp_path):
-    data, rng, path = twelve.read_bytes(), random.Random(0), tmp_path / "mutated.rec"
-    damaged = 0
-    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(3000):
-        changed = mutated(data, rng)
-        path.write_bytes(changed)
-        for read in (recordio.scan, lambda path: [*recordio.walk(path)]):
-            with suppress(UserError):
-                read(path)
-        report = recordcheck.check(path)
-        assert len(report.numbers) <= report.records and report.wrong == len(report.findings)
-        assert all(0 <= finding.byte <= len(changed) and finding.record >= 0 for finding in report.findings)
-        damaged += bool(report.findings)
-    assert damaged > 2000
-    assert time.monotonic() - started < 60
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000
 
 
 def test_no_mutated_file_breaks_the_command(twelve, index, tmp_path, command, capsys):

@@ -1,4 +1,4 @@
-"""predict/predict.py: what names images and nets, crops, formats, pictures, and files that are bad."""
+"""predict/predict.py: what names images and nets, formats, pictures, and files that are bad."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ import cv2
 import numpy as np
 import pytest
 from conftest import REPOSITORY
-from PIL import Image
 
-from mxnet_resnet import errors, inputs, preprocess
-from mxnet_resnet.errors import UserError
+from mxnet_resnet import errors, preprocess
 
 
 @pytest.fixture
@@ -26,13 +24,6 @@ def predict(command, capsys, trained):
         return command(capsys, "predict/predict.py", *net, *arguments)
 
     return run
-
-
-@pytest.fixture(scope="module")
-def photo() -> np.ndarray:
-    """A smooth coloured image (60, 80, 3), BGR, on which no channel and no corner is like another."""
-    rows, columns = np.mgrid[:60, :80]
-    return np.dstack([rows * 4, columns * 3, 255 - rows * 2 - columns]).astype(np.uint8)
 
 
 def lines(out: str) -> list[dict]:
@@ -168,20 +159,6 @@ def test_parameters_alone_make_the_net(predict, trained, digits, tmp_path):
     assert status == 2 and "--network goes with --params" in err
 
 
-def test_crops_are_where_they_should_be(photo):
-    shape = (3, 20, 24)
-    image = photo[:30, :40]
-    short = cv2.resize(image, (32, 24), interpolation=cv2.INTER_LINEAR)  # 24 is the longer side of the crop
-    ten = preprocess.crops(image, shape, "ten")
-    assert ten.shape == (10, 20, 24, 3)
-    corners = [short[:20, :24], short[:20, -24:], short[-20:, :24], short[-20:, -24:], short[2:22, 4:28]]
-    for found, expected in zip(ten, corners):
-        np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(ten[5:], ten[:5, :, ::-1])
-    np.testing.assert_array_equal(preprocess.crops(image, shape), ten[4:5])
-    np.testing.assert_array_equal(preprocess.crops(image, shape, "squash")[0], cv2.resize(image, (24, 20)))
-
-
 def test_ten_crops_are_averaged(predict, trained, photo, tmp_path):
     import mxnet as mx
 
@@ -230,41 +207,6 @@ def test_a_published_graph_in_the_old_format_classifies(predict, shared, photo, 
     assert "normalised" not in err
 
 
-def encoded(picture: Image.Image, kind: str, **options) -> bytes:
-    file = io.BytesIO()
-    picture.save(file, kind, **options)
-    return file.getvalue()
-
-
-def photographs(photo: np.ndarray) -> dict[str, tuple[bytes, np.ndarray]]:
-    """Encoded images of unusual kinds, with what they show, RGB."""
-    rgb = photo[:, :, ::-1]
-    picture = Image.fromarray(np.ascontiguousarray(rgb))
-    grey = np.repeat(photo[:, :, :1], 3, axis=2)
-    seen_through = np.dstack([rgb, np.full(rgb.shape[:2], 255, np.uint8)])
-    seen_through[:10, :, 3] = 0
-    on_white = rgb.copy()
-    on_white[:10] = 255
-    turned = [picture.rotate(180)]
-    return {
-        "grey": (cv2.imencode(".png", photo[:, :, 0])[1].tobytes(), grey),
-        "16 bits": (cv2.imencode(".png", photo.astype(np.uint16) * 257)[1].tobytes(), rgb),
-        "16 bits of grey": (cv2.imencode(".tif", photo[:, :, 0].astype(np.uint16) * 257)[1].tobytes(), grey),
-        "RGBA": (encoded(Image.fromarray(seen_through), "PNG"), on_white),
-        "CMYK": (encoded(picture.convert("CMYK"), "JPEG", quality=95), rgb),
-        "GIF": (encoded(picture, "GIF", save_all=True, append_images=turned), rgb),
-        "WebP": (encoded(picture, "WEBP", lossless=True, save_all=True, append_images=turned), rgb),
-        "APNG": (encoded(picture, "PNG", save_all=True, append_images=turned), rgb),
-    }
-
-
-def test_unusual_images_look_as_they_should(photo):
-    for kind, (data, expected) in photographs(photo).items():
-        found = preprocess.photograph(data, kind)
-        assert found.shape == expected.shape and found.dtype == np.uint8, kind
-        assert np.abs(found.astype(int) - expected).mean() < 12, kind
-
-
 @pytest.mark.parametrize(
     "size, message",
     [((1, 1), "1x1 pixels, too narrow"), ((20_000, 60), "too narrow for its crop"), ((20_000, 1000), "")],
@@ -274,62 +216,6 @@ def test_extreme_sizes(predict, photo, tmp_path, size, message):
     status, out, err = predict("--img", tmp_path / "photo.png", "--image-shape", "3,224,224")
     assert (status, out == "") == ((2, True) if message else (0, False))
     assert message in err and err.count("\n") == bool(message)
-
-
-@pytest.mark.parametrize("ending", [".jpg", ".png", ".gif", ".webp"])
-def test_cut_images_are_not_made_up(photo, ending):
-    picture = Image.fromarray(np.ascontiguousarray(photo[:, :, ::-1]))
-    data = encoded(picture, {".jpg": "JPEG", ".png": "PNG", ".gif": "GIF", ".webp": "WEBP"}[ending])
-    assert preprocess.photograph(data, "whole").shape == (60, 80, 3)
-    for size in (0, 1, 10, len(data) // 2, len(data) - 30):
-        with pytest.raises(UserError, match=r"cut (is|would)"):
-            preprocess.photograph(data[:size], "cut")
-
-
-def test_a_thumbnail_is_not_the_end_of_a_jpeg(photo):
-    small = cv2.imencode(".jpg", photo[:16, :16])[1].tobytes()
-    data = cv2.imencode(".jpg", photo)[1].tobytes()
-    held = b"\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small
-    data = data[:2] + held + data[2:]
-    assert preprocess.photograph(data, "whole").shape == (60, 80, 3)
-    with pytest.raises(UserError, match="cut short"):
-        preprocess.photograph(data[:-40], "cut")
-
-
-def test_damaged_images_are_images_or_reported(photo):
-    """Random bytes, cuts, flipped bits and changed bytes: an image or a sentence, and never anything else."""
-    random = np.random.RandomState(0)
-    picture = Image.fromarray(np.ascontiguousarray(photo[:, :, ::-1]))
-    sources = [encoded(picture, kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM")]
-    outcomes = {True: 0, False: 0}
-    for trial in range(600):
-        data = bytearray(sources[trial % len(sources)])
-        kind = trial % 4
-        if kind == 0:
-            data = bytearray(data[: random.randint(4)] + random.bytes(random.randint(1, 300)))
-        elif kind == 1:
-            data = data[: random.randint(len(data))]
-        else:
-            for _ in range(random.randint(1, 6)):
-                place = random.randint(min(len(data), 120) if kind == 2 else len(data))
-                data[place] ^= 1 << random.randint(8)
-        try:
-            image = preprocess.photograph(bytes(data), "damaged")
-            assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
-            outcomes[True] += 1
-        except UserError as error:
-            assert str(error).startswith("damaged") and "\n" not in str(error)
-            outcomes[False] += 1
-    assert min(outcomes.values()) > 50
-
-
-def test_a_pipe_is_no_image(tmp_path):
-    import os
-
-    os.mkfifo(tmp_path / "pipe.png")
-    (found,) = inputs.find([str(tmp_path / "pipe.png")])
-    with pytest.raises(UserError, match="not a file"):
-        found.read()
 
 
 def test_mxnet_starts_without_what_it_has_no_use_for():
@@ -391,19 +277,3 @@ def test_a_glob_finds_each_image_once(predict, digits, tmp_path):
         (tmp_path / name).write_bytes((digits / "val/0021-1.png").read_bytes())
     status, out, _ = predict("--img", f"{tmp_path}/**", "--format", "csv", "--topk", "1")
     assert status == 0 and len(out.splitlines()) == 3
-
-
-@pytest.mark.parametrize(
-    "ending, mode, black, more",
-    [
-        ("png", "P", 0, {"transparency": 0}),
-        ("png", "RGB", (0, 0, 0), {"transparency": (0, 0, 0)}),
-        ("png", "RGBA", (0, 0, 0, 0), {}),
-        ("webp", "RGBA", (0, 0, 0, 0), {"lossless": True, "exact": True}),
-        ("tiff", "RGBA", (0, 0, 0, 0), {}),
-    ],
-)
-def test_what_is_transparent_is_white(tmp_path, ending, mode, black, more):
-    path = tmp_path / f"a.{ending}"
-    Image.new(mode, (8, 8), black).save(path, **more)
-    assert preprocess.read_image(path).min() == 255

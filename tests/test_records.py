@@ -3,13 +3,13 @@ import runpy
 import struct
 import time
 from dataclasses import replace
-from pathlib import Path
 
-import cv2
 import mxnet as mx
 import numpy as np
 import pytest
 from conftest import REPOSITORY
+from pictures import photograph, png
+from recordfiles import begins, write_records
 
 from mxnet_resnet import augment, recordio, records
 from mxnet_resnet.datasets import BACKENDS
@@ -17,45 +17,22 @@ from mxnet_resnet.errors import UserError
 from mxnet_resnet.preprocess import as_input, decode, read_image, short_side
 
 
-def write_records(path: Path, images: list[bytes], labels=None) -> Path:
-    writer = mx.recordio.MXRecordIO(str(path), "w")
-    for number, image in enumerate(images):
-        label = labels[number] if labels else 0.0
-        writer.write(mx.recordio.pack(mx.recordio.IRHeader(0, label, number, 0), image))
-    writer.close()
-    return path
-
-
-def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
-    """A smooth random image, RGB."""
-    small = np.random.RandomState(seed).uniform(0, 255, (6, 8, 3)).astype(np.float32)
-    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
-
-
-def png(image: np.ndarray) -> bytes:
-    return cv2.imencode(".png", image[:, :, ::-1])[1].tobytes()
-
-
-def offsets(path: Path) -> list[int]:
-    return [record.offset for record in recordio.walk(path)]
-
-
 def test_scan_counts_and_finds_the_labels(tmp_path):
     path = write_records(tmp_path / "a.rec", [png(photograph(8, 8))] * 3, labels=[4.0, 0.0, [2.0]])
     summary = recordio.scan(path)
     assert (summary.count, summary.min_label, summary.max_label) == (3, 0.0, 4.0)
-    assert list(summary.offsets) == offsets(path)
+    assert list(summary.offsets) == begins(path)
 
 
 def test_scan_agrees_with_mxnets_reader(digits):
     reader = mx.recordio.MXIndexedRecordIO(str(digits / "digits_val.idx"), str(digits / "digits_val.rec"), "r")
     assert recordio.scan(digits / "digits_val.rec").count == len(reader.keys)
-    assert offsets(digits / "digits_val.rec") == sorted(reader.idx.values())
+    assert begins(digits / "digits_val.rec") == sorted(reader.idx.values())
 
 
 def test_a_file_cut_anywhere_is_told(tmp_path, digits):
-    whole = (digits / "digits_val.rec").read_bytes()[: offsets(digits / "digits_val.rec")[3]]
-    ends = offsets(digits / "digits_val.rec")[:4]
+    whole = (digits / "digits_val.rec").read_bytes()[: begins(digits / "digits_val.rec")[3]]
+    ends = begins(digits / "digits_val.rec")[:4]
     path = tmp_path / "cut.rec"
     for size in range(1, len(whole), 97):
         path.write_bytes(whole[:size])
@@ -67,7 +44,7 @@ def test_a_file_cut_anywhere_is_told(tmp_path, digits):
 
 def test_a_damaged_header_is_told(tmp_path, digits):
     data = bytearray((digits / "digits_val.rec").read_bytes())
-    place = offsets(digits / "digits_val.rec")[5]
+    place = begins(digits / "digits_val.rec")[5]
     data[place] ^= 0x10
     path = tmp_path / "damaged.rec"
     path.write_bytes(data)
@@ -128,7 +105,7 @@ def test_an_image_that_does_not_decode_is_told_with_its_place(tmp_path, bad):
         lambda: list(replace(training, backend="imagerecorditer").epoch(0)),
     ]
     for read in readings:
-        with pytest.raises(UserError, match=f"record 5, byte {offsets(path)[5]}: the image does not decode"):
+        with pytest.raises(UserError, match=f"record 5, byte {begins(path)[5]}: the image does not decode"):
             read()
 
 
