@@ -64,7 +64,7 @@ def _train(options: argparse.Namespace, contexts: list[mx.Context], device_line:
     settings = {**_settings(options, rate, summaries, peers.count), start.MACHINE: _machine(contexts, peers)}
     begin = start.find(options, symbol, settings, steps_per_epoch)
     _check_same(peers, json.dumps([settings, begin.entry.name, begin.entry.step, begin.anew], default=str))
-    plan = _plan_memory(options, executed, len(contexts))
+    plan = plan_memory(options, executed, len(contexts))
     checkpoint.check_writable(options.model_prefix)
 
     name = f"train-worker{peers.rank}.log" if peers.rank else "train.log"
@@ -127,7 +127,7 @@ def training_graph(
     return precision.lower(symbol, options.dtype)
 
 
-def _plan_memory(options: argparse.Namespace, symbol: mx.sym.Symbol, device_count: int) -> memonger.Plan | None:
+def plan_memory(options: argparse.Namespace, symbol: mx.sym.Symbol, device_count: int) -> memonger.Plan | None:
     """What to compute again with --memonger. Raises UserError where the budget is too small."""
     if not options.memonger:
         return None

@@ -48,6 +48,12 @@ def test_logs_of_this_project_tell_the_parameters(command, capsys, trained):
     assert status == 0 and "| net | 1 | 3 | 78,109 |" in out
 
 
+def test_a_run_does_not_count_twice(command, capsys, trained):
+    logs = (trained / "log/net/train.log", trained / "log/net/metrics.jsonl")
+    status, _, err = command(capsys, "tools/aggregate.py", "--logs", *logs)
+    assert status == 2 and err == f"error: {logs[0]} and {logs[1]} are the same run, which would count twice\n"
+
+
 @pytest.mark.parametrize(
     ("second", "message"),
     [

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 
@@ -38,10 +39,10 @@ def test_the_work_of_a_net():
 
 def test_ways_are_chosen():
     ways = way.TRAIN
-    assert set(versus.chosen(ways, None, compare=False)) == {"ours-bfloat16", "ours-float32"}
+    assert set(versus.chosen(ways, None, compare=False)) == {"ours-bfloat16", "ours-float32", "ours-memonger"}
     assert versus.chosen(ways, None, compare=True) == ways
     assert list(versus.chosen(ways, "zoo,original", compare=False)) == ["zoo", "original"]
-    with pytest.raises(UserError, match="no way nets: there are ours-bfloat16, ours-float32, original"):
+    with pytest.raises(UserError, match="no way nets: there are ours-bfloat16, ours-float32, ours-memonger"):
         versus.chosen(ways, "zoo,nets", compare=False)
 
 
@@ -62,6 +63,35 @@ def test_a_way_that_fails_is_told():
         way.measure("train:ours-float32", (9, 4), 1)
     with pytest.raises(UserError, match=r"^it was ended by SIGKILL$"):
         common.output("it", [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"])
+    with pytest.raises(UserError, match=r"^the process that measured \(9,\) was killed"):
+        common.in_process(os._exit, 9)
+
+
+def test_what_is_not_installed_is_told_and_left_out(monkeypatch, capsys):
+    nowhere = way.Way("PyTorch", "", "", needs=("torch", "nowhere"))
+    here = way.Way("ours", "", "", needs=("mxnet",))
+    monkeypatch.setitem(versus.INSTALL, "nowhere", "pip install nowhere")
+    monkeypatch.setitem(versus.TASKS, "train", {"ours-x": here, "nowhere": nowhere})
+    monkeypatch.setattr(versus, "measure", lambda *_: {"images/s": 100.0, "MB": 10.0})
+    arguments = argparse.Namespace(nets=[(18, 2)], ways=None, compare=True, seconds=1, rounds=1, json=None)
+    assert versus.main(arguments, "train") == 0
+    printed = capsys.readouterr()
+    assert "without nowhere, which is not installed (pip install nowhere)" in printed.err
+    assert "PyTorch" not in printed.out
+
+
+def test_ways_take_turns(monkeypatch):
+    order = []
+    monkeypatch.setattr(versus, "measure", lambda name, *_: order.append(name) or {"images/s": 1.0, "MB": 1.0})
+    arguments = argparse.Namespace(nets=[(18, 2)], ways="zoo,original", compare=False, seconds=1, rounds=2, json=None)
+    versus.main(arguments, "train")
+    assert order == ["train:zoo", "train:original"] * 2
+
+
+def test_a_way_runs_in_its_environment(monkeypatch):
+    monkeypatch.setattr(way, "output", lambda name, command, environment: json.dumps(environment))
+    assert way.measure("train:original", (8, 4), 1)["OMP_NUM_THREADS"] == str(max(way.CORES // 2, 1))
+    assert way.measure("train:torch-float32", (20, 4), 1)["MALLOC_MMAP_MAX_"] == "0"
 
 
 def test_a_way_that_fails_is_left_out_and_the_others_are_measured(monkeypatch, capsys, tmp_path):
@@ -71,18 +101,28 @@ def test_a_way_that_fails_is_left_out_and_the_others_are_measured(monkeypatch, c
         return {"images/s": 100.0, "MB": 10.0}
 
     monkeypatch.setattr(versus, "measure", measure)
-    arguments = argparse.Namespace(nets=[(18, 2)], ways="ours-float32,zoo", compare=False, steps=1, rounds=2)
+    arguments = argparse.Namespace(nets=[(18, 2)], ways="ours-float32,zoo", compare=False, seconds=1, rounds=2)
     arguments.json = tmp_path / "figures.json"
     assert versus.main(arguments, "train") == 1
     printed = capsys.readouterr()
     assert "left out: the zoo is closed" in printed.err and "| ours, float32 | 100.0 (100.0 to 100.0)" in printed.out
-    assert list(json.loads(arguments.json.read_text())[0]) == ["depth", "images", "ours-float32"]
+    assert list(json.loads(arguments.json.read_text())["nets"][0]) == ["depth", "images", "ours-float32"]
     arguments.nets = [(164, 2)]
     with pytest.raises(UserError, match="Gluon zoo, all cores: that cannot compute ResNet-164, 2 here"):
         versus.main(arguments, "train")
 
 
-@pytest.mark.parametrize("given", ["growth --depths 8,14", "loop --nets x", "peak --rounds 0", "infer --ways train"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "growth --depths 8,14",
+        "growth --images 0,1,2",
+        "train --nets 20:8,9:8",
+        "loop --nets x",
+        "peak --rounds 0",
+        "infer --ways train",
+    ],
+)
 def test_what_cannot_be_measured_is_told(command, capsys, given):
     status, _, err = command(capsys, "tools/benchmark.py", *given.split())
     assert status == 2 and "error:" in err and "Traceback" not in err
@@ -95,12 +135,12 @@ def test_every_way_that_is_here_runs(name):
 
 
 def test_the_command_compares_and_writes(tmp_path):
-    arguments = ["train", "--nets", "8:2", "--ways", "ours-float32", "--steps", "1", "--rounds", "2"]
+    arguments = ["train", "--nets", "8:2", "--ways", "ours-float32", "--seconds", "1", "--rounds", "2"]
     command = [sys.executable, "tools/benchmark.py", *arguments, "--json", str(tmp_path / "figures.json")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=common.ROOT)
     assert done.returncode == 0, done.stderr
     assert "ResNet-8, 2 images, images/s: medians (lowest to highest) of 2 rounds" in done.stdout
-    (figures,) = json.loads((tmp_path / "figures.json").read_text())
+    (figures,) = json.loads((tmp_path / "figures.json").read_text())["nets"]
     assert (figures["depth"], figures["images"], len(figures["ours-float32"])) == (8, 2, 2)
 
 

@@ -96,6 +96,25 @@ def test_in_bfloat16_the_first_convolution_has_four_channels_and_the_ends_are_fl
     assert types["softmax_output"] == types["data"] == types["conv0_weight"] == np.float32
 
 
+def test_training_fuses_and_pads_in_bfloat16_alone():
+    parsed = options.parse("--data-type cifar10 --depth 8 --gpus none".split())
+    for parsed.dtype, pads in (("float32", False), ("bfloat16", True)):
+        graph = trainer.training_graph(parsed, trainer.build_net(parsed), [mx.cpu()])
+        assert operators(graph)[execution.NORM_WITH_RELU] == 7
+        assert ("bn_data_padded_output" in graph.get_internals().list_outputs()) == pads
+
+
+def test_fusing_changes_no_gradient_in_float32():
+    parsed = options.parse("--data-type cifar10 --depth 20".split())
+    symbol = trainer.build_symbol(parsed, trainer.build_net(parsed))
+    rng = np.random.default_rng(5)
+    images, labels = mx.nd.array(rng.uniform(0, 255, (8, 3, 32, 32))), mx.nd.array(rng.integers(10, size=8))
+    _, apart, states, params = step(execution.for_cpu(symbol, fuse=False), images, labels)
+    _, fused, other_states, _ = step(execution.for_cpu(symbol), images, labels, params)
+    for name, expected in {**apart, **states}.items():
+        np.testing.assert_array_equal({**fused, **other_states}[name], expected, err_msg=name)
+
+
 def test_fusing_changes_no_gradient_in_bfloat16_where_the_images_are_padded():
     """On the plain layout that three channels leave, it does: 0.86 is the cosine with the float32 gradient then."""
     if not compat.has_bfloat16():

@@ -22,6 +22,7 @@ from mxnet_resnet import curves, logbook
 from mxnet_resnet.arguments import Parser
 from mxnet_resnet.errors import UserError, run
 from mxnet_resnet.files import replacing
+from mxnet_resnet.logreader import FOLDER_LOGS
 
 HEADS = ("runs", "n", "epochs", "parameters")
 VALUES = ("mean", "std", "min", "max")
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--seed", type=pattern, default=r"[-_.]?s(eed)?\d+", help="what names of a group differ in")
     parser.add_argument("--csv", type=Path, help="also write the table to this file, a column a figure")
     arguments = parser.parse_args()
+    check_different(arguments.logs)
     runs = [found for path in arguments.logs for found in logbook.read_all(path)]
     rows = [row(name, group, arguments.metric) for name, group in grouped(runs, arguments.seed).items()]
     print(markdown(rows, curves.LABELS.get(arguments.metric, arguments.metric)))
@@ -42,6 +44,16 @@ def main() -> None:
             writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+
+
+def check_different(logs: Sequence[Path]) -> None:
+    """Raise UserError where a run is given twice, by its train.log and its metrics.jsonl, say."""
+    runs: dict[Path, Path] = {}
+    for path in logs:
+        run_of = path.resolve().parent if path.name in FOLDER_LOGS else path.resolve()
+        if run_of in runs:
+            raise UserError(f"{runs[run_of]} and {path} are the same run, which would count twice")
+        runs[run_of] = path
 
 
 def pattern(text: str) -> re.Pattern:

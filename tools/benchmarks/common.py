@@ -12,6 +12,7 @@ import statistics
 import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,9 +48,15 @@ def data_type(depth: int) -> str:
 
 
 def in_process(measure: Callable, *arguments: object) -> Any:
-    """What a function returns in a fresh process, which gives all of its memory back."""
+    """What a function returns in a fresh process, which gives all of its memory back.
+
+    Raises UserError where the process is killed, as where the memory is not enough.
+    """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure, *arguments).result()
+        try:
+            return pool.submit(measure, *arguments).result()
+        except BrokenProcessPool as error:
+            raise UserError(f"the process that measured {arguments} was killed: was the memory enough?") from error
 
 
 def output(name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:

@@ -41,6 +41,8 @@ def main(arguments: argparse.Namespace) -> None:
     for axis, of in sizes.items():
         if len(of) < 3:
             raise UserError(f"a law of {axis} needs three sizes or more, not {len(of)}")
+        for size in of:
+            options_of(axis, size)
     figures: dict[str, list[dict]] = {axis: [] for axis in sizes}
     with tqdm(total=sum(map(len, sizes.values())), disable=None) as bar:
         for axis, of in sizes.items():
@@ -57,8 +59,7 @@ def main(arguments: argparse.Namespace) -> None:
 
 def measured(axis: str, size: int, rounds: int) -> dict:
     """Seconds of steps, and planned MB."""
-    depth, images = (size if axis == name else default for name, default in (("depth", DEPTH), ("images", IMAGES)))
-    run = ours.parsed(depth, images, more=f"--width {size}" if axis == "width" else "")
+    run = options_of(axis, size)
     step = ours.training_step(run)
     step(), step()
     seconds = []
@@ -67,9 +68,15 @@ def measured(axis: str, size: int, rounds: int) -> dict:
         step()
         seconds.append(time.perf_counter() - started)
     graph = trainer.training_graph(run, trainer.build_net(run), [mx.cpu()])
-    shapes = {"data": (images, *run.image_shape), "softmax_label": (images,)}
+    shapes = {"data": (run.batch_size, *run.image_shape), "softmax_label": (run.batch_size,)}
     with memonger.packing():
         return {"size": size, "seconds": seconds, "MB": memonger.bound_megabytes(graph, shapes)}
+
+
+def options_of(axis: str, size: int) -> argparse.Namespace:
+    """The run with that size. Raises UserError where there is no such net or batch."""
+    depth, images = (size if axis == name else default for name, default in (("depth", DEPTH), ("images", IMAGES)))
+    return ours.parsed(depth, images, more=f"--width {size}" if axis == "width" else "")
 
 
 def law(sizes: Sequence[float], costs: Sequence[float]) -> tuple[float, float]:

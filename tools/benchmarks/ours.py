@@ -20,10 +20,16 @@ def training(depth: int, images: int, dtype: str) -> Step:
     return training_step(parsed(depth, images, dtype))
 
 
+def frugal_training(depth: int, images: int, dtype: str) -> Step:
+    """The same with --memonger."""
+    return training_step(parsed(depth, images, dtype, "--memonger"))
+
+
 def training_step(run: argparse.Namespace) -> Step:
     """A step of that run, on the batch that it is given or on a random one."""
     devices = [mx.cpu()]
-    module = trainer.bind(run, trainer.training_graph(run, trainer.build_net(run), devices), devices)
+    graph = trainer.training_graph(run, trainer.build_net(run), devices)
+    module = trainer.bind(run, graph, devices, plan=trainer.plan_memory(run, graph, len(devices)))
     optimizer.install(module, run, schedule.Schedule(0.01), Peers(mx.kvstore.create(run.kv_store)), step=0)
     batch = a_batch(run)
 

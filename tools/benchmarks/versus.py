@@ -1,9 +1,10 @@
 """Images/s of several ways to train, or to predict, side by side.
 
-Each run of a way is a process of its own, which warms up and then makes --steps on a batch of random images in memory;
-the ways take turns, --rounds times. Nets are DEPTH:IMAGES; depths that ImageNet has not are those of nets for CIFAR.
-GFLOP/s are the medians times the operations of our net, two a multiply-add, in training three times as many, for the
-gradients of images and weights: `peak` tells what the machine reaches.
+Each run of a way is a process of its own, which warms up and then computes a batch of random images in memory again and
+again, for --seconds and three times at least; the ways take turns, --rounds times. Nets are DEPTH:IMAGES; depths that
+ImageNet has not are those of nets for CIFAR. GFLOP/s are the medians times the operations of our net, two a
+multiply-add, in training three times as many, for the gradients of images and weights: `peak` tells what the machine
+reaches.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mxnet_resnet import trainer
+from mxnet_resnet import environment, trainer
 from mxnet_resnet.arguments import whole
 from mxnet_resnet.errors import UserError
 from tools.benchmarks import ours
@@ -25,6 +26,9 @@ from tools.benchmarks.way import TASKS, Way, measure
 from tools.model_table import multiply_adds
 
 OURS = "ours-"
+TORCH = "pip install -r requirements-torch.txt"
+ONNX = "pip install --no-deps -r requirements-onnx.txt"
+INSTALL = {"torch": TORCH, "torch_resnet": TORCH, "onnx": ONNX, "onnxruntime": ONNX}
 
 
 def add_arguments(command: argparse.ArgumentParser, task: str) -> None:
@@ -32,14 +36,18 @@ def add_arguments(command: argparse.ArgumentParser, task: str) -> None:
     command.add_argument("--nets", type=nets, default=default, help="to compute")
     command.add_argument("--compare", action="store_true", help="with all peers that are installed, too")
     command.add_argument("--ways", help=f"these alone, of {', '.join(TASKS[task])}")
-    command.add_argument("--steps", type=whole(), default=10, help="of each run")
+    command.add_argument("--seconds", type=whole(), default=5, help="of each run")
     command.add_argument("--rounds", type=whole(), default=3, help="of all ways")
     command.add_argument("--json", type=Path, help="write the figures here too")
 
 
 def main(arguments: argparse.Namespace, task: str) -> int:
     """Status 1 where a way failed, which is told and left out."""
+    for net in arguments.nets:
+        ours.parsed(*net)
     ways = chosen(TASKS[task], arguments.ways, arguments.compare)
+    for missing in sorted({package for way in ways.values() for package in way.missing()}):
+        print(f"without {missing}, which is not installed ({INSTALL[missing]})", file=sys.stderr)
     plan = {net: possible(ways, net, named=arguments.ways is not None) for net in arguments.nets}
     figures, failed = [], False
     with tqdm(total=arguments.rounds * sum(map(len, plan.values())), unit="run", disable=None) as bar:
@@ -52,8 +60,8 @@ def main(arguments: argparse.Namespace, task: str) -> int:
                 heading = f"{title(net)} images, images/s: medians (lowest to highest) of {arguments.rounds} rounds"
                 bar.write(f"\n{heading}\n\n{report(ways, found, gigaflop(net, task), memory=task == 'train')}")
             figures.append({"depth": net[0], "images": net[1], **found})
-    if arguments.json:
-        write_json(arguments.json, figures)
+            if arguments.json:
+                write_json(arguments.json, {"environment": environment.versions(), "nets": figures})
     return int(failed)
 
 
@@ -66,7 +74,7 @@ def measured(
     for _ in range(arguments.rounds):
         for name in list(found):
             try:
-                found[name].append(measure(f"{task}:{name}", net, arguments.steps))
+                found[name].append(measure(f"{task}:{name}", net, arguments.seconds))
             except UserError as error:
                 failures.append(error)
                 del found[name]

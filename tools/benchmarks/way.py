@@ -1,6 +1,6 @@
 """One way to train or to predict, in a process and an environment of its own.
 
-`python -m tools.benchmarks.way WAY DEPTH IMAGES STEPS` prints the figures of `WAYS[WAY]` as JSON.
+`python -m tools.benchmarks.way WAY DEPTH IMAGES SECONDS` prints the figures of `WAYS[WAY]` as JSON.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tools.benchmarks.common import Net, output, peak_memory, title
 
 CORES = len(os.sched_getaffinity(0))
 WARM_UP = 3  # steps: the first choose kernels and allocate
+LEAST = 3  # steps that are measured, whatever they take
 
 Step = Callable[[], object]  # which returns when its result is there
 
@@ -47,17 +48,31 @@ class Way:
     depths: tuple[int, ...] = ()
     possible: Callable[[], bool] | None = None
 
+    def missing(self) -> list[str]:
+        """The packages that it lacks."""
+        return [package for package in self.needs if find_spec(package) is None]
+
+    def has(self, depth: int) -> bool:
+        """Whether there is such a net."""
+        return not self.depths or depth in self.depths
+
     def goes(self, depth: int) -> bool:
         """Whether it is here, for a net of that depth."""
-        here = all(map(find_spec, self.needs)) and (self.possible is None or self.possible())
-        return here and (not self.depths or depth in self.depths)
+        return not self.missing() and (self.possible is None or self.possible()) and self.has(depth)
 
 
 # MXNet takes half of the cores, unless it is told; compat.py tells it.
 MXNET_DEFAULTS = {"OMP_NUM_THREADS": str(max(CORES // 2, 1))}
 ALL_CORES = {"OMP_NUM_THREADS": str(CORES)}
 ZOO_DEPTHS = (18, 34, 50, 101, 152)
-TORCH = {"needs": ("torch", "torch_resnet"), "depths": (18, 20, 32, 34, 44, 50, 56, 101, 110, 152, 164, 200, 1001)}
+# PyTorch asks the C library for the arrays of each step, which by default gets them from the kernel page by page, again
+# and again: half of the time of some nets. MXNet keeps its arrays.
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+TORCH = {
+    "needs": ("torch", "torch_resnet"),
+    "environment": KEEP_MEMORY,
+    "depths": (18, 20, 32, 34, 44, 50, 56, 101, 110, 152, 164, 200, 1001),
+}
 COMPILED = {**TORCH, "possible": lambda: shutil.which("g++") is not None}
 
 
@@ -76,6 +91,7 @@ def _torch(step: str) -> dict[str, Way]:
 TRAIN = {
     "ours-bfloat16": Way("ours, bfloat16", "ours:training", "bfloat16", possible=has_bfloat16),
     "ours-float32": Way("ours, float32", "ours:training", "float32"),
+    "ours-memonger": Way("ours, bfloat16, --memonger", "ours:frugal_training", "bfloat16", possible=has_bfloat16),
     "original": Way("MXNet Symbol, its defaults", "mxnet_peers:symbol_training", "", environment=MXNET_DEFAULTS),
     "zoo": Way("Gluon zoo, all cores", "mxnet_peers:zoo_training", "", environment=ALL_CORES, depths=ZOO_DEPTHS),
     **_torch("training"),
@@ -92,23 +108,24 @@ TASKS = {"train": TRAIN, "infer": INFER}
 WAYS = {f"{task}:{name}": way for task, ways in TASKS.items() for name, way in ways.items()}
 
 
-def measure(way: str, net: Net, steps: int) -> dict[str, float]:
-    """Images/s of some steps, and the peak memory of the process in MB. Raises UserError where it fails."""
-    arguments = [sys.executable, "-m", "tools.benchmarks.way", way, *map(str, net), str(steps)]
+def measure(way: str, net: Net, seconds: int) -> dict[str, float]:
+    """Images/s of some seconds, and the peak memory of the process in MB. Raises UserError where it fails."""
+    arguments = [sys.executable, "-m", "tools.benchmarks.way", way, *map(str, net), str(seconds)]
     printed = output(f"{WAYS[way].title}, on {title(net)},", arguments, WAYS[way].environment)
     return json.loads(printed.splitlines()[-1])
 
 
-def main(name: str, depth: str, images: str, steps: str) -> None:
+def main(name: str, depth: str, images: str, seconds: str) -> None:
     module, function = WAYS[name].make.split(":")
     make = getattr(import_module(f"tools.benchmarks.{module}"), function)
     step: Step = make(int(depth), int(images), WAYS[name].kind)
     for _ in range(WARM_UP):
         step()
-    started = time.perf_counter()
-    for _ in range(int(steps)):
+    steps, started = 0, time.perf_counter()
+    while steps < LEAST or time.perf_counter() - started < int(seconds):
         step()
-    speed = int(steps) * int(images) / (time.perf_counter() - started)
+        steps += 1
+    speed = steps * int(images) / (time.perf_counter() - started)
     print(json.dumps({"images/s": speed, "MB": peak_memory()}))
 
 
