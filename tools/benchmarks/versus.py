@@ -36,7 +36,7 @@ def add_arguments(command: argparse.ArgumentParser, task: str) -> None:
     command.add_argument("--nets", type=nets, default=default, help="to compute")
     command.add_argument("--compare", action="store_true", help="with all peers that are installed, too")
     command.add_argument("--ways", help=f"these alone, of {', '.join(TASKS[task])}")
-    command.add_argument("--seconds", type=whole(), default=5, help="of each run")
+    command.add_argument("--seconds", type=whole(), default=3, help="of each run")
     command.add_argument("--rounds", type=whole(), default=3, help="of all ways")
     command.add_argument("--json", type=Path, help="write the figures here too")
 

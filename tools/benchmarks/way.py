@@ -67,7 +67,7 @@ ALL_CORES = {"OMP_NUM_THREADS": str(CORES)}
 ZOO_DEPTHS = (18, 34, 50, 101, 152)
 # PyTorch asks the C library for the arrays of each step, which by default gets them from the kernel page by page, again
 # and again: half of the time of some nets. MXNet keeps its arrays.
-KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**29)}
 TORCH = {
     "needs": ("torch", "torch_resnet"),
     "environment": KEEP_MEMORY,

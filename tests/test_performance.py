@@ -1,0 +1,59 @@
+"""The figures of README.md and docs/performance.md are those that `tools/benchmark.py` wrote to docs/benchmarks."""
+
+import json
+import statistics
+
+import pytest
+from conftest import REPOSITORY
+
+from tools.benchmarks.way import TASKS
+
+DOCS = REPOSITORY / "docs"
+NETS = {task: json.loads((DOCS / f"benchmarks/{task}.json").read_text())["nets"] for task in TASKS}
+TITLES = {way.title: {} for ways in TASKS.values() for way in ways.values()}
+for task, ways in TASKS.items():
+    for name, way in ways.items():
+        TITLES[way.title][task] = name
+
+
+def lines(path):
+    return path.read_text(encoding="utf-8").replace("**", "").splitlines()
+
+
+def shown(value):
+    return f"{value:,.0f}" if value >= 99.95 else f"{value:.1f}"
+
+
+def median(net, name, of="images/s"):
+    return statistics.median(run[of] for run in net[name])
+
+
+def row(title, cells):
+    return "".join(f"| {cell} " if cell else "| " for cell in (title, *cells)) + "|"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_tables_of_speed_are_as_measured(task):
+    found = lines(DOCS / "performance.md")
+    for name, way in TASKS[task].items():
+        cells = []
+        for net in NETS[task]:
+            speeds = [run["images/s"] for run in net.get(name, [])]
+            spread = (statistics.median(speeds), min(speeds), max(speeds)) if speeds else None
+            cells.append("{} ({} to {})".format(*map(shown, spread)) if spread else "")
+        assert row(way.title, cells) in found
+
+
+def test_the_table_of_memory_is_as_measured():
+    found = lines(DOCS / "performance.md")
+    for name, way in TASKS["train"].items():
+        cells = [f"{median(net, name, 'MB'):,.0f}" if name in net else "" for net in NETS["train"]]
+        assert row(way.title, cells) in found
+
+
+def test_the_table_of_the_readme_is_as_measured():
+    found = lines(REPOSITORY / "README.md")
+    (large,) = (net for net in NETS["infer"] if (net["depth"], net["images"]) == (50, 32))
+    for title, names in TITLES.items():
+        pairs = [(net, names.get("train")) for net in NETS["train"]] + [(large, names.get("infer"))]
+        assert row(title, [shown(median(net, name)) if name in net else "" for net, name in pairs]) in found
