@@ -185,7 +185,8 @@ printf '%s|' "$DMLC_ROLE" "$@" >> "$RECORD"; echo >> "$RECORD"
 def test_batch_systems_get_their_command_lines(start, tmp_path, monkeypatch, system, command, expected):
     monkeypatch.chdir(tmp_path)
     path = fake(tmp_path, command, RECORD)
-    fake(tmp_path, "python", "exit 0")  # the scheduler
+    # The scheduler: where it has ended, nothing is submitted.
+    fake(tmp_path, "python", 'until [ -e "$RECORD" ]; do sleep 0.1; done')
     arguments = f"-n 2 -s 1 --launcher {system} --host 10.0.0.1 python".split()
     launched = start([*LAUNCH, *arguments, "a b"], PATH=path, RECORD=str(tmp_path / "record"))
     assert launched.wait() == 0, launched.text
