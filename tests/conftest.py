@@ -100,7 +100,7 @@ def im2rec(command, capsys):
 
 @pytest.fixture(scope="session")
 def tars(tmp_path_factory) -> Path:
-    """train.tar of three classes, val.tar and devkit.tar.gz; the classes stand in the tar in no order."""
+    """The folder of archives.write_tars."""
     import archives
 
     return archives.write_tars(tmp_path_factory.mktemp("tars"))

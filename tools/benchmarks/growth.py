@@ -42,7 +42,7 @@ def main(arguments: argparse.Namespace) -> None:
         if len(of) < 3:
             raise UserError(f"a law of {axis} needs three sizes or more, not {len(of)}")
         for size in of:
-            options_of(axis, size)
+            options_of(axis, size)  # refuses a size that cannot be, before the others are measured
     figures: dict[str, list[dict]] = {axis: [] for axis in sizes}
     with tqdm(total=sum(map(len, sizes.values())), disable=None) as bar:
         for axis, of in sizes.items():

@@ -52,13 +52,10 @@ class Way:
         """The packages that it lacks."""
         return [package for package in self.needs if find_spec(package) is None]
 
-    def has(self, depth: int) -> bool:
-        """Whether there is such a net."""
-        return not self.depths or depth in self.depths
-
     def goes(self, depth: int) -> bool:
         """Whether it is here, for a net of that depth."""
-        return not self.missing() and (self.possible is None or self.possible()) and self.has(depth)
+        here = not self.missing() and (self.possible is None or self.possible())
+        return here and (not self.depths or depth in self.depths)
 
 
 # MXNet takes half of the cores, unless it is told; compat.py tells it.
