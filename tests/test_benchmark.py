@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mxnet_resnet.errors import UserError
-from tools.benchmarks import common, growth, peak, versus, way
+from tools.benchmarks import common, growth, peak, startup, versus, way
 
 
 def test_the_exponent_is_that_of_the_larger_half():
@@ -70,7 +70,7 @@ def test_a_way_that_fails_is_told():
 def test_what_is_not_installed_is_told_and_left_out(monkeypatch, capsys):
     nowhere = way.Way("PyTorch", "", "", needs=("torch", "nowhere"))
     here = way.Way("ours", "", "", needs=("mxnet",))
-    monkeypatch.setitem(versus.INSTALL, "nowhere", "pip install nowhere")
+    monkeypatch.setitem(common.INSTALL, "nowhere", "pip install nowhere")
     monkeypatch.setitem(versus.TASKS, "train", {"ours-x": here, "nowhere": nowhere})
     monkeypatch.setattr(versus, "measure", lambda *_: {"images/s": 100.0, "MB": 10.0})
     arguments = argparse.Namespace(nets=[(18, 2)], ways=None, compare=True, seconds=1, rounds=1, json=None)
@@ -78,6 +78,15 @@ def test_what_is_not_installed_is_told_and_left_out(monkeypatch, capsys):
     printed = capsys.readouterr()
     assert "without nowhere, which is not installed (pip install nowhere)" in printed.err
     assert "PyTorch" not in printed.out
+
+
+def test_starting_tells_which_peers_are_not_installed(monkeypatch, capsys):
+    monkeypatch.setattr(common, "find_spec", lambda package: None)
+    monkeypatch.setattr(startup, "OURS", {"nothing": ["true"]})
+    monkeypatch.setattr(startup, "of_one_image", lambda folder, compare: {})
+    startup.main(argparse.Namespace(compare=True, rounds=1, json=None))
+    told = capsys.readouterr().err
+    assert "without torch_resnet, which is not installed (pip install -r requirements-torch.txt)" in told
 
 
 def test_ways_take_turns(monkeypatch):

@@ -10,9 +10,11 @@ import re
 import signal
 import statistics
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPTH_BATCH = 64  # images of a net that is named by its depth alone
+TORCH = "pip install -r requirements-torch.txt"
+ONNX = "pip install --no-deps -r requirements-onnx.txt"
+INSTALL = {"torch": TORCH, "torch_resnet": TORCH, "onnx": ONNX, "onnxruntime": ONNX}
 
 Net = tuple[int, int]  # depth, images
 
@@ -70,6 +75,13 @@ def output(name: str, command: Sequence[str], environment: Mapping[str, str] | N
         said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
         raise UserError(f"{name} failed: {said[-1].removeprefix('error: ')}")
     return done.stdout
+
+
+def tell_missing(packages: Iterable[str]) -> None:
+    """Say which of the peers' packages are not installed, and how they are."""
+    for package in sorted(set(packages)):
+        if find_spec(package) is None:
+            print(f"without {package}, which is not installed ({INSTALL[package]})", file=sys.stderr)
 
 
 def peak_memory() -> float:

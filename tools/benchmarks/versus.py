@@ -21,14 +21,11 @@ from mxnet_resnet import environment, trainer
 from mxnet_resnet.arguments import whole
 from mxnet_resnet.errors import UserError
 from tools.benchmarks import ours
-from tools.benchmarks.common import Net, nets, spread, table, title, write_json
+from tools.benchmarks.common import Net, nets, spread, table, tell_missing, title, write_json
 from tools.benchmarks.way import TASKS, Way, measure
 from tools.model_table import multiply_adds
 
 OURS = "ours-"
-TORCH = "pip install -r requirements-torch.txt"
-ONNX = "pip install --no-deps -r requirements-onnx.txt"
-INSTALL = {"torch": TORCH, "torch_resnet": TORCH, "onnx": ONNX, "onnxruntime": ONNX}
 
 
 def add_arguments(command: argparse.ArgumentParser, task: str) -> None:
@@ -46,8 +43,7 @@ def main(arguments: argparse.Namespace, task: str) -> int:
     for net in arguments.nets:
         ours.parsed(*net)  # refuses a net that there is not, before hours are spent on the others
     ways = chosen(TASKS[task], arguments.ways, arguments.compare)
-    for missing in sorted({package for way in ways.values() for package in way.missing()}):
-        print(f"without {missing}, which is not installed ({INSTALL[missing]})", file=sys.stderr)
+    tell_missing(package for way in ways.values() for package in way.needs)
     plan = {net: possible(ways, net, named=arguments.ways is not None) for net in arguments.nets}
     figures, failed = [], False
     with tqdm(total=arguments.rounds * sum(map(len, plan.values())), unit="run", disable=None) as bar:

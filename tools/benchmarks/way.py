@@ -48,13 +48,9 @@ class Way:
     depths: tuple[int, ...] = ()
     possible: Callable[[], bool] | None = None
 
-    def missing(self) -> list[str]:
-        """The packages that it lacks."""
-        return [package for package in self.needs if find_spec(package) is None]
-
     def goes(self, depth: int) -> bool:
         """Whether it is here, for a net of that depth."""
-        here = not self.missing() and (self.possible is None or self.possible())
+        here = all(map(find_spec, self.needs)) and (self.possible is None or self.possible())
         return here and (not self.depths or depth in self.depths)
 
 
