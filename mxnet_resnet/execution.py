@@ -29,6 +29,7 @@ def for_cpu(
     symbol: mx.sym.Symbol,
     fuse: bool = True,
     pad_images: bool = False,
+    train: bool = True,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> mx.sym.Symbol:
     """``symbol`` as it is to be executed on a CPU.
@@ -38,6 +39,7 @@ def for_cpu(
         fuse: make a BatchNorm and the ReLU behind it one operator.
         pad_images: give a first convolution of three channels a fourth one, of zeros. For bfloat16, where oneDNN has no
             kernel for three; the result of its general one has a layout in which a fused BatchNorm is less exact.
+        train: make the global pooling a mean, which is slower and has a faster gradient.
         shapes: of parameters by name, where the graph does not tell them.
     """
     graph = Rewriting(symbol)
@@ -51,7 +53,7 @@ def for_cpu(
         if index in fused:
             norm = graph.nodes[fused[index]]
             graph.replace(index, NORM_WITH_RELU, graph.inputs(fused[index]), norm.get("attrs", {}))
-        elif _averages_images(node) and index in spatial:
+        elif train and _averages_images(node) and index in spatial:
             # The gradient of a pooling over all of an image is slow, and so is, for its layout, that of the BatchNorm
             # before it, which knows no fused ReLU then.
             graph.replace(index, "mean", graph.inputs(index), {"axis": (2, 3), "keepdims": True})
@@ -78,7 +80,7 @@ def for_prediction(
     )
     folded, args, auxs = folding.fold(symbol, *whole)
     shapes = {name: array.shape for name, array in args.items()}
-    executed = for_cpu(folded, pad_images=dtype == "bfloat16", shapes=shapes)
+    executed = for_cpu(folded, pad_images=dtype == "bfloat16", train=False, shapes=shapes)
     if dtype == "float32":
         return executed, (args, auxs)
     lowered, args, auxs = amp.convert_model(executed, args, auxs, target_dtype=dtype, cast_optional_params=True)

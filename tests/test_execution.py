@@ -77,6 +77,14 @@ def test_a_preactivation_net_has_all_of_its_relus_fused():
     assert (unfused["BatchNorm"], unfused["Activation"], unfused["Pooling"]) == (20, 19, 0)
 
 
+def test_a_graph_that_is_not_trained_keeps_its_pooling():
+    parsed = options.parse(["--data-type", "cifar10", "--depth", "8"])
+    net = trainer.build_symbol(parsed, trainer.build_net(parsed)).get_children()[0]
+    params = random_parameters(net, mx.nd.zeros((2, 3, 32, 32)))
+    found = operators(execution.for_prediction(net, params)[0])
+    assert (found["Pooling"], found["mean"]) == (1, 0)
+
+
 def test_a_norm_that_others_read_too_is_not_fused():
     norm = mx.sym.BatchNorm(mx.sym.var("data"), name="norm")
     both = mx.sym.Activation(norm, act_type="relu", name="relu") + norm
