@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train a ResNet-v2 on RecordIO images; `python train_resnet.py --help` lists the flags."""
 
-from mxnet_resnet import cluster, options
+from mxnet_resnet import cluster, compat, options
 from mxnet_resnet.errors import run
 
 
@@ -12,6 +12,7 @@ def main() -> None:
 
         print(evaluation.sentence(evaluation.of_options(settings)))
         return
+    compat.share_cores(settings.cpus or 1)
     cluster.prepare(settings.kv_store)  # servers and schedulers serve in here
 
     from mxnet_resnet import trainer

@@ -121,6 +121,15 @@ def _choose(name: str, value: str) -> None:
         os.environ[name] = chosen[name] = value
 
 
+def share_cores(parts: int) -> None:
+    """Before MXNet is loaded: give each of ``parts`` that compute at once its share of the cores.
+
+    More threads than cores would wait for each other, many times as long. A number that the user has set stays.
+    """
+    if "OMP_NUM_THREADS" in chosen:
+        os.environ["OMP_NUM_THREADS"] = str(max(1, int(chosen["OMP_NUM_THREADS"]) // parts))
+
+
 def _quiet_warnings() -> None:
     """Silence what MXNet's own code makes newer Pythons and NumPys say; warnings for the user's code stay."""
     for module in ("mxnet", "gluoncv", "dmlc_tracker"):

@@ -89,6 +89,14 @@ def told_apart(runs: Sequence[Run], paths: Sequence[Path]) -> None:
                 run.name = f"{parts[-depth]}/{name}"
 
 
+def rename(runs: Sequence[Run], names: Sequence[str]) -> None:
+    """Give each run its name. Changes ``runs``. Raises UserError where there are not as many."""
+    if len(names) != len(runs):
+        raise UserError(f"--names has {len(names)} names for {len(runs)} runs: {', '.join(run.name for run in runs)}")
+    for run, name in zip(runs, names):
+        run.name = name
+
+
 def curve(run: Run, phase: str, metric: str, view: View) -> Curve:
     """The points of a metric in a phase. Raises UserError where the log does not tell of the axis."""
     place = _places(run, view.axis)

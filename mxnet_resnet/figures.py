@@ -56,7 +56,7 @@ def figure(runs: Sequence[Run], view: View) -> Figure:
     panels = len(view.metrics)
     width = PANEL if panels == 1 else 7.0 * panels
     grey = [Line2D([], [], color="0.4", linestyle=STYLES[phase][0], label=phase) for phase in PHASES]
-    if any(run.rate_steps() for run in runs):
+    if any(curves.rate_steps(run, metric, view)[1] for run in runs for metric in view.metrics):
         grey.append(Line2D([], [], color="0.4", marker="v", linestyle="", label="learning rate changes"))
     logs = [Line2D([], [], color=c, linewidth=2.5, label=run.name) for run, c in zip(runs, curves.colours(len(runs)))]
     columns = _columns([*logs, *grey], width)

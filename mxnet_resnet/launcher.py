@@ -128,13 +128,11 @@ def _submit(options: argparse.Namespace, tracker_options: argparse.Namespace, jo
     tracker.get_host_ip = lambda _=None: tracker_options.host_ip  # its own guess fails without a default route
     port = options.port or _free_port()
     tracker.PSTracker = functools.partial(tracker.PSTracker, port=port, port_end=port + 100)
-    threads = compat.chosen.get("OMP_NUM_THREADS")
     for name in compat.chosen:  # by this process for itself; each machine is to choose for its own
         del os.environ[name]
     if options.launcher == "local":
         os.environ["DMLC_NODE_HOST"] = tracker_options.host_ip
-        if threads:  # more threads than cores would wait for each other, many times as long
-            os.environ["OMP_NUM_THREADS"] = str(max(1, int(threads) // options.num_workers))
+        compat.share_cores(options.num_workers)
     if options.launcher == "ssh":  # it goes unquoted into a shell's `cd`
         module.os = types.SimpleNamespace(getcwd=lambda: _backslashed(os.getcwd()), getenv=os.getenv)
     module.submit(tracker_options)

@@ -76,8 +76,16 @@ def test_what_is_not_installed_is_told_and_left_out(monkeypatch, capsys):
     arguments = argparse.Namespace(nets=[(18, 2)], ways=None, compare=True, seconds=1, rounds=1, json=None)
     assert versus.main(arguments, "train") == 0
     printed = capsys.readouterr()
-    assert "without nowhere, which is not installed (pip install nowhere)" in printed.err
+    assert "left out: nowhere is not installed (pip install nowhere)" in printed.err
     assert "PyTorch" not in printed.out
+
+
+def test_what_a_way_lacks_besides_packages_is_told(monkeypatch):
+    monkeypatch.setattr(way, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(way.shutil, "which", lambda name: None)
+    assert way.TRAIN["ours-bfloat16"].lacks() == ["this CPU has no AVX512-BF16 for MXNet's bfloat16"]
+    assert "g++ is not installed, with which PyTorch compiles" in way.INFER["compiled-float32"].lacks()
+    assert not way.TRAIN["ours-bfloat16"].goes(20) and way.TRAIN["ours-float32"].goes(20)
 
 
 def test_starting_tells_which_peers_are_not_installed(monkeypatch, capsys):
@@ -86,7 +94,7 @@ def test_starting_tells_which_peers_are_not_installed(monkeypatch, capsys):
     monkeypatch.setattr(startup, "of_one_image", lambda folder, compare: {})
     startup.main(argparse.Namespace(compare=True, rounds=1, json=None))
     told = capsys.readouterr().err
-    assert "without torch_resnet, which is not installed (pip install -r requirements-torch.txt)" in told
+    assert "left out: torch_resnet is not installed (pip install -r requirements-torch.txt)" in told
 
 
 def test_ways_take_turns(monkeypatch):
@@ -115,7 +123,9 @@ def test_a_way_that_fails_is_left_out_and_the_others_are_measured(monkeypatch, c
     assert versus.main(arguments, "train") == 1
     printed = capsys.readouterr()
     assert "left out: the zoo is closed" in printed.err and "| ours, float32 | 100.0 (100.0 to 100.0)" in printed.out
-    assert list(json.loads(arguments.json.read_text())["nets"][0]) == ["depth", "images", "ours-float32"]
+    written = json.loads(arguments.json.read_text())
+    assert list(written["nets"][0]) == ["depth", "images", "ours-float32"]
+    assert (written["environment"]["MXNet"], written["environment"]["seconds"]) == ("1.9.1", 1)
     arguments.nets = [(164, 2)]
     with pytest.raises(UserError, match="Gluon zoo, all cores: that cannot compute ResNet-164, 2 here"):
         versus.main(arguments, "train")

@@ -1,12 +1,14 @@
 """The commands as users type them: their output, and one sentence with status 2 for input that cannot be used."""
 
 import json
+import os
 
 import cv2
 import numpy as np
 import pytest
 from runs import train_arguments
 
+from mxnet_resnet import compat, trainer
 from mxnet_resnet.preprocess import as_input, crops
 
 
@@ -24,6 +26,16 @@ def test_predict_names_the_digit(command, capsys, trained, digits):
         assert top1.startswith("top-1: digit ") and top5.count("%") == 5
         right += f"digit {image.stem[-1]} " in top1
     assert right >= 15
+
+
+def test_devices_on_the_cpu_share_its_cores(command, capsys, monkeypatch):
+    threads = []
+    monkeypatch.setitem(compat.chosen, "OMP_NUM_THREADS", "8")
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    monkeypatch.setattr(trainer, "train", lambda options: threads.append(os.environ["OMP_NUM_THREADS"]))
+    for devices in (["--gpus", "none"], ["--cpus", "4"]):
+        assert command(capsys, "train_resnet.py", "--data-type", "cifar10", *devices)[0] == 0
+    assert threads == ["8", "2"]
 
 
 def test_predict_gives_the_probabilities_of_validation(trained, digits):

@@ -53,6 +53,13 @@ def test_mxnet_gets_all_cores_unless_the_user_has_set_a_number():
     assert python(show, OMP_NUM_THREADS="7") == "7"
 
 
+def test_parts_share_the_cores_unless_the_user_has_set_a_number():
+    show = "compat.share_cores({}); print(os.environ['OMP_NUM_THREADS'])"
+    eight = "import os; os.sched_getaffinity = lambda _: range(8); from mxnet_resnet import compat; "
+    assert [python(eight + show.format(parts)) for parts in (1, 3, 9)] == ["8", "2", "1"]
+    assert python(eight + show.format(3), OMP_NUM_THREADS="7") == "7"
+
+
 def test_mxnet_imports_without_a_word():
     done = subprocess.run(
         [sys.executable, "-W", "default", "-c", "import mxnet_resnet, mxnet; mxnet.nd.ones(2).asnumpy()"],

@@ -103,6 +103,19 @@ def test_lines_of_the_picture(run_):
     assert train.get_color() == validation.get_color() != axes.lines[3].get_color()
 
 
+def test_the_legend_tells_of_triangles_only_where_there_are_some(run_):
+    def told(last):
+        drawn = figures.figure([run_], curves.View(("top1",), last=last))
+        return "learning rate changes" in [text.get_text() for text in drawn.legends[0].get_texts()]
+
+    assert (told(0), told(1)) == (False, True)
+
+
+def test_logs_have_the_names_that_are_given(plot):
+    status, printed, _ = plot("--names", "the first", "--table")
+    assert status == 0 and "\nthe first  top-1" in printed
+
+
 @pytest.mark.parametrize("count", [1, 10, 11, 60])
 def test_each_log_has_a_colour_of_its_own(count):
     assert len(set(curves.colours(count))) == count
@@ -128,6 +141,7 @@ def test_a_page_needs_nothing_but_itself(plot, tmp_path):
     "more, message",
     [
         (["--metric", "loss"], "no curve of loss in it: --metric may be top1, top5"),
+        (["--names", "x,y"], "--names has 2 names for 1 runs: a"),
         (["--from", "7"], "no epoch from --from to --to: its epochs are 0 to 2"),
         (["--over", "days"], "argument --over: invalid choice"),
         (["--out", "x.gifx"], "has to end in one of .*html"),

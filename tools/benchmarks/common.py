@@ -77,11 +77,15 @@ def output(name: str, command: Sequence[str], environment: Mapping[str, str] | N
     return done.stdout
 
 
-def tell_missing(packages: Iterable[str]) -> None:
-    """Say which of the peers' packages are not installed, and how they are."""
-    for package in sorted(set(packages)):
-        if find_spec(package) is None:
-            print(f"without {package}, which is not installed ({INSTALL[package]})", file=sys.stderr)
+def not_installed(packages: Iterable[str]) -> list[str]:
+    """A sentence for each of the peers' packages that is not there: how it is installed."""
+    return [f"{package} is not installed ({INSTALL[package]})" for package in packages if find_spec(package) is None]
+
+
+def tell_left_out(reasons: Iterable[str]) -> None:
+    """Why peers are left out, each reason once."""
+    for reason in dict.fromkeys(reasons):
+        print(f"left out: {reason}", file=sys.stderr)
 
 
 def peak_memory() -> float:
@@ -102,7 +106,7 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def write_json(path: Path, figures: object) -> None:
     with replacing(path) as (temporary,):
-        temporary.write_text(json.dumps(figures, indent=1))
+        temporary.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def save(figure: Figure, out: Path) -> None:

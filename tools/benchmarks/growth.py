@@ -102,7 +102,7 @@ def report(axis: str, found: Sequence[dict]) -> str:
 
 
 def draw(figures: dict[str, list[dict]], out: Path) -> None:
-    """A column an axis, time above memory, all logarithmic."""
+    """A column an axis, time above memory, all logarithmic, and the laws over the sizes that they are fitted to."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
@@ -114,8 +114,8 @@ def draw(figures: dict[str, list[dict]], out: Path) -> None:
         for row, (values, label) in enumerate(((seconds, "s a step"), (memory, "MB planned"))):
             axes = panels[row][column]
             exponent, factor = law(sizes, values)
-            curve = factor * np.array(sizes, float) ** exponent
-            axes.plot(sizes, curve, "--", color="0.6", label=f"{axis}$^{{{exponent:.2f}}}$")
+            fitted = np.array(sizes[len(sizes) // 2 :], float)
+            axes.plot(fitted, factor * fitted**exponent, "--", color="0.6", label=f"{axis}$^{{{exponent:.2f}}}$")
             axes.plot(sizes, values, "o", color=("C0", "C1")[row])
             axes.set(xscale="log", yscale="log", ylabel=label if not column else "")
             axes.set_xticks(sizes, [str(size) for size in sizes], fontsize="small")

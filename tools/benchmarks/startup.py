@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from mxnet_resnet import checkpoint
 from mxnet_resnet.arguments import whole
-from tools.benchmarks.common import output, spread, table, tell_missing, write_json
+from tools.benchmarks.common import not_installed, output, spread, table, tell_left_out, write_json
 from tools.benchmarks.ours import random_net
 
 PYTHON = sys.executable
@@ -54,7 +54,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     if arguments.compare:
-        tell_missing(("torch", "torch_resnet"))
+        tell_left_out(not_installed(("torch", "torch_resnet")))
     with tempfile.TemporaryDirectory() as folder:
         commands = {**OURS, **of_one_image(folder, arguments.compare)}
         seconds: dict[str, list[float]] = {name: [] for name in commands}

@@ -10,9 +10,12 @@ reaches.
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 import sys
 from collections.abc import Sequence
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,7 +24,7 @@ from mxnet_resnet import environment, trainer
 from mxnet_resnet.arguments import whole
 from mxnet_resnet.errors import UserError
 from tools.benchmarks import ours
-from tools.benchmarks.common import Net, nets, spread, table, tell_missing, title, write_json
+from tools.benchmarks.common import INSTALL, Net, nets, spread, table, tell_left_out, title, write_json
 from tools.benchmarks.way import TASKS, Way, measure
 from tools.model_table import multiply_adds
 
@@ -43,8 +46,9 @@ def main(arguments: argparse.Namespace, task: str) -> int:
     for net in arguments.nets:
         ours.parsed(*net)  # refuses a net that there is not, before hours are spent on the others
     ways = chosen(TASKS[task], arguments.ways, arguments.compare)
-    tell_missing(package for way in ways.values() for package in way.needs)
+    tell_left_out(reason for way in ways.values() for reason in way.lacks())
     plan = {net: possible(ways, net, named=arguments.ways is not None) for net in arguments.nets}
+    found_on = {**conditions(), "seconds": arguments.seconds}
     figures, failed = [], False
     with tqdm(total=arguments.rounds * sum(map(len, plan.values())), unit="run", disable=None) as bar:
         for net, names in plan.items():
@@ -57,7 +61,7 @@ def main(arguments: argparse.Namespace, task: str) -> int:
                 bar.write(f"\n{heading}\n\n{report(ways, found, gigaflop(net, task), memory=task == 'train')}")
             figures.append({"depth": net[0], "images": net[1], **found})
             if arguments.json:
-                write_json(arguments.json, {"environment": environment.versions(), "nets": figures})
+                write_json(arguments.json, {"environment": found_on, "nets": figures})
     return int(failed)
 
 
@@ -95,6 +99,13 @@ def chosen(ways: dict[str, Way], names: str | None, compare: bool) -> dict[str, 
     if unknown:
         raise UserError(f"there is no way {unknown[0]}: there are {', '.join(ways)}")
     return {name: ways[name] for name in names.split(",")}
+
+
+def conditions() -> dict[str, str]:
+    """What figures may depend on: versions, those of the peers that are installed among them, and the processor."""
+    peers = {package: metadata.version(package) for package in INSTALL if find_spec(package)}
+    processor = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
+    return {**environment.versions(), **peers, "Processor": processor.group(1) if processor else "unknown"}
 
 
 def gigaflop(net: Net, task: str) -> float:

@@ -13,11 +13,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.util import find_spec
 
 from mxnet_resnet.compat import has_bfloat16
 from mxnet_resnet.errors import run
-from tools.benchmarks.common import Net, output, peak_memory, title
+from tools.benchmarks.common import Net, not_installed, output, peak_memory, title
 
 CORES = len(os.sched_getaffinity(0))
 WARM_UP = 3  # steps: the first choose kernels and allocate
@@ -37,7 +36,7 @@ class Way:
         needs: the packages without which there is no such way.
         environment: what it runs in, besides that of this process.
         depths: of the nets that there are, or empty: all.
-        possible: what else has to hold for it.
+        hindrances: tells what else is not there that it needs.
     """
 
     title: str
@@ -46,12 +45,23 @@ class Way:
     needs: tuple[str, ...] = ("mxnet",)
     environment: dict[str, str] = field(default_factory=dict)
     depths: tuple[int, ...] = ()
-    possible: Callable[[], bool] | None = None
+    hindrances: Callable[[], list[str]] = list
+
+    def lacks(self) -> list[str]:
+        """Why it is not here: a sentence for each reason."""
+        return [*not_installed(self.needs), *self.hindrances()]
 
     def goes(self, depth: int) -> bool:
         """Whether it is here, for a net of that depth."""
-        here = all(map(find_spec, self.needs)) and (self.possible is None or self.possible())
-        return here and (not self.depths or depth in self.depths)
+        return not self.lacks() and (not self.depths or depth in self.depths)
+
+
+def _no_bfloat16() -> list[str]:
+    return [] if has_bfloat16() else ["this CPU has no AVX512-BF16 for MXNet's bfloat16"]
+
+
+def _no_compiler() -> list[str]:
+    return [] if shutil.which("g++") else ["g++ is not installed, with which PyTorch compiles"]
 
 
 # MXNet takes half of the cores, unless it is told; compat.py tells it.
@@ -66,7 +76,7 @@ TORCH = {
     "environment": KEEP_MEMORY,
     "depths": (18, 20, 32, 34, 44, 50, 56, 101, 110, 152, 164, 200, 1001),
 }
-COMPILED = {**TORCH, "possible": lambda: shutil.which("g++") is not None}
+COMPILED = {**TORCH, "hindrances": _no_compiler}
 
 
 def _torch(step: str) -> dict[str, Way]:
@@ -82,16 +92,16 @@ def _torch(step: str) -> dict[str, Way]:
 
 
 TRAIN = {
-    "ours-bfloat16": Way("ours, bfloat16", "ours:training", "bfloat16", possible=has_bfloat16),
+    "ours-bfloat16": Way("ours, bfloat16", "ours:training", "bfloat16", hindrances=_no_bfloat16),
     "ours-float32": Way("ours, float32", "ours:training", "float32"),
-    "ours-memonger": Way("ours, bfloat16, --memonger", "ours:frugal_training", "bfloat16", possible=has_bfloat16),
+    "ours-memonger": Way("ours, bfloat16, --memonger", "ours:frugal_training", "bfloat16", hindrances=_no_bfloat16),
     "original": Way("MXNet Symbol, its defaults", "mxnet_peers:symbol_training", "", environment=MXNET_DEFAULTS),
     "zoo": Way("Gluon zoo, all cores", "mxnet_peers:zoo_training", "", environment=ALL_CORES, depths=ZOO_DEPTHS),
     **_torch("training"),
 }
 INFER = {
     "ours-int8": Way("ours, int8", "ours:prediction", "int8"),
-    "ours-bfloat16": Way("ours, bfloat16", "ours:prediction", "bfloat16", possible=has_bfloat16),
+    "ours-bfloat16": Way("ours, bfloat16", "ours:prediction", "bfloat16", hindrances=_no_bfloat16),
     "ours-float32": Way("ours, float32", "ours:prediction", "float32"),
     "zoo": Way("Gluon zoo, all cores", "mxnet_peers:zoo_prediction", "", environment=ALL_CORES, depths=ZOO_DEPTHS),
     "onnx": Way("ONNX Runtime, float32", "onnx_peers:prediction", "float32", ("onnx", "onnxruntime")),
