@@ -23,7 +23,7 @@ from mxnet_resnet.errors import UserError, run
 def parse() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("--logs", required=True, help="logs, separated by commas")
-    parser.add_argument("--names", help="of the logs in the legend, separated by commas")
+    parser.add_argument("--names", help="of the runs in the legend, in their order, separated by commas")
     parser.add_argument("--out", type=Path, default=Path("curve.png"), help="the picture, or page")
     parser.add_argument("--metric", help="what to draw: top1, top5, cross-entropy ... (top1, and top5 if told)")
     parser.add_argument("--over", choices=curves.AXES, default="epoch", help="what to draw it over")
@@ -46,7 +46,7 @@ def draw(arguments: argparse.Namespace) -> None:
     """Read, draw and print once."""
     read = [(found, Path(name)) for name in arguments.logs.split(",") for found in logbook.read_all(Path(name))]
     runs, paths = zip(*read)
-    if arguments.names:
+    if arguments.names is not None:
         curves.rename(runs, arguments.names.split(","))
     else:
         curves.told_apart(runs, paths)

@@ -115,7 +115,7 @@ def of_options(options: argparse.Namespace) -> Result:
     net = nets.load(prefix, epoch, options.image_shape)
     for note in net.notes:
         print(note, file=sys.stderr)
-    (context, *_), _ = devices.choose(options.gpus)
+    (context, *_), _ = devices.choose(options.gpus, options.cpus)
     precision.check(options.dtype, [context])
     classifier = Classifier(net, context, options.batch_size, options.dtype)
     return evaluate(classifier, options.data_val, threads=options.data_nthreads)

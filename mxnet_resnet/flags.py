@@ -136,7 +136,7 @@ def _add_learning_rate(rate: argparse._ArgumentGroup) -> None:
 
 def _add_devices(devices: argparse._ArgumentGroup) -> None:
     devices.add_argument("--gpus", type=integers, help="GPUs: 0,1,2,3, or none (GPU 0 if it can serve, else the CPU)")
-    devices.add_argument("--cpus", type=whole(high=64), help="compute on the CPU as so many devices")
+    devices.add_argument("--cpus", type=whole(high=64), help="devices to make of the CPU, which share its cores")
     devices.add_argument("--kv-store", choices=STORES, default="device", help="sums gradients over devices and workers")
     devices.add_argument("--dtype", choices=DTYPES, default="float32", help="of convolutions and the classifier")
     devices.add_argument(

@@ -48,7 +48,7 @@ def test_ways_are_chosen():
 
 def test_a_way_that_is_not_here_is_left_out():
     assert not way.Way("", "", "", needs=("mxnet", "no_such_package")).goes(50)
-    assert not way.Way("", "", "", possible=lambda: False).goes(50)
+    assert not way.Way("", "", "", hindrances=lambda: ["no"]).goes(50)
     assert way.TRAIN["zoo"].goes(50) and not way.TRAIN["zoo"].goes(164)
 
 
@@ -68,7 +68,7 @@ def test_a_way_that_fails_is_told():
 
 
 def test_what_is_not_installed_is_told_and_left_out(monkeypatch, capsys):
-    nowhere = way.Way("PyTorch", "", "", needs=("torch", "nowhere"))
+    nowhere = way.Way("PyTorch", "", "", needs=("nowhere",))
     here = way.Way("ours", "", "", needs=("mxnet",))
     monkeypatch.setitem(common.INSTALL, "nowhere", "pip install nowhere")
     monkeypatch.setitem(versus.TASKS, "train", {"ours-x": here, "nowhere": nowhere})
@@ -76,8 +76,11 @@ def test_what_is_not_installed_is_told_and_left_out(monkeypatch, capsys):
     arguments = argparse.Namespace(nets=[(18, 2)], ways=None, compare=True, seconds=1, rounds=1, json=None)
     assert versus.main(arguments, "train") == 0
     printed = capsys.readouterr()
-    assert "left out: nowhere is not installed (pip install nowhere)" in printed.err
+    assert "left out: PyTorch: nowhere is not installed (pip install nowhere)" in printed.err
     assert "PyTorch" not in printed.out
+    arguments.ways = "nowhere"
+    with pytest.raises(UserError, match=r"^PyTorch: nowhere is not installed \(pip install nowhere\)$"):
+        versus.main(arguments, "train")
 
 
 def test_what_a_way_lacks_besides_packages_is_told(monkeypatch):
@@ -91,10 +94,9 @@ def test_what_a_way_lacks_besides_packages_is_told(monkeypatch):
 def test_starting_tells_which_peers_are_not_installed(monkeypatch, capsys):
     monkeypatch.setattr(common, "find_spec", lambda package: None)
     monkeypatch.setattr(startup, "OURS", {"nothing": ["true"]})
-    monkeypatch.setattr(startup, "of_one_image", lambda folder, compare: {})
+    monkeypatch.setattr(startup, "of_one_image", lambda folder, compare: {"theirs": ["false"]} if compare else {})
     startup.main(argparse.Namespace(compare=True, rounds=1, json=None))
-    told = capsys.readouterr().err
-    assert "left out: torch_resnet is not installed (pip install -r requirements-torch.txt)" in told
+    assert "; torch_resnet is not installed (pip install -r requirements-torch.txt)" in capsys.readouterr().err
 
 
 def test_ways_take_turns(monkeypatch):
@@ -127,7 +129,7 @@ def test_a_way_that_fails_is_left_out_and_the_others_are_measured(monkeypatch, c
     assert list(written["nets"][0]) == ["depth", "images", "ours-float32"]
     assert (written["environment"]["MXNet"], written["environment"]["seconds"]) == ("1.9.1", 1)
     arguments.nets = [(164, 2)]
-    with pytest.raises(UserError, match="Gluon zoo, all cores: that cannot compute ResNet-164, 2 here"):
+    with pytest.raises(UserError, match="Gluon zoo, all cores: that cannot compute ResNet-164, 2"):
         versus.main(arguments, "train")
 
 

@@ -20,6 +20,14 @@ def test_a_row_is_what_its_log_tells(log, epochs, last, best):
     assert (f"{points[-1][1]:.2f}", f"{curves.best_point(run, 'top1')[1]:.2f}") == (last, best)
 
 
+def test_the_readme_and_the_recipe_tell_these_errors():
+    readme, recipe = (REPOSITORY / name for name in ("README.md", "recipes/cifar10-fast.yaml"))
+    errors = {log.split("/")[-2]: last for log, _, last, _ in ROWS if "/" in log}
+    for run in ("cifar10-preact_resnet20-seed1", "cifar10-fast-seed1", "cifar10-resnet164-two-seed1"):
+        assert f"| {errors[run]}% |" in readme.read_text(encoding="utf-8")
+    assert f"# {errors['cifar10-fast-seed1']}% top-1 error, last epoch" in recipe.read_text(encoding="utf-8")
+
+
 def test_every_log_has_a_row():
     found = {str(path.relative_to(LOGS)) for path in [*LOGS.glob("results/*/train.log"), LOGS / "digits.log"]}
     assert found == {log for log, *_ in ROWS}

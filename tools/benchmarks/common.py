@@ -78,14 +78,15 @@ def output(name: str, command: Sequence[str], environment: Mapping[str, str] | N
 
 
 def not_installed(packages: Iterable[str]) -> list[str]:
-    """A sentence for each of the peers' packages that is not there: how it is installed."""
-    return [f"{package} is not installed ({INSTALL[package]})" for package in packages if find_spec(package) is None]
+    """A sentence for each package that is not there: how it is installed."""
+    missing = [package for package in packages if find_spec(package) is None]
+    return [f"{package} is not installed ({INSTALL.get(package, f'pip install {package}')})" for package in missing]
 
 
-def tell_left_out(reasons: Iterable[str]) -> None:
-    """Why peers are left out, each reason once."""
-    for reason in dict.fromkeys(reasons):
-        print(f"left out: {reason}", file=sys.stderr)
+def tell_left_out(peer: str, reasons: Iterable[str]) -> None:
+    """Why a peer is left out, if it is."""
+    if told := "; ".join(reasons):
+        print(f"left out: {peer}: {told}", file=sys.stderr)
 
 
 def peak_memory() -> float:

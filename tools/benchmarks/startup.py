@@ -10,7 +10,6 @@ import argparse
 import sys
 import tempfile
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -53,10 +52,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
+    lacking = not_installed(("torch", "torch_resnet"))
     if arguments.compare:
-        tell_left_out(not_installed(("torch", "torch_resnet")))
+        tell_left_out("torch-resnet", lacking)
     with tempfile.TemporaryDirectory() as folder:
-        commands = {**OURS, **of_one_image(folder, arguments.compare)}
+        commands = {**OURS, **of_one_image(folder, arguments.compare and not lacking)}
         seconds: dict[str, list[float]] = {name: [] for name in commands}
         for _ in tqdm(range(arguments.rounds), unit="round", disable=None):
             for name, command in commands.items():
@@ -76,7 +76,7 @@ def of_one_image(folder: str, compare: bool) -> dict[str, list[str]]:
     cv2.imwrite(f"{folder}/image.png", np.random.default_rng(0).integers(0, 255, (256, 256, 3)).astype(np.uint8))
     given = ["--img", f"{folder}/image.png", "--prefix", f"{folder}/net"]
     commands = {"predict.py, one image": [PYTHON, "predict/predict.py", *given]}
-    if compare and find_spec("torch_resnet"):
+    if compare:
         output("torch-resnet", [PYTHON, "-c", SAVE_TORCH.format(folder=folder)])
         commands["torch-resnet, one image"] = [PYTHON, "-c", TORCH.format(folder=folder)]
     return commands

@@ -14,8 +14,8 @@ import re
 import statistics
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 from tqdm import tqdm
@@ -46,8 +46,9 @@ def main(arguments: argparse.Namespace, task: str) -> int:
     for net in arguments.nets:
         ours.parsed(*net)  # refuses a net that there is not, before hours are spent on the others
     ways = chosen(TASKS[task], arguments.ways, arguments.compare)
-    tell_left_out(reason for way in ways.values() for reason in way.lacks())
     plan = {net: possible(ways, net, named=arguments.ways is not None) for net in arguments.nets}
+    for way in ways.values():
+        tell_left_out(way.title, way.lacks())
     found_on = {**conditions(), "seconds": arguments.seconds}
     figures, failed = [], False
     with tqdm(total=arguments.rounds * sum(map(len, plan.values())), unit="run", disable=None) as bar:
@@ -85,9 +86,10 @@ def measured(
 def possible(ways: dict[str, Way], net: Net, named: bool) -> list[str]:
     """The names of those ways that are here. Raises UserError for one that is not and was ``named``, and for none."""
     here = [name for name, way in ways.items() if way.goes(net[0])]
-    missing = [way.title for name, way in ways.items() if name not in here]
+    missing = [way for name, way in ways.items() if name not in here]
     if missing and (named or not here):
-        raise UserError(f"{missing[0]}: that cannot compute {title(net)} here")
+        reason = "; ".join(missing[0].lacks()) or f"that cannot compute {title(net)}"
+        raise UserError(f"{missing[0].title}: {reason}")
     return here
 
 
@@ -103,7 +105,10 @@ def chosen(ways: dict[str, Way], names: str | None, compare: bool) -> dict[str, 
 
 def conditions() -> dict[str, str]:
     """What figures may depend on: versions, those of the peers that are installed among them, and the processor."""
-    peers = {package: metadata.version(package) for package in INSTALL if find_spec(package)}
+    peers = {}
+    for package in INSTALL:
+        with suppress(metadata.PackageNotFoundError):
+            peers[package] = metadata.version(package)
     processor = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
     return {**environment.versions(), **peers, "Processor": processor.group(1) if processor else "unknown"}
 
