@@ -129,7 +129,7 @@ def test_a_way_that_fails_is_left_out_and_the_others_are_measured(monkeypatch, c
     assert list(written["nets"][0]) == ["depth", "images", "ours-float32"]
     assert (written["environment"]["MXNet"], written["environment"]["seconds"]) == ("1.9.1", 1)
     arguments.nets = [(164, 2)]
-    with pytest.raises(UserError, match="Gluon zoo, all cores: that cannot compute ResNet-164, 2"):
+    with pytest.raises(UserError, match="Gluon zoo, all cores: that cannot compute ResNet-164, 2 here"):
         versus.main(arguments, "train")
 
 

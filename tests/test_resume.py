@@ -13,7 +13,7 @@ import pytest
 from conftest import REPOSITORY
 from runs import arguments, assert_same_run, copy, figures, run, stop
 
-from mxnet_resnet import evaluation, ledger, logbook, options
+from mxnet_resnet import devices, evaluation, ledger, logbook, options
 from mxnet_resnet.errors import UserError
 from mxnet_resnet.interruption import Interrupted
 from mxnet_resnet.loop import Loop
@@ -121,12 +121,15 @@ def test_flags_given_to_a_resumed_run_are_those_of_the_run(three_epochs, digits,
     assert ledger.arguments(f"{folder}/model/net")["epochs"] == "5"
 
 
-def test_the_validation_of_several_devices_is_that_of_the_checkpoint(digits, tmp_path):
+def test_the_validation_of_several_devices_is_that_of_the_checkpoint(digits, tmp_path, monkeypatch):
     more = ("--cpus", "2", "--epochs", "1")
     run(digits, tmp_path, *more)
+    asked, choose = [], devices.choose
+    monkeypatch.setattr(devices, "choose", lambda *given: asked.append(given) or choose(*given))
     options_now = options.parse(arguments(digits, tmp_path, *more, "--eval-only"))
     logged = logbook.read(tmp_path / "log/net/train.log").epochs[0].validation["top1"]
     assert evaluation.of_options(options_now).top1 == pytest.approx(logged, abs=1e-3)
+    assert asked == [(None, 2)]
 
 
 def test_a_validation_that_overflows_is_told(three_epochs, digits, tmp_path):

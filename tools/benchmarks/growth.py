@@ -81,9 +81,13 @@ def options_of(axis: str, size: int) -> argparse.Namespace:
 
 def law(sizes: Sequence[float], costs: Sequence[float]) -> tuple[float, float]:
     """The exponent, and the factor, of the power law through the larger half of the sizes, by least squares of logs."""
-    half = len(sizes) // 2
-    exponent, logarithm = np.polyfit(np.log(sizes[half:]), np.log(costs[half:]), 1)
+    exponent, logarithm = np.polyfit(np.log(larger_half(sizes)), np.log(larger_half(costs)), 1)
     return float(exponent), float(np.exp(logarithm))
+
+
+def larger_half(values: Sequence[float]) -> Sequence[float]:
+    """Those that a law is fitted to: of small sizes constant costs show."""
+    return values[len(values) // 2 :]
 
 
 def costs(found: Sequence[dict]) -> tuple[list[int], list[float], list[float]]:
@@ -114,7 +118,7 @@ def draw(figures: dict[str, list[dict]], out: Path) -> None:
         for row, (values, label) in enumerate(((seconds, "s a step"), (memory, "MB planned"))):
             axes = panels[row][column]
             exponent, factor = law(sizes, values)
-            fitted = np.array(sizes[len(sizes) // 2 :], float)
+            fitted = np.array(larger_half(sizes), float)
             axes.plot(fitted, factor * fitted**exponent, "--", color="0.6", label=f"{axis}$^{{{exponent:.2f}}}$")
             axes.plot(sizes, values, "o", color=("C0", "C1")[row])
             axes.set(xscale="log", yscale="log", ylabel=label if not column else "")

@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from mxnet_resnet import checkpoint
 from mxnet_resnet.arguments import whole
-from tools.benchmarks.common import not_installed, output, spread, table, tell_left_out, write_json
+from tools.benchmarks.common import output, spread, table, tell_left_out, write_json
 from tools.benchmarks.ours import random_net
+from tools.benchmarks.way import INFER
 
 PYTHON = sys.executable
 OURS = {
@@ -52,7 +53,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    lacking = not_installed(("torch", "torch_resnet"))
+    lacking = INFER["torch-float32"].lacks()
     if arguments.compare:
         tell_left_out("torch-resnet", lacking)
     with tempfile.TemporaryDirectory() as folder:

@@ -88,7 +88,7 @@ def possible(ways: dict[str, Way], net: Net, named: bool) -> list[str]:
     here = [name for name, way in ways.items() if way.goes(net[0])]
     missing = [way for name, way in ways.items() if name not in here]
     if missing and (named or not here):
-        reason = "; ".join(missing[0].lacks()) or f"that cannot compute {title(net)}"
+        reason = "; ".join(missing[0].lacks()) or f"that cannot compute {title(net)} here"
         raise UserError(f"{missing[0].title}: {reason}")
     return here
 
