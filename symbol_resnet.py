@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mxnet_resnet import memonger as planner
-from mxnet_resnet.architecture import STEMS, SYMBOLIC_EPSILON, Architecture, as_symbolic_v2
-from mxnet_resnet.blocks import BatchNorm, FullProjectionShortcut, ProjectionShortcut, block_of
-from mxnet_resnet.datasets import DATA_TYPES
-from mxnet_resnet.models import from_architecture
-from mxnet_resnet.symbols import softmax, trace
+from mxnet_resnet.data.datasets import DATA_TYPES
+from mxnet_resnet.engines.mxnet.blocks import BatchNorm, FullProjectionShortcut, ProjectionShortcut, block_of
+from mxnet_resnet.engines.mxnet.memory import memonger as planner
+from mxnet_resnet.engines.mxnet.models import from_architecture
+from mxnet_resnet.engines.mxnet.symbols import softmax, trace
+from mxnet_resnet.plans.architecture import STEMS, SYMBOLIC_EPSILON, Architecture, as_symbolic_v2
 
 if TYPE_CHECKING:
     import mxnet as mx

@@ -15,9 +15,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet import curves, figures, files, logbook
-from mxnet_resnet.arguments import Parser, whole
-from mxnet_resnet.errors import UserError, run
+from mxnet_resnet.base import files
+from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.errors import UserError, run
+from mxnet_resnet.plot import curves, figures
+from mxnet_resnet.runs import logbook
 
 
 def parse() -> argparse.Namespace:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet import compat, files, netflags
-from mxnet_resnet.arguments import Parser, whole
-from mxnet_resnet.errors import run
+from mxnet_resnet.base import files
+from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.errors import run
+from mxnet_resnet.engines.mxnet import compat
+from mxnet_resnet.settings import netflags
 
 if TYPE_CHECKING:
-    from mxnet_resnet.evaluation import Result
+    from mxnet_resnet.use.evaluate import Result
 
 
 def main() -> None:
@@ -37,12 +39,12 @@ def main() -> None:
     compat.import_mxnet_quickly()
     net = netflags.load(arguments)
 
-    from mxnet_resnet import evaluation
+    from mxnet_resnet.use import evaluate
 
     names = netflags.names(net, arguments)
     classifier = netflags.classifier(net, arguments, arguments.batch_size, arguments.dtype)
-    result = evaluation.evaluate(classifier, arguments.data, arguments.crop)
-    print(evaluation.sentence(result))
+    result = evaluate.evaluate(classifier, arguments.data, arguments.crop)
+    print(evaluate.sentence(result))
     if arguments.per_class:
         print_classes(result, names)
     for true, taken, count in result.confusions(arguments.confusion):

@@ -8,9 +8,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet import compat, netflags
-from mxnet_resnet.arguments import Parser, integers, whole
-from mxnet_resnet.errors import UserError, run
+from mxnet_resnet.base.arguments import Parser, integers, whole
+from mxnet_resnet.base.errors import UserError, run
+from mxnet_resnet.engines.mxnet import compat
+from mxnet_resnet.settings import netflags
 
 MOST_CLASSES = 10  # heat maps beside an image
 
@@ -30,7 +31,9 @@ def main() -> int:
     compat.import_mxnet_quickly()
     net = netflags.load(arguments)
 
-    from mxnet_resnet import answers, drawing, gradcam, inputs, prediction
+    from mxnet_resnet.data import inputs
+    from mxnet_resnet.plot import answers, drawing
+    from mxnet_resnet.use import gradcam, predict
 
     names = netflags.names(net, arguments)
     drawing.check(arguments.out)
@@ -41,8 +44,8 @@ def main() -> int:
             raise UserError(f"there is no class {label}: the net has 0 to {net.classes - 1}")
     classifier = netflags.classifier(net, arguments, drawing.MOST_DRAWN)
     cam = gradcam.GradCam(net, classifier.context)
-    tally, drawn, heats = prediction.Tally(), [], []
-    for seen in prediction.classify(inputs.find(arguments.img), classifier, "center", tally):
+    tally, drawn, heats = predict.Tally(), [], []
+    for seen in predict.classify(inputs.find(arguments.img), classifier, "center", tally):
         if len(drawn) == drawing.MOST_DRAWN:
             print(f"{arguments.out} has the first {len(drawn)} images", file=sys.stderr)
             break

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet import netflags
-from mxnet_resnet.arguments import Parser, whole
-from mxnet_resnet.errors import UserError, run
+from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.errors import UserError, run
+from mxnet_resnet.settings import netflags
 
 if TYPE_CHECKING:
-    from mxnet_resnet.nets import Net
+    from mxnet_resnet.use.nets import Net
 
 SUFFIXES = {"onnx": (".onnx",), "torch": (".pth", ".pt", ".safetensors"), "folded": (), "int8": ()}
 
@@ -31,7 +31,7 @@ def main() -> int:
     arguments = parse()
     check(arguments)
 
-    from mxnet_resnet.deployment import NotProven
+    from mxnet_resnet.use.deployment import NotProven
 
     net = netflags.load_silently(arguments) if arguments.to == "torch" else netflags.load(arguments)
     try:
@@ -99,30 +99,32 @@ def check_prefix(arguments: argparse.Namespace) -> None:
 
 
 def onnx(arguments: argparse.Namespace, net: Net) -> list[str]:
-    from mxnet_resnet import deployment, onnx_side
+    from mxnet_resnet.engines.mxnet import onnx
+    from mxnet_resnet.use import deployment
 
     names = netflags.names(net, arguments)
-    return [onnx_side.versions(), *onnx_side.export(Path(arguments.out), deployment.of(net), names)]
+    return [onnx.versions(), *onnx.export(Path(arguments.out), deployment.of(net), names)]
 
 
 def torch(arguments: argparse.Namespace, net: Net) -> list[str]:
-    from mxnet_resnet import deployment
+    from mxnet_resnet.use import deployment
 
     return deployment.export_torch(Path(arguments.out), net, arguments.layout)
 
 
 def folded(arguments: argparse.Namespace, net: Net) -> list[str]:
-    from mxnet_resnet import deployment
+    from mxnet_resnet.use import deployment
 
     return deployment.export_folded(arguments.out, deployment.of(net))
 
 
 def int8(arguments: argparse.Namespace, net: Net) -> list[str]:
-    from mxnet_resnet import deployment, quantize
+    from mxnet_resnet.engines.mxnet import int8
+    from mxnet_resnet.use import deployment
 
     source = deployment.of(net)
-    calibration, others = quantize.samples(source, arguments.images, arguments.calib, arguments.val)
-    return quantize.export(arguments.out, source, calibration, others, arguments.calib_mode, arguments.most)
+    calibration, others = int8.samples(source, arguments.images, arguments.calib, arguments.val)
+    return int8.export(arguments.out, source, calibration, others, arguments.calib_mode, arguments.most)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet import answers, compat, netflags
-from mxnet_resnet.arguments import Parser, whole
-from mxnet_resnet.errors import run
+from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.errors import run
+from mxnet_resnet.engines.mxnet import compat
+from mxnet_resnet.plot import answers
+from mxnet_resnet.settings import netflags
 
 
 def main() -> int:
@@ -32,15 +34,17 @@ def main() -> int:
     compat.import_mxnet_quickly()
     net = netflags.load(arguments)
 
-    from mxnet_resnet import drawing, inputs, prediction
+    from mxnet_resnet.data import inputs
+    from mxnet_resnet.plot import drawing
+    from mxnet_resnet.use import predict
 
     names = netflags.names(net, arguments)
     if arguments.out:
         drawing.check(arguments.out)
     classifier = netflags.classifier(net, arguments, arguments.batch_size, arguments.dtype)
     writer = answers.Writer(arguments.format, titled=not inputs.is_single(arguments.img))
-    images, tally, drawn = inputs.find(arguments.img), prediction.Tally(), []
-    for seen in prediction.classify(images, classifier, arguments.crop, tally, bool(arguments.out)):
+    images, tally, drawn = inputs.find(arguments.img), predict.Tally(), []
+    for seen in predict.classify(images, classifier, arguments.crop, tally, bool(arguments.out)):
         best = answers.best(seen.probabilities, names, arguments.topk)
         writer.write(seen.source.name, seen.source.label, best)
         if arguments.out and len(drawn) < drawing.MOST_DRAWN:

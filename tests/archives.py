@@ -9,7 +9,7 @@ import pictures
 from conftest import REPOSITORY
 from scipy.io import savemat
 
-from mxnet_resnet import recordio
+from mxnet_resnet.data import recordio
 
 SYNSET = [line.split()[0] for line in (REPOSITORY / "predict/synset.txt").read_text().splitlines()]
 CLASSES = [SYNSET[number] for number in (3, 100, 999)]

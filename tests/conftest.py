@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs  # which imports mxnet_resnet before any `import mxnet`
+import runs
+
+import mxnet_resnet.engines.mxnet  # noqa: F401  (before any `import mxnet`)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
@@ -59,7 +61,8 @@ def digits(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def trained(digits, tmp_path_factory) -> Path:
     """The folder of a run on the digits: a depth-8 net after three epochs, ``model/net`` and ``log/net/train.log``."""
-    from mxnet_resnet import options, trainer
+    from mxnet_resnet.settings import options
+    from mxnet_resnet.train import trainer
 
     folder = tmp_path_factory.mktemp("run")
     trainer.train(options.parse(runs.train_arguments(digits, folder, "--epochs", "3", "--frequent", "10", *runs.WELL)))
@@ -149,7 +152,7 @@ def start(tmp_path):
 @pytest.fixture
 def job(start):
     """Start a job by hand, without the launcher: processes by role."""
-    from mxnet_resnet import launcher
+    from mxnet_resnet.engines.mxnet import launcher
 
     def run(script: Path, first: tuple[str, ...] = (), second: tuple[str, ...] = (), **environment: str) -> dict:
         """Start all; ``first`` goes before the commands, but ``second`` before that of the second worker."""

@@ -2,7 +2,8 @@
 
 from family import randomise
 
-from mxnet_resnet import models, weights
+from mxnet_resnet.engines.mxnet import models
+from mxnet_resnet.use import weights
 
 SHALLOW = ((1, 16), (2, 16), (2, 32), (2, 64))
 

@@ -12,15 +12,15 @@ from conftest import REPOSITORY
 MEMBER = """
 import os, signal, sys, time
 sys.path[:0] = [{repository!r}, {tests!r}]
-from mxnet_resnet import cluster
-from mxnet_resnet.errors import run
+from mxnet_resnet.engines.mxnet import cluster
+from mxnet_resnet.base.errors import run
 
 def main():
     kind = {kind!r}
     cluster.prepare(kind)
     global mx, np
     import mxnet as mx, numpy as np
-    from mxnet_resnet.peers import Peers
+    from mxnet_resnet.engines.mxnet.group import Peers
     with cluster.join(kind) as store:
         peers = Peers(store)
 {body}
@@ -81,7 +81,7 @@ def assert_as_one_worker_with_two_devices(folder: Path) -> None:
     """Compare what SAVE has saved."""
     import mxnet as mx
 
-    from mxnet_resnet.peers import Peers
+    from mxnet_resnet.engines.mxnet.group import Peers
 
     names: dict = {"mx": mx, "np": np, "os": mock.MagicMock()}
     exec(TWENTY_STEPS, names)

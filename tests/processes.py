@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-from mxnet_resnet import compat
+from mxnet_resnet.engines.mxnet import compat
 
 LAUNCH = [sys.executable, str(REPOSITORY / "tools/launch.py")]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import mxnet as mx
 
-from mxnet_resnet import recordio
-from mxnet_resnet.recordwriter import RecordWriter
+from mxnet_resnet.data import recordio
+from mxnet_resnet.data.writer import RecordWriter
 
 
 def write_records(path: Path, images: list[bytes], labels=None) -> Path:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mxnet_resnet import checkpoint, ledger, options, trainer
-from mxnet_resnet.loop import Loop
+from mxnet_resnet.runs import checkpoint, ledger
+from mxnet_resnet.settings import options
+from mxnet_resnet.train import trainer
+from mxnet_resnet.train.loop import Loop
 
 WELL = ("--batch-size", "32", "--lr-steps", "2")  # three epochs bring 2 to 6% error, whatever the rounding
 

@@ -10,7 +10,9 @@ from mxnet import autograd
 from mxnet.gluon.model_zoo import vision
 
 import mxnet_resnet
-from mxnet_resnet import blocks, graphs, layouts, models
+from mxnet_resnet.engines.mxnet import blocks, models
+from mxnet_resnet.engines.mxnet.graphs import match
+from mxnet_resnet.plans import layouts
 
 SHORTCUTS = {
     "identity": "IdentityShortcut",
@@ -154,7 +156,7 @@ def gluoncv():
 def assert_same_as_the_zoos(name, theirs, classes, side):
     theirs = randomise(theirs, side)
     net = mxnet_resnet.build(name, classes=classes)
-    names = graphs.match(net(mx.sym.var("data")), theirs(mx.sym.var("data")))
+    names = match.match(net(mx.sym.var("data")), theirs(mx.sym.var("data")))
     assert names is not None
     assert set(names.values()) - {"data"} == set(theirs.collect_params())
     net.initialize()
@@ -187,8 +189,8 @@ def test_graphs_that_compute_different_things_do_not_match():
     data = mx.sym.var("data")
     one = mxnet_resnet.build("gluon_resnet50_v1b", classes=20)(data)
     other = mxnet_resnet.build("resnet50", classes=20)(data)
-    assert graphs.match(one, other) == {name: name for name in one.list_inputs()}
+    assert match.match(one, other) == {name: name for name in one.list_inputs()}
     v2 = mxnet_resnet.build("gluoncv_cifar_resnet20_v2", classes=10)(data)
     for options in ({"stem_norm": True}, {"shortcut": "projection"}, {"data_norm": "full"}, {"classes": 11}):
         changed = mxnet_resnet.build("gluoncv_cifar_resnet20_v2", **{"classes": 10, **options})
-        assert graphs.match(v2, changed(data)) is None
+        assert match.match(v2, changed(data)) is None

@@ -1,7 +1,7 @@
 import pytest
 
-from mxnet_resnet import architecture
-from mxnet_resnet.errors import UserError
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.plans import architecture
 
 
 def layers(plan: architecture.Architecture) -> int:

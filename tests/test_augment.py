@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from mxnet_resnet import recordio, records
-from mxnet_resnet.augment import DRAWS, LEVELS, Augmentation, _warp, augment, level
-from mxnet_resnet.datasets import BACKENDS
-from mxnet_resnet.errors import UserError
-from mxnet_resnet.recordwriter import RecordWriter
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data import reader, recordio
+from mxnet_resnet.data.augment import DRAWS, LEVELS, Augmentation, _warp, augment, level
+from mxnet_resnet.data.datasets import BACKENDS
+from mxnet_resnet.data.writer import RecordWriter
 
 SAMPLES = 600
 # Of two samples from one distribution, a p this small comes once in ten thousand tests; all seeds here are fixed.
@@ -32,7 +32,7 @@ def record_file(folder, image, copies=1):
 def read_by(backend, path, preset, side, pad=0, mirror=True, batch_size=1):
     """All crops (N, side, side, 3) of an epoch, by our reader or by MXNet's."""
     if backend == "opencv":
-        training = records.TrainingRecords(
+        training = reader.TrainingRecords(
             path, recordio.scan(path), (3, side, side), batch_size, preset, pad, mirror, seed=7
         )
         batches = training.epoch(0)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mxnet_resnet.errors import UserError
+from mxnet_resnet.base.errors import UserError
 from tools.benchmarks import common, growth, peak, startup, versus, way
 
 

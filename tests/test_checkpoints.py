@@ -10,8 +10,9 @@ import pytest
 from conftest import REPOSITORY
 from runs import arguments, assert_same_run, copy, run
 
-from mxnet_resnet import checkpoint, files, ledger
-from mxnet_resnet.errors import UserError
+from mxnet_resnet.base import files
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.runs import checkpoint, ledger
 
 
 def test_a_checkpoint_tells_all_that_it_is(three_epochs):
@@ -146,8 +147,9 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(digits, tmp_path):
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-from mxnet_resnet import options, trainer
-from mxnet_resnet.errors import run
+from mxnet_resnet.settings import options
+from mxnet_resnet.train import trainer
+from mxnet_resnet.base.errors import run
 run(lambda: trainer.train(options.parse(sys.argv[1:])))
 """
     given = arguments(digits, tmp_path, "--epochs", "1")

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
-from mxnet_resnet import recordio
-from mxnet_resnet.preprocess import decode
+from mxnet_resnet.data import recordio
+from mxnet_resnet.data.transform import decode
 
 TRAIN, VAL = 40, 30  # images a file
 CIFAR10 = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]

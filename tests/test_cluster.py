@@ -11,8 +11,8 @@ import pytest
 from members import SAVE, TRAIN_FOR_EVER, TWENTY_STEPS, assert_as_one_worker_with_two_devices, member
 from processes import LAUNCH
 
-from mxnet_resnet import cluster, launcher
-from mxnet_resnet.errors import UserError
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.mxnet import cluster, launcher
 
 
 def test_two_workers_are_as_one_with_two_devices(start, tmp_path):
@@ -70,7 +70,7 @@ def test_workers_exchange_sums_means_values_and_the_wish_to_stop(start, tmp_path
 def test_a_store_of_one_process_is_trivial():
     import mxnet as mx
 
-    from mxnet_resnet.peers import Peers
+    from mxnet_resnet.engines.mxnet.group import Peers
 
     with cluster.join("local") as store:
         peers = Peers(store)
@@ -189,7 +189,9 @@ def test_a_death_ends_all_others(job, tmp_path, role):
 
 @pytest.mark.slow
 def test_a_worker_that_fails_ends_the_others_too(job, tmp_path):
-    fails = "\nif store.rank == 1:\n    from mxnet_resnet.errors import UserError\n    raise UserError('no such image')"
+    fails = (
+        "\nfrom mxnet_resnet.base.errors import UserError\nif store.rank == 1:\n    raise UserError('no such image')"
+    )
     processes = job(member(tmp_path, fails + TRAIN_FOR_EVER))
     statuses = {process.wait() for group in processes.values() for process in group}
     assert statuses == {2}

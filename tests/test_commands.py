@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from runs import train_arguments
 
-from mxnet_resnet import compat, trainer
-from mxnet_resnet.preprocess import as_input, crops
+from mxnet_resnet.data.transform import as_input, crops
+from mxnet_resnet.engines.mxnet import compat
+from mxnet_resnet.train import trainer
 
 
 def predict(command, capsys, trained, image, *more):
@@ -41,10 +42,10 @@ def test_devices_on_the_cpu_share_its_cores(command, capsys, monkeypatch):
 def test_predict_gives_the_probabilities_of_validation(trained, digits):
     import mxnet as mx
 
-    from mxnet_resnet import nets
-    from mxnet_resnet.classifier import Classifier
-    from mxnet_resnet.recordio import scan
-    from mxnet_resnet.records import validation_batches
+    from mxnet_resnet.data.reader import validation_batches
+    from mxnet_resnet.data.recordio import scan
+    from mxnet_resnet.engines.mxnet.predictor import Classifier
+    from mxnet_resnet.use import nets
 
     net = nets.load(str(trained / "model/net"), 3)
     lines = [line.split("\t") for line in (digits / "digits_val.lst").read_text().splitlines()[:8]]

@@ -5,11 +5,11 @@ import sys
 import numpy as np
 import pytest
 
-from mxnet_resnet import compat
+from mxnet_resnet.engines.mxnet import compat
 
 # A convolution that feeds a BatchNorm and a shortcut, as in every pre-activation net, against the same in NumPy.
 FORKED_CONVOLUTION = """
-import mxnet_resnet, mxnet as mx, numpy as np
+import mxnet_resnet.engines.mxnet, mxnet as mx, numpy as np
 x = mx.sym.var("x")
 conv = mx.sym.Convolution(x, kernel=(1, 1), num_filter=4, no_bias=True, name="conv")
 norm = mx.sym.BatchNorm(conv, fix_gamma=False, eps=1e-5, name="norm")
@@ -48,21 +48,21 @@ def test_the_fold_is_what_makes_mxnet_wrong():
 
 
 def test_mxnet_gets_all_cores_unless_the_user_has_set_a_number():
-    show = "import os, mxnet_resnet; print(os.environ['OMP_NUM_THREADS'])"
+    show = "import os, mxnet_resnet.engines.mxnet; print(os.environ['OMP_NUM_THREADS'])"
     assert python(show) == str(len(os.sched_getaffinity(0)))
     assert python(show, OMP_NUM_THREADS="7") == "7"
 
 
 def test_parts_share_the_cores_unless_the_user_has_set_a_number():
     show = "compat.share_cores({}); print(os.environ['OMP_NUM_THREADS'])"
-    eight = "import os; os.sched_getaffinity = lambda _: range(8); from mxnet_resnet import compat; "
+    eight = "import os; os.sched_getaffinity = lambda _: range(8); from mxnet_resnet.engines.mxnet import compat; "
     assert [python(eight + show.format(parts)) for parts in (1, 3, 9)] == ["8", "2", "1"]
     assert python(eight + show.format(3), OMP_NUM_THREADS="7") == "7"
 
 
 def test_mxnet_imports_without_a_word():
     done = subprocess.run(
-        [sys.executable, "-W", "default", "-c", "import mxnet_resnet, mxnet; mxnet.nd.ones(2).asnumpy()"],
+        [sys.executable, "-W", "default", "-c", "import mxnet_resnet.engines.mxnet, mxnet; mxnet.nd.ones(2).asnumpy()"],
         capture_output=True,
         text=True,
         timeout=120,

@@ -1,4 +1,4 @@
-"""Checkpoints from elsewhere in our nets, and ours elsewhere: `tools/convert.py` and mxnet_resnet.weights."""
+"""Checkpoints from elsewhere in our nets, and ours elsewhere: `tools/convert.py` and mxnet_resnet.use.weights."""
 
 import re
 from dataclasses import replace
@@ -11,7 +11,9 @@ from family import images, randomise
 from mxnet.gluon.model_zoo import vision
 
 import mxnet_resnet
-from mxnet_resnet import architecture, models, weights
+from mxnet_resnet.engines.mxnet import models
+from mxnet_resnet.plans import architecture
+from mxnet_resnet.use import weights
 
 GLUONCV_NORMALISATION = ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])
 TORCH_NORMALISATION = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])

@@ -1,4 +1,4 @@
-"""`tools/convert.py` and mxnet_resnet.weights refuse hostile and damaged files, other nets and impossible targets."""
+"""tools/convert.py refuses hostile and damaged files, other nets and impossible targets."""
 
 import pickle
 import re
@@ -11,8 +11,9 @@ import pytest
 from conversions import SHALLOW, load_torch, ours
 from mxnet.gluon.model_zoo import vision
 
-from mxnet_resnet import architecture, weights
-from mxnet_resnet.errors import UserError
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.plans import architecture
+from mxnet_resnet.use import weights
 
 
 def assert_told(status, out, err, message):

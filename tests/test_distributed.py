@@ -15,7 +15,7 @@ from conftest import REPOSITORY
 from processes import LAUNCH, Started, descendants
 from runs import train_arguments
 
-from mxnet_resnet import logbook
+from mxnet_resnet.runs import logbook
 
 TRAIN = [sys.executable, str(REPOSITORY / "train_resnet.py")]
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from runs import train_arguments
 
-from mxnet_resnet import compat, evaluation, options
-from mxnet_resnet.evaluation import Result
+from mxnet_resnet.engines.mxnet import compat
+from mxnet_resnet.settings import options
+from mxnet_resnet.use import evaluate as evaluate_module
+from mxnet_resnet.use.evaluate import Result
 
 GLUONCV = ("--mean", "0.4914,0.4822,0.4465", "--std", "0.2023,0.1994,0.2010")
 TORCH = ("--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225")
@@ -60,8 +62,8 @@ def test_train_resnet_evaluates_the_latest_or_a_named_epoch(command, capsys, eva
 @pytest.mark.skipif(not compat.has_bfloat16(), reason="this CPU has no AVX512-BF16")
 def test_train_resnet_evaluates_in_bfloat16(trained, digits, monkeypatch):
     computed = []
-    monkeypatch.setattr(evaluation, "evaluate", lambda classifier, *_, **more: computed.append(classifier._symbol))
-    evaluation.of_options(options.parse([*train_arguments(digits, trained), "--eval-only", "--dtype", "bfloat16"]))
+    monkeypatch.setattr(evaluate_module, "evaluate", lambda classifier, *_, **more: computed.append(classifier._symbol))
+    evaluate_module.of_options(options.parse([*train_arguments(digits, trained), "--eval-only", "--dtype", "bfloat16"]))
     assert "amp_cast" in computed[0].tojson(remove_amp_cast=False)
 
 

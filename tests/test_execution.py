@@ -7,8 +7,11 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from mxnet_resnet import compat, execution, folding, options, precision, trainer
-from mxnet_resnet.errors import UserError
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.mxnet import compat, precision
+from mxnet_resnet.engines.mxnet.graphs import execution, folding
+from mxnet_resnet.settings import options
+from mxnet_resnet.train import trainer
 
 
 def operators(symbol):

@@ -1,4 +1,4 @@
-"""predict/explain.py and mxnet_resnet.gradcam: heat maps that are the paper's, of any net of the family."""
+"""predict/explain.py and mxnet_resnet.use.gradcam: heat maps that are the paper's, of any net of the family."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY  # noqa: F401  (mxnet_resnet before mxnet)
 
-from mxnet_resnet import architecture, gradcam, models, nets, symbols, weights
-from mxnet_resnet.errors import UserError
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.mxnet import models, symbols
+from mxnet_resnet.plans import architecture
+from mxnet_resnet.use import gradcam, nets, weights
 
 FAMILY = ("resnet20", "preact_resnet20", "gluon_resnet18_v1", "gluon_resnet18_v2", "preact_wide_resnet16_8")
 

@@ -11,9 +11,13 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-import mxnet_resnet
-from mxnet_resnet import architecture, checkpoint, deployment, files, folding, graphs, models, nets, weights
-from mxnet_resnet.interruption import Interrupted
+from mxnet_resnet.base import files
+from mxnet_resnet.base.interruption import Interrupted
+from mxnet_resnet.engines.mxnet import models
+from mxnet_resnet.engines.mxnet.graphs import folding, match
+from mxnet_resnet.plans import architecture
+from mxnet_resnet.runs import checkpoint
+from mxnet_resnet.use import deployment, nets, weights
 
 GLUONCV = ["--mean", "0.4914,0.4822,0.4465", "--std", "0.2023,0.1994,0.2010"]
 FAMILY = [
@@ -45,7 +49,7 @@ def export(command, capsys):
 def onnx_side():
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    from mxnet_resnet import onnx_side
+    from mxnet_resnet.engines.mxnet import onnx as onnx_side
 
     return onnx_side
 
@@ -78,7 +82,7 @@ def images(net, number=4):
 
 
 def scores(net, batch):
-    executor = graphs.without_softmax(net.symbol).simple_bind(mx.cpu(), grad_req="null", data=batch.shape)
+    executor = match.without_softmax(net.symbol).simple_bind(mx.cpu(), grad_req="null", data=batch.shape)
     executor.copy_params_from(net.args, net.auxs)
     return executor.forward(is_train=False, data=mx.nd.array(batch))[0].asnumpy()
 
@@ -127,11 +131,11 @@ def test_onnx_runtime_computes_the_same(onnx_side, tmp_path, name, options):
 
 @pytest.mark.parametrize(("name", "options"), [*FAMILY[1::3], *SLOW])
 def test_int8_computes_nearly_the_same(name, options):
-    from mxnet_resnet import quantize
+    from mxnet_resnet.engines.mxnet import int8
 
     net = as_trained(name, options)
     given = images(net, 16)
-    symbol, args, auxs = quantize.in_int8(deployment.folded(net), given, "naive")
+    symbol, args, auxs = int8.in_int8(deployment.folded(net), given, "naive")
     nodes = json.loads(symbol.tojson())["nodes"]
     layers = [node["attrs"] for node in nodes if node["op"] in ("_sg_mkldnn_conv", "_sg_mkldnn_fully_connected")]
     assert len(layers) == sum(folding.count(net.symbol, kind) for kind in ("Convolution", "FullyConnected"))
@@ -248,10 +252,10 @@ def test_a_signal_that_python_swallows_ends_an_export_all_the_same(tmp_path):
 
 
 def test_int8_that_loses_too_much_is_not_left(trained, digits, export, tmp_path, monkeypatch):
-    from mxnet_resnet import quantize
+    from mxnet_resnet.engines.mxnet import int8
 
     errors = iter([5.0, 9.0])
-    monkeypatch.setattr(quantize, "error", lambda net, sample: next(errors))
+    monkeypatch.setattr(int8, "error", lambda net, sample: next(errors))
     records = ["--calib", digits / "digits_train.rec", "--images", "20"]
     net = ["--prefix", trained / "model/net", "--epoch", "3"]
     status, out, err = export(*net, "--to", "int8", "--out", tmp_path / "net", *records)
@@ -261,11 +265,11 @@ def test_int8_that_loses_too_much_is_not_left(trained, digits, export, tmp_path,
 
 
 def test_records_to_calibrate_on_and_to_measure_on_are_others(trained, digits):
-    from mxnet_resnet import quantize
+    from mxnet_resnet.engines.mxnet import int8
 
     net = deployment.of(nets.load(str(trained / "model/net"), 3))
     for number in (5, 100, 100_000):
-        samples = quantize.samples(net, number, str(digits / "digits_train.rec"))
+        samples = int8.samples(net, number, str(digits / "digits_train.rec"))
         found = [np.concatenate([images for images, _ in sample.batches(net)]) for sample in samples]
         assert len(found[0]) == len(found[1]) == min(number, samples[0].summary.count // 2)
         assert not {image.tobytes() for image in found[0]} & {image.tobytes() for image in found[1]}
@@ -296,8 +300,8 @@ def test_bad_flags_are_told_in_a_sentence(trained, export, tmp_path, monkeypatch
 
 def test_without_onnx_what_to_install_is_told(trained, export, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    monkeypatch.delitem(sys.modules, "mxnet_resnet.onnx_side", raising=False)
-    monkeypatch.delattr(mxnet_resnet, "onnx_side", raising=False)
+    monkeypatch.delitem(sys.modules, "mxnet_resnet.engines.mxnet.onnx", raising=False)
+    monkeypatch.delattr("mxnet_resnet.engines.mxnet.onnx", raising=False)
     out = tmp_path / "net.onnx"
     status, _, err = export("--prefix", trained / "model/net", "--epoch", "3", "--to", "onnx", "--out", out)
     assert (status, err.count("\n")) == (2, 1) and "pip install --no-deps -r requirements-onnx.txt" in err
@@ -322,7 +326,7 @@ def test_the_place_of_the_checkpoint_is_not_taken(trained, export):
 def test_a_published_graph_of_the_first_repository_goes_to_onnx(onnx_side, shared, tmp_path):
     """Its graph is in the old format, and ends in SoftmaxOutput."""
     symbol = checkpoint.load_symbol(str(shared / "symbols/tornadomeet-resnet-18"))
-    symbol = mx.sym.softmax(graphs.without_softmax(symbol), name="softmax")
+    symbol = mx.sym.softmax(match.without_softmax(symbol), name="softmax")
     arg_shapes, _, aux_shapes = symbol.infer_shape(data=(1, 3, 224, 224))
     random = np.random.RandomState(0)
     args = dict(zip(symbol.list_arguments(), (mx.nd.array(random.normal(0, 0.05, shape)) for shape in arg_shapes)))

@@ -6,7 +6,7 @@ import pytest
 from conftest import REPOSITORY
 
 LOADED = """
-import mxnet_resnet, pathlib, sysconfig
+import mxnet_resnet.engines.mxnet, pathlib, sysconfig
 maps = pathlib.Path("/proc/self/maps").read_text().split()
 print(":".join(sorted({path for path in maps if "/nvidia/" in path})))
 print(pathlib.Path(sysconfig.get_path("platlib"), "mxnet", "libmxnet.so"))

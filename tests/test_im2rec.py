@@ -18,9 +18,10 @@ from pictures import photograph, save, save_classes
 from PIL import Image
 from recordfiles import files_of
 
-from mxnet_resnet import imagelists, progress, recordio
-from mxnet_resnet.imagelists import Encoder, Entry, read_list
-from mxnet_resnet.preprocess import decode_bgr
+from mxnet_resnet.base import progress
+from mxnet_resnet.data import lists, recordio
+from mxnet_resnet.data.lists import Encoder, Entry, read_list
+from mxnet_resnet.data.transform import decode_bgr
 
 MXNETS_TOOL = Path(mx.__file__).parent / "tools" / "im2rec.py"
 
@@ -168,12 +169,12 @@ def test_a_split_is_exact_in_each_class_and_as_a_whole():
         entries = [entry._replace(key=key) for key, entry in enumerate(entries)]
         generator.shuffle(entries)
         ratio = Fraction(generator.randrange(1, 100), 100)
-        taken, rest = imagelists.take(entries, ratio)
+        taken, rest = lists.take(entries, ratio)
         assert sorted(taken + rest) == sorted(entries)
         assert abs(len(taken) - len(entries) * ratio) <= Fraction(1, 2)
         for label, count in enumerate(counts):
             assert abs(sum(entry.label == label for entry in taken) - count * ratio) < 1
-        train = imagelists.split(entries, ratio, Fraction(0))["_train"]
+        train = lists.split(entries, ratio, Fraction(0))["_train"]
         assert {entry.label for entry in train} == set(range(len(counts)))
 
 
@@ -207,7 +208,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     os.symlink(root / "b", root / "a/to_b")
     os.symlink(root / "a", root / "b/to_a")
     os.symlink(tmp_path, root / "b/out")
-    assert imagelists.list_folder(root, {".jpg"}, True).classes == ["a", "a/to_b", "b", "b/to_a"]
+    assert lists.list_folder(root, {".jpg"}, True).classes == ["a", "a/to_b", "b", "b/to_a"]
 
 
 def test_lists_of_others_are_read(tmp_path, im2rec):

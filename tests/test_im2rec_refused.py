@@ -8,7 +8,7 @@ import pytest
 from pictures import photograph, save, save_classes
 from PIL import Image
 
-from mxnet_resnet.imagelists import Encoder
+from mxnet_resnet.data.lists import Encoder
 
 
 def test_what_cannot_be_read_is_in_the_report(tmp_path, im2rec):

@@ -14,7 +14,7 @@ from conftest import REPOSITORY
 from pictures import save, save_classes
 from recordfiles import files_of
 
-from mxnet_resnet.imagelists import Encoder
+from mxnet_resnet.data.lists import Encoder
 
 
 @pytest.fixture

@@ -40,8 +40,9 @@ from pictures import photograph
 from PIL import Image
 from recordfiles import files_of
 
-from mxnet_resnet import imagetars, recordwriter
-from mxnet_resnet.preprocess import decode
+from mxnet_resnet.data import tars as imagetars
+from mxnet_resnet.data import writer
+from mxnet_resnet.data.transform import decode
 
 
 def mxnets(data: bytes, folder: Path, size: int) -> bytes:
@@ -263,7 +264,7 @@ def test_missing_arguments_are_told(tars, tmp_path, command, capsys):
 
 def test_a_disk_that_is_full_is_told_and_the_job_goes_on(tars, tmp_path, command, capsys, monkeypatch):
     make(command, capsys, *arguments(tars, tmp_path / "whole"))
-    frame, left = recordwriter.frame, [7]
+    frame, left = writer.frame, [7]
 
     def full(data):
         left[0] -= 1
@@ -271,7 +272,7 @@ def test_a_disk_that_is_full_is_told_and_the_job_goes_on(tars, tmp_path, command
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return frame(data)
 
-    monkeypatch.setattr(recordwriter, "frame", full)
+    monkeypatch.setattr(writer, "frame", full)
     err = refused(command, capsys, tmp_path / "parts", *arguments(tars, tmp_path / "parts"))
     assert "No space left on device; run again to go on" in err
     make(command, capsys, *arguments(tars, tmp_path / "parts"))

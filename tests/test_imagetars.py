@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from archives import CLASSES, arguments, jpeg, refused, tar_of, tar_of_tars
 
-from mxnet_resnet import imagetars
-from mxnet_resnet.errors import UserError
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data import tars as imagetars
 
 
 def test_tars_with_headers_of_pax_and_folders_are_read(tmp_path):

@@ -5,8 +5,9 @@ from random import Random
 
 import pytest
 
-from mxnet_resnet import curves, logbook
-from mxnet_resnet.errors import UserError
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.plot import curves
+from mxnet_resnet.runs import logbook
 
 FIRST_REPOSITORY = """\
 INFO:root:Epoch[0] Batch [50]\tSpeed: 226.19 samples/sec\tTrain-accuracy=0.250000

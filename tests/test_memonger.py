@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 import mxnet_resnet
-from mxnet_resnet import architecture, memonger, mirrorgraph, models, symbols
-from mxnet_resnet.errors import UserError
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.mxnet import models, symbols
+from mxnet_resnet.engines.mxnet.memory import memonger, mirrorgraph
+from mxnet_resnet.plans import architecture
 from symbol_resnet import resnet
 
 NETS = {

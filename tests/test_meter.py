@@ -4,7 +4,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from mxnet_resnet.meter import Diverged, Meter
+from mxnet_resnet.runs.meter import Diverged, Meter
 
 
 def batches(classes, count=5, size=7):

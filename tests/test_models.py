@@ -8,8 +8,9 @@ from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
 import mxnet_resnet
-from mxnet_resnet import architecture, blocks, models, symbols
-from mxnet_resnet.errors import UserError
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.mxnet import blocks, models, symbols
+from mxnet_resnet.plans import architecture
 
 WIDE_LARGE = ["WideResNet50_2", "WideResNet101_2"]
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from mxnet_resnet import options
-from mxnet_resnet.errors import UserError
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.settings import options
 
 
 def test_defaults_follow_the_data_type():

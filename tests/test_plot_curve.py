@@ -10,7 +10,8 @@ import pytest
 from conftest import REPOSITORY
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from mxnet_resnet import curves, figures, logbook
+from mxnet_resnet.plot import curves, figures
+from mxnet_resnet.runs import logbook
 
 DIGITS = REPOSITORY / "log" / "digits.log"
 TOP5 = """\

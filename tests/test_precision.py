@@ -4,9 +4,12 @@ import pytest
 from mxnet.contrib.amp.amp import bfloat16
 from runs import WELL, train_arguments
 
-from mxnet_resnet import compat, logbook, options, precision, trainer
-from mxnet_resnet.errors import UserError
-from mxnet_resnet.precision import FIRST_SCALE, LARGEST_SCALE, STEPS_BEFORE_DOUBLING, LossScaler
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.mxnet import compat, precision
+from mxnet_resnet.engines.mxnet.precision import FIRST_SCALE, LARGEST_SCALE, STEPS_BEFORE_DOUBLING, LossScaler
+from mxnet_resnet.runs import logbook
+from mxnet_resnet.settings import options
+from mxnet_resnet.train import trainer
 
 has_bfloat16 = pytest.mark.skipif(not compat.has_bfloat16(), reason="this CPU has no AVX512-BF16")
 Loop = trainer.Loop

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY
 
-from mxnet_resnet import errors, preprocess
+from mxnet_resnet.base import errors
+from mxnet_resnet.data import transform
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ def test_an_epoch_can_be_the_best_or_the_latest(predict, trained, digits, tmp_pa
 
 
 def test_parameters_alone_make_the_net(predict, trained, digits, tmp_path):
-    from mxnet_resnet import weights
+    from mxnet_resnet.use import weights
 
     source = weights.read(str(trained / "model/net"), 3)
     weights.write_gluon(tmp_path / "alone.params", source)
@@ -162,12 +163,12 @@ def test_parameters_alone_make_the_net(predict, trained, digits, tmp_path):
 def test_ten_crops_are_averaged(predict, trained, photo, tmp_path):
     import mxnet as mx
 
-    from mxnet_resnet import nets
-    from mxnet_resnet.classifier import Classifier
+    from mxnet_resnet.engines.mxnet.predictor import Classifier
+    from mxnet_resnet.use import nets
 
     cv2.imwrite(str(tmp_path / "photo.png"), photo)
     net = nets.load(str(trained / "model/net"), 3)
-    crops = preprocess.crops(photo[:, :, ::-1], net.image_shape, "ten")
+    crops = transform.crops(photo[:, :, ::-1], net.image_shape, "ten")
     one_by_one = Classifier(net, mx.cpu(), 1).probabilities(crops[:, None])
     assert np.abs(one_by_one - one_by_one[0]).max() > 1e-3
     _, out, _ = predict("--img", tmp_path / "photo.png", "--crop", "ten", "--format", "jsonl", "--batch-size", 4)
@@ -176,7 +177,7 @@ def test_ten_crops_are_averaged(predict, trained, photo, tmp_path):
 
 
 def test_a_net_on_normalised_images_gets_them(shared):
-    from mxnet_resnet import nets
+    from mxnet_resnet.use import nets
 
     prefix = str(shared / "checkpoints/cifar_resnet20_v2")
     assumed, told = nets.load(prefix, 0), nets.load(prefix, 0, normalisation=((0.5, 0.4, 0.3), (0.2, 0.1, 0.3)))
@@ -220,7 +221,7 @@ def test_extreme_sizes(predict, photo, tmp_path, size, message):
 
 def test_mxnet_starts_without_what_it_has_no_use_for():
     code = (
-        "from mxnet_resnet import compat; compat.import_mxnet_quickly(); import sys; import mxnet;"
+        "from mxnet_resnet.engines.mxnet import compat; compat.import_mxnet_quickly(); import sys; import mxnet;"
         "assert not {'sklearn', 'scipy', 'pandas', 'matplotlib'} & set(sys.modules);"
         "from mxnet_resnet import nets, classifier, answers, drawing, inputs, prediction;"
         "assert not {'sklearn', 'scipy', 'pandas', 'matplotlib', 'torch'} & set(sys.modules);"
@@ -230,7 +231,7 @@ def test_mxnet_starts_without_what_it_has_no_use_for():
 
 
 def test_a_reader_that_has_gone_is_no_error(capfd, monkeypatch):
-    code = "from mxnet_resnet.errors import run; run(lambda: [print(i, flush=True) for i in range(99999)] and 0)"
+    code = "from mxnet_resnet.base.errors import run; run(lambda: [print(i, flush=True) for i in range(99999)] and 0)"
     line = f'"{sys.executable}" -c "{code}" | head -1; echo ${{PIPESTATUS[0]}}'
     done = subprocess.run(["bash", "-c", line], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr) == ("0\n141\n", "")

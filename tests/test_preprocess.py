@@ -1,4 +1,4 @@
-"""mxnet_resnet.preprocess: crops, and images that are of unusual kinds, cut or damaged."""
+"""mxnet_resnet.data.transform: crops, and images that are of unusual kinds, cut or damaged."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mxnet_resnet import inputs, preprocess
-from mxnet_resnet.errors import UserError
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data import inputs, transform
 
 
 def test_crops_are_where_they_should_be(photo):
     shape = (3, 20, 24)
     image = photo[:30, :40]
     short = cv2.resize(image, (32, 24), interpolation=cv2.INTER_LINEAR)  # 24 is the longer side of the crop
-    ten = preprocess.crops(image, shape, "ten")
+    ten = transform.crops(image, shape, "ten")
     assert ten.shape == (10, 20, 24, 3)
     corners = [short[:20, :24], short[:20, -24:], short[-20:, :24], short[-20:, -24:], short[2:22, 4:28]]
     for found, expected in zip(ten, corners):
         np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(ten[5:], ten[:5, :, ::-1])
-    np.testing.assert_array_equal(preprocess.crops(image, shape), ten[4:5])
-    np.testing.assert_array_equal(preprocess.crops(image, shape, "squash")[0], cv2.resize(image, (24, 20)))
+    np.testing.assert_array_equal(transform.crops(image, shape), ten[4:5])
+    np.testing.assert_array_equal(transform.crops(image, shape, "squash")[0], cv2.resize(image, (24, 20)))
 
 
 def encoded(picture: Image.Image, kind: str, **options) -> bytes:
@@ -58,7 +58,7 @@ def photographs(photo: np.ndarray) -> dict[str, tuple[bytes, np.ndarray]]:
 
 def test_unusual_images_look_as_they_should(photo):
     for kind, (data, expected) in photographs(photo).items():
-        found = preprocess.photograph(data, kind)
+        found = transform.photograph(data, kind)
         assert found.shape == expected.shape and found.dtype == np.uint8, kind
         assert np.abs(found.astype(int) - expected).mean() < 12, kind
 
@@ -67,10 +67,10 @@ def test_unusual_images_look_as_they_should(photo):
 def test_cut_images_are_not_made_up(photo, ending):
     picture = Image.fromarray(np.ascontiguousarray(photo[:, :, ::-1]))
     data = encoded(picture, {".jpg": "JPEG", ".png": "PNG", ".gif": "GIF", ".webp": "WEBP"}[ending])
-    assert preprocess.photograph(data, "whole").shape == (60, 80, 3)
+    assert transform.photograph(data, "whole").shape == (60, 80, 3)
     for size in (0, 1, 10, len(data) // 2, len(data) - 30):
         with pytest.raises(UserError, match=r"cut (is|would)"):
-            preprocess.photograph(data[:size], "cut")
+            transform.photograph(data[:size], "cut")
 
 
 def test_a_thumbnail_is_not_the_end_of_a_jpeg(photo):
@@ -78,9 +78,9 @@ def test_a_thumbnail_is_not_the_end_of_a_jpeg(photo):
     data = cv2.imencode(".jpg", photo)[1].tobytes()
     held = b"\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small
     data = data[:2] + held + data[2:]
-    assert preprocess.photograph(data, "whole").shape == (60, 80, 3)
+    assert transform.photograph(data, "whole").shape == (60, 80, 3)
     with pytest.raises(UserError, match="cut short"):
-        preprocess.photograph(data[:-40], "cut")
+        transform.photograph(data[:-40], "cut")
 
 
 def test_damaged_images_are_images_or_reported(photo):
@@ -101,7 +101,7 @@ def test_damaged_images_are_images_or_reported(photo):
                 place = random.randint(min(len(data), 120) if kind == 2 else len(data))
                 data[place] ^= 1 << random.randint(8)
         try:
-            image = preprocess.photograph(bytes(data), "damaged")
+            image = transform.photograph(bytes(data), "damaged")
             assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
             outcomes[True] += 1
         except UserError as error:
@@ -130,4 +130,4 @@ def test_a_pipe_is_no_image(tmp_path):
 def test_what_is_transparent_is_white(tmp_path, ending, mode, black, more):
     path = tmp_path / f"a.{ending}"
     Image.new(mode, (8, 8), black).save(path, **more)
-    assert preprocess.read_image(path).min() == 255
+    assert transform.read_image(path).min() == 255

@@ -2,8 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from mxnet_resnet import count_parameters, ledger, options, recipes, trainer
-from mxnet_resnet.errors import UserError
+from mxnet_resnet import count_parameters
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.runs import ledger
+from mxnet_resnet.settings import options, recipes
+from mxnet_resnet.train import trainer
 
 RECIPE = """\
 # python train_resnet.py --recipe mine

@@ -11,10 +11,10 @@ from conftest import REPOSITORY
 from pictures import photograph, png
 from recordfiles import begins, write_records
 
-from mxnet_resnet import augment, recordio, records
-from mxnet_resnet.datasets import BACKENDS
-from mxnet_resnet.errors import UserError
-from mxnet_resnet.preprocess import as_input, decode, read_image, short_side
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data import augment, reader, recordio
+from mxnet_resnet.data.datasets import BACKENDS
+from mxnet_resnet.data.transform import as_input, decode, read_image, short_side
 
 
 def test_scan_counts_and_finds_the_labels(tmp_path):
@@ -97,10 +97,10 @@ def test_an_image_that_does_not_decode_is_told_with_its_place(tmp_path, bad):
     good = png(photograph(32, 32))
     path = write_records(tmp_path / "bad.rec", [good] * 5 + [bad] + [good] * 5)
     summary = recordio.scan(path)
-    training = records.TrainingRecords(path, summary, (3, 32, 32), 4, augment.LEVELS[1], 0, True, seed=0)
+    training = reader.TrainingRecords(path, summary, (3, 32, 32), 4, augment.LEVELS[1], 0, True, seed=0)
     readings = [
         lambda: recordio.scan(path, decoding=True),
-        lambda: list(records.validation_batches(path, summary, (3, 32, 32), 4)),
+        lambda: list(reader.validation_batches(path, summary, (3, 32, 32), 4)),
         lambda: list(training.epoch(0)),
         lambda: list(replace(training, backend="imagerecorditer").epoch(0)),
     ]
@@ -111,7 +111,7 @@ def test_an_image_that_does_not_decode_is_told_with_its_place(tmp_path, bad):
 
 def test_validation_counts_every_record_once(digits):
     path = digits / "digits_val.rec"
-    batches = list(records.validation_batches(path, recordio.scan(path), (3, 32, 32), 100))
+    batches = list(reader.validation_batches(path, recordio.scan(path), (3, 32, 32), 100))
     labels = [label for batch in batches for label in batch.label[0].asnumpy()[: 100 - batch.pad]]
     assert labels == [record.label for record in recordio.walk(digits / "digits_val.rec")]
     assert [batch.pad for batch in batches] == [0, 0, 0, 40]
@@ -121,7 +121,7 @@ def training_records(digits, level=1, **options):
     path = digits / "digits_val.rec"
     preset = augment.level(level, small_images=True)
     options = {"batch_size": 64, "seed": 0, "pad": 4, "mirror": True, "augmentation": preset, **options}
-    return records.TrainingRecords(path, recordio.scan(path), (3, 32, 32), **options)
+    return reader.TrainingRecords(path, recordio.scan(path), (3, 32, 32), **options)
 
 
 def hashes(training, epoch, skip=0) -> list[str]:
@@ -190,7 +190,7 @@ def test_waiting_for_data_is_counted():
             time.sleep(0.05)
             yield number
 
-    waiting = records.Waiting(slow())
+    waiting = reader.Waiting(slow())
     assert list(waiting) == [0, 1, 2]
     assert waiting.seconds >= 0.15
 
@@ -204,7 +204,7 @@ def test_the_validation_iterator_applies_the_evaluation_transform(tmp_path):
 
 def compare_with_mxnets_reader(path, photographs):
     """The evaluation transform, our validation batches and MXNet's ImageRecordIter give the same pixels."""
-    (batch,) = records.validation_batches(path, recordio.scan(path), (3, 224, 224), len(photographs))
+    (batch,) = reader.validation_batches(path, recordio.scan(path), (3, 224, 224), len(photographs))
     mxnets = mx.io.ImageRecordIter(
         path_imgrec=str(path), data_shape=(3, 224, 224), resize=256, batch_size=len(photographs), verbose=False
     )

@@ -10,9 +10,12 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from mxnet_resnet import journal, logbook, options, recordio, report
-from mxnet_resnet.confusions import Confusion, Confusions
-from mxnet_resnet.errors import UserError
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data import recordio
+from mxnet_resnet.plot import report
+from mxnet_resnet.runs import logbook, metrics
+from mxnet_resnet.runs.confusions import Confusion, Confusions
+from mxnet_resnet.settings import options
 
 
 def test_a_run_leaves_its_figures_its_curve_and_its_report(trained):
@@ -58,7 +61,7 @@ def test_confusions_count_pairs_and_keep_the_numbers_of_records():
 
 
 def note(folder, append, epoch, *accuracies, events=False):
-    with journal.writing(folder, append, events, epoch) as figures:
+    with metrics.writing(folder, append, events, epoch) as figures:
         for number, accuracy in enumerate(accuracies, epoch):
             figures.train(number, [("accuracy", accuracy)], 0.1, 2.0, 100, 0.5)
             figures.validation(number, [("accuracy", accuracy), ("cross-entropy", float("nan"))])
@@ -92,7 +95,7 @@ def test_a_new_run_keeps_the_older_figures(tmp_path):
 
 
 def test_a_journal_that_cannot_be_written_does_not_end_the_run(tmp_path, caplog):
-    figures = journal.Journal(tmp_path)  # a folder
+    figures = metrics.Journal(tmp_path)  # a folder
     figures.validation(0, [("accuracy", 0.5)])
     assert "cannot write" in caplog.text
 
@@ -117,5 +120,5 @@ def test_tensorboard_that_is_missing_is_told_before_anything_else(tmp_path, monk
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     assert not options.parse(["--data-type", "digits"]).tensorboard
     with pytest.raises(UserError, match="pip install --no-deps -r requirements-tensorboard"):
-        journal.check(options.parse(["--data-type", "digits", "--tensorboard"]).tensorboard)
-    journal.check(False)
+        metrics.check(options.parse(["--data-type", "digits", "--tensorboard"]).tensorboard)
+    metrics.check(False)

@@ -5,7 +5,8 @@ import re
 import pytest
 from conftest import REPOSITORY
 
-from mxnet_resnet import curves, ledger, logbook
+from mxnet_resnet.plot import curves
+from mxnet_resnet.runs import ledger, logbook
 
 LOGS = REPOSITORY / "log"
 ROW = re.compile(r"^\| \[.+\]\((\S+)\) \| .* \| (\d+) \| (?:\S+ h)? *\| (\S+)% \| (\S+)% \| .*\|$", re.MULTILINE)

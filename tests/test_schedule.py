@@ -3,9 +3,9 @@ import math
 import mxnet as mx
 import pytest
 
-from mxnet_resnet import options, schedule
-from mxnet_resnet.optimizer import Scheduler
-from mxnet_resnet.schedule import Schedule
+from mxnet_resnet.engines.mxnet.optimizer import Scheduler
+from mxnet_resnet.settings import options, schedule
+from mxnet_resnet.settings.schedule import Schedule
 
 
 def rates(arguments: str, steps_per_epoch: int = 10) -> list[float]:

@@ -2,8 +2,9 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from mxnet_resnet import architecture, models, symbols
-from mxnet_resnet.memonger import planned_megabytes
+from mxnet_resnet.engines.mxnet import models, symbols
+from mxnet_resnet.engines.mxnet.memory.memonger import planned_megabytes
+from mxnet_resnet.plans import architecture
 from symbol_resnet import residual_unit, resnet
 
 PUBLISHED = {18: ([2, 2, 2, 2], [64, 64, 128, 256, 512], False), 50: ([3, 4, 6, 3], [64, 256, 512, 1024, 2048], True)}

@@ -3,9 +3,13 @@ import numpy as np
 import pytest
 from runs import WELL, train_arguments
 
-from mxnet_resnet import augment, checkpoint, logbook, loop, optimizer, options, recordio, schedule, trainer
-from mxnet_resnet.errors import UserError
-from mxnet_resnet.peers import Peers
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data import augment, recordio
+from mxnet_resnet.engines.mxnet import optimizer
+from mxnet_resnet.engines.mxnet.group import Peers
+from mxnet_resnet.runs import checkpoint, logbook
+from mxnet_resnet.settings import options, schedule
+from mxnet_resnet.train import loop, trainer
 
 
 def test_a_run_learns_and_logs(trained):

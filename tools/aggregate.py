@@ -18,11 +18,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet import curves, logbook
-from mxnet_resnet.arguments import Parser
-from mxnet_resnet.errors import UserError, run
-from mxnet_resnet.files import replacing
-from mxnet_resnet.logreader import FOLDER_LOGS
+from mxnet_resnet.base.arguments import Parser
+from mxnet_resnet.base.errors import UserError, run
+from mxnet_resnet.base.files import replacing
+from mxnet_resnet.plot import curves
+from mxnet_resnet.plot.logreader import FOLDER_LOGS
+from mxnet_resnet.runs import logbook
 
 HEADS = ("runs", "n", "epochs", "parameters")
 VALUES = ("mean", "std", "min", "max")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet.arguments import Parser
-from mxnet_resnet.errors import run
+from mxnet_resnet.base.arguments import Parser
+from mxnet_resnet.base.errors import run
 from tools.benchmarks import growth, io, loop, memory, peak, startup, versus
 
 COMMANDS = {

@@ -23,13 +23,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet.arguments import Parser, whole
-from mxnet_resnet.errors import UserError, run
-from mxnet_resnet.files import replacing
-from mxnet_resnet.preprocess import decode
-from mxnet_resnet.recordcheck import Finding, Report, check
-from mxnet_resnet.recordio import RecordFile
-from mxnet_resnet.recordwriter import RecordWriter
+from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.errors import UserError, run
+from mxnet_resnet.base.files import replacing
+from mxnet_resnet.data.check import Finding, Report, check
+from mxnet_resnet.data.recordio import RecordFile
+from mxnet_resnet.data.transform import decode
+from mxnet_resnet.data.writer import RecordWriter
 
 ROWS = COLUMNS = 8
 CELL, CAPTION = 128, 20  # pixels of the contact sheet

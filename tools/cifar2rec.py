@@ -31,12 +31,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet.arguments import Parser, whole
-from mxnet_resnet.errors import UserError, run
-from mxnet_resnet.files import replacing
-from mxnet_resnet.progress import progress
-from mxnet_resnet.recordio import cores
-from mxnet_resnet.recordwriter import RecordWriter, in_order
+from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.errors import UserError, run
+from mxnet_resnet.base.files import replacing
+from mxnet_resnet.base.progress import progress
+from mxnet_resnet.data.recordio import cores
+from mxnet_resnet.data.writer import RecordWriter, in_order
 
 SITE = "https://www.cs.toronto.edu/~kriz/"
 MD5 = {

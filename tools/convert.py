@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet.arguments import Parser, whole
-from mxnet_resnet.errors import UserError, run
+from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.errors import UserError, run
 
 if TYPE_CHECKING:
-    from mxnet_resnet.weights import Weights
+    from mxnet_resnet.use.weights import Weights
 
 LARGEST_RELATIVE_DIFFERENCE = 1e-4
 OTHER_SUFFIXES = (".th", ".bin", ".onnx", ".json", ".tar", ".pkl", ".npz", ".h5", ".rec")
@@ -39,7 +39,8 @@ def main() -> int:
 
     check_target(arguments.source, arguments.target, arguments.layout)
 
-    from mxnet_resnet import architecture, proof, weights
+    from mxnet_resnet.plans import architecture
+    from mxnet_resnet.use import proof, weights
 
     plan = architecture.find(arguments.network) if arguments.network else None
     source = weights.read(arguments.source, arguments.epoch, plan)
@@ -74,7 +75,7 @@ def check_target(source: str, target: str, layout: str | None) -> None:
 
 def write(target: str, source: Weights, layout: str | None) -> str:
     """Write ``source`` in the form that the name of ``target`` asks for; a sentence of what was written."""
-    from mxnet_resnet import proof, weights
+    from mxnet_resnet.use import proof, weights
 
     suffix = Path(target).suffix
     if suffix in TORCH_TARGETS:

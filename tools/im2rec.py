@@ -23,10 +23,11 @@ import cv2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet.arguments import Parser, number, whole
-from mxnet_resnet.errors import UserError, run
-from mxnet_resnet.files import replacing
-from mxnet_resnet.imagelists import (
+from mxnet_resnet.base.arguments import Parser, number, whole
+from mxnet_resnet.base.errors import UserError, run
+from mxnet_resnet.base.files import replacing
+from mxnet_resnet.base.progress import progress
+from mxnet_resnet.data.lists import (
     Encoder,
     Entry,
     Skipped,
@@ -36,9 +37,8 @@ from mxnet_resnet.imagelists import (
     split,
     write_lists,
 )
-from mxnet_resnet.progress import progress
-from mxnet_resnet.recordio import cores
-from mxnet_resnet.recordwriter import RecordWriter, in_order
+from mxnet_resnet.data.recordio import cores
+from mxnet_resnet.data.writer import RecordWriter, in_order
 
 QUALITIES = {".jpg": range(1, 101), ".png": range(10)}
 

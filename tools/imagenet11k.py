@@ -17,11 +17,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet.arguments import Parser, whole
-from mxnet_resnet.datasets import DATA_TYPES
-from mxnet_resnet.errors import UserError, run
-from mxnet_resnet.files import replacing
-from mxnet_resnet.imagetars import VAL_SIZE, Images, add_record_flags, find_images, prepare, write_records
+from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.errors import UserError, run
+from mxnet_resnet.base.files import replacing
+from mxnet_resnet.data.datasets import DATA_TYPES
+from mxnet_resnet.data.tars import VAL_SIZE, Images, add_record_flags, find_images, prepare, write_records
 
 PUBLISHED_CLASSES = DATA_TYPES["imagenet11k"].num_classes
 PUBLISHED_MILLIONS = 12.4

@@ -22,10 +22,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet.arguments import Parser
-from mxnet_resnet.errors import UserError, run
-from mxnet_resnet.files import replacing
-from mxnet_resnet.imagetars import VAL_SIZE, Images, add_record_flags, find_images, prepare, write_records
+from mxnet_resnet.base.arguments import Parser
+from mxnet_resnet.base.errors import UserError, run
+from mxnet_resnet.base.files import replacing
+from mxnet_resnet.data.tars import VAL_SIZE, Images, add_record_flags, find_images, prepare, write_records
 
 SYNSET = Path(__file__).resolve().parents[1] / "predict" / "synset.txt"
 PUBLISHED = {"train": 1281167, "val": 50000}

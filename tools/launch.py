@@ -14,9 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from mxnet_resnet import launcher
-from mxnet_resnet.arguments import Parser, whole
-from mxnet_resnet.errors import UserError, run
+from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.errors import UserError, run
+from mxnet_resnet.engines.mxnet import launcher
 
 
 def main() -> int:

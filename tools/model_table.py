@@ -13,12 +13,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import mxnet_resnet
-from mxnet_resnet import architecture, symbols
-from mxnet_resnet.architecture import Architecture
-from mxnet_resnet.arguments import Parser
-from mxnet_resnet.errors import run
-from mxnet_resnet.files import replacing
-from mxnet_resnet.models import PreActResNet, ResNet
+from mxnet_resnet.base.arguments import Parser
+from mxnet_resnet.base.errors import run
+from mxnet_resnet.base.files import replacing
+from mxnet_resnet.engines.mxnet import symbols
+from mxnet_resnet.engines.mxnet.models import PreActResNet, ResNet
+from mxnet_resnet.plans import architecture
+from mxnet_resnet.plans.architecture import Architecture
 
 HEAD = """\
 # Networks

@@ -11,11 +11,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cv2
 import numpy as np
 
-from mxnet_resnet import augment
-from mxnet_resnet.arguments import Parser, whole
-from mxnet_resnet.errors import UserError, run
-from mxnet_resnet.files import replacing
-from mxnet_resnet.preprocess import check_sides, read_image
+from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.errors import UserError, run
+from mxnet_resnet.base.files import replacing
+from mxnet_resnet.data import augment
+from mxnet_resnet.data.transform import check_sides, read_image
 
 STORED = {1: 256, 2: 480, 3: 480}  # short side of the records that ImageNet's levels are for
 CROP = 224

@@ -18,9 +18,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mxnet_resnet import architecture
-from mxnet_resnet.errors import UserError
-from mxnet_resnet.files import replacing
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base.files import replacing
+from mxnet_resnet.plans import architecture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -23,11 +23,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mxnet_resnet import augment, recordio
-from mxnet_resnet.arguments import whole
-from mxnet_resnet.errors import UserError
-from mxnet_resnet.preprocess import check_sides, decode_bgr, read_image, sides_for
-from mxnet_resnet.recordwriter import RecordWriter
+from mxnet_resnet.base.arguments import whole
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data import augment, recordio
+from mxnet_resnet.data.transform import check_sides, decode_bgr, read_image, sides_for
+from mxnet_resnet.data.writer import RecordWriter
 from tools.benchmarks.common import write_json
 
 QUALITY = 90
@@ -169,7 +169,7 @@ def original(workload: Workload, path: Path) -> Iterator:
 
 def ours(workload: Workload, path: Path, summary: recordio.Summary, threads: int) -> Iterator:
     """The reader of train_resnet.py."""
-    from mxnet_resnet.records import TrainingRecords
+    from mxnet_resnet.data.reader import TrainingRecords
 
     shape = (3, workload.crop, workload.crop)
     training = TrainingRecords(
@@ -202,7 +202,7 @@ def scale(workload: Workload, path: Path, runs: int, threads: Sequence[int]) -> 
 
 def training_wait(workload: Workload, path: Path, threads: int) -> tuple[float, float]:
     """The seconds that some steps of training ResNet-18 waited for their batches, and those that they took."""
-    from mxnet_resnet.records import Waiting
+    from mxnet_resnet.data.reader import Waiting
     from tools.benchmarks.ours import parsed, training_step
 
     step = training_step(parsed(18, BATCH_SIZE, more=f"--image-shape 3,{workload.crop},{workload.crop}"))

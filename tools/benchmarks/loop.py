@@ -15,14 +15,16 @@ from pathlib import Path
 
 import mxnet as mx
 
-from mxnet_resnet import optimizer, schedule, trainer
-from mxnet_resnet.arguments import whole
-from mxnet_resnet.interruption import Wish
-from mxnet_resnet.journal import Journal
-from mxnet_resnet.ledger import Entry
-from mxnet_resnet.loop import Loop
-from mxnet_resnet.peers import Peers
-from mxnet_resnet.start import Start
+from mxnet_resnet.base.arguments import whole
+from mxnet_resnet.base.interruption import Wish
+from mxnet_resnet.engines.mxnet import optimizer
+from mxnet_resnet.engines.mxnet.group import Peers
+from mxnet_resnet.runs.ledger import Entry
+from mxnet_resnet.runs.metrics import Journal
+from mxnet_resnet.runs.start import Start
+from mxnet_resnet.settings import schedule
+from mxnet_resnet.train import trainer
+from mxnet_resnet.train.loop import Loop
 from tools.benchmarks import ours
 from tools.benchmarks.common import Net, nets, spread, table, title, write_json
 

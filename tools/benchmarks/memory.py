@@ -17,8 +17,10 @@ import mxnet as mx
 import numpy as np
 from tqdm import tqdm
 
-from mxnet_resnet import architecture, memonger, mirrorgraph, mirrorplan, models, symbols
-from mxnet_resnet.arguments import whole
+from mxnet_resnet.base.arguments import whole
+from mxnet_resnet.engines.mxnet import models, symbols
+from mxnet_resnet.engines.mxnet.memory import memonger, mirrorgraph, mirrorplan
+from mxnet_resnet.plans import architecture
 from tools.benchmarks.common import (
     Net,
     data_type,

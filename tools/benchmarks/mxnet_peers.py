@@ -6,7 +6,7 @@ import mxnet as mx
 from mxnet import autograd, gluon
 from mxnet.gluon.model_zoo import vision
 
-from mxnet_resnet import trainer
+from mxnet_resnet.train import trainer
 from tools.benchmarks.ours import a_batch, parsed
 from tools.benchmarks.way import Step
 

@@ -8,9 +8,13 @@ import dataclasses
 import mxnet as mx
 import numpy as np
 
-from mxnet_resnet import deployment, execution, optimizer, options, quantize, schedule, trainer
-from mxnet_resnet.deployment import Deployment
-from mxnet_resnet.peers import Peers
+from mxnet_resnet.engines.mxnet import int8, optimizer
+from mxnet_resnet.engines.mxnet.graphs import execution
+from mxnet_resnet.engines.mxnet.group import Peers
+from mxnet_resnet.settings import options, schedule
+from mxnet_resnet.train import trainer
+from mxnet_resnet.use import deployment
+from mxnet_resnet.use.deployment import Deployment
 from tools.benchmarks.common import data_type
 from tools.benchmarks.way import Step
 
@@ -46,7 +50,7 @@ def prediction(depth: int, images: int, kind: str) -> Step:
     net = random_net(depth)
     batch = a_batch(parsed(depth, images)).data[0].asnumpy()
     if kind == "int8":
-        symbol, args, auxs = quantize.in_int8(deployment.folded(net), batch, "naive")
+        symbol, args, auxs = int8.in_int8(deployment.folded(net), batch, "naive")
     else:
         symbol, (args, auxs) = execution.for_prediction(net.symbol, (net.args, net.auxs), kind)
     computing = dataclasses.replace(net, symbol=symbol, args=args, auxs=auxs).computing()

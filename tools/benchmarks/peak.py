@@ -16,8 +16,8 @@ import mxnet as mx
 import numpy as np
 from tqdm import tqdm
 
-from mxnet_resnet.arguments import whole
-from mxnet_resnet.compat import has_bfloat16
+from mxnet_resnet.base.arguments import whole
+from mxnet_resnet.engines.mxnet.compat import has_bfloat16
 from tools.benchmarks.common import spread, table, write_json
 
 SIDE = 2048

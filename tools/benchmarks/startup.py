@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mxnet_resnet import checkpoint
-from mxnet_resnet.arguments import whole
+from mxnet_resnet.base.arguments import whole
+from mxnet_resnet.runs import checkpoint
 from tools.benchmarks.common import output, spread, table, tell_left_out, write_json
 from tools.benchmarks.ours import random_net
 from tools.benchmarks.way import INFER
@@ -25,7 +25,7 @@ from tools.benchmarks.way import INFER
 PYTHON = sys.executable
 OURS = {
     "python -c pass": [PYTHON, "-c", "pass"],
-    "import mxnet (after compat)": [PYTHON, "-c", "import mxnet_resnet, mxnet"],
+    "import mxnet (after compat)": [PYTHON, "-c", "import mxnet_resnet.engines.mxnet, mxnet"],
     "train_resnet.py --help": [PYTHON, "train_resnet.py", "--help"],
     "plot_curve.py --help": [PYTHON, "log/plot_curve.py", "--help"],
 }

@@ -20,9 +20,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mxnet_resnet import environment, trainer
-from mxnet_resnet.arguments import whole
-from mxnet_resnet.errors import UserError
+from mxnet_resnet.base import environment
+from mxnet_resnet.base.arguments import whole
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.train import trainer
 from tools.benchmarks import ours
 from tools.benchmarks.common import INSTALL, Net, nets, spread, table, tell_left_out, title, write_json
 from tools.benchmarks.way import TASKS, Way, measure

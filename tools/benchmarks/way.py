@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 
-from mxnet_resnet.compat import has_bfloat16
-from mxnet_resnet.errors import run
+from mxnet_resnet.base.errors import run
+from mxnet_resnet.engines.mxnet.compat import has_bfloat16
 from tools.benchmarks.common import Net, not_installed, output, peak_memory, title
 
 CORES = len(os.sched_getaffinity(0))

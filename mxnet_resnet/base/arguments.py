@@ -1,0 +1,104 @@
+"""Command lines: a parser whose errors are one sentence, and the kinds of values that flags have."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import NoReturn
+
+from mxnet_resnet.base.errors import UserError
+
+LARGEST_SEED = 2**31 - 1  # MXNet's seeds are C integers
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Show the defaults that there are."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises UserError, so that a command ends with one sentence and status 2."""
+
+    def __init__(self, description: str, **kwargs):
+        super().__init__(description=description, formatter_class=_Formatter, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message)
+
+
+def integers(text: str) -> list[int]:
+    """``"0,1,2"`` as a list of whole numbers from 0 on, in which none is twice; ``"none"`` is the empty list."""
+    if text == "none":
+        return []
+    parts = text.split(",")
+    if not all(part.isdecimal() for part in parts) or len({int(part) for part in parts}) < len(parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of different whole numbers such as 0,1,2")
+    return [int(part) for part in parts]
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """``"3,224,224"`` as three whole numbers from 1 on: channels, height and width, of at most 4096 pixels."""
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.isdecimal() and 1 <= int(part) <= 4096 for part in parts) or parts[0] != "3":
+        raise argparse.ArgumentTypeError(f"{text!r} is not 3,HEIGHT,WIDTH: images have the channels R, G and B")
+    return tuple(map(int, parts))
+
+
+def whole(low: int = 1, high: int = LARGEST_SEED) -> Callable[[str], int]:
+    """The kind of flag that is a whole number from ``low`` to ``high``."""
+
+    def convert(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return convert
+
+
+def number(low: float, high: float = math.inf, high_included: bool = True) -> Callable[[str], float]:
+    """The kind of flag that is a number from ``low`` to ``high``."""
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        inside = low <= value <= high if high_included else low <= value < high
+        if not inside or math.isinf(value):
+            bound = f" to {'' if high_included else 'below '}{high:g}" if high < math.inf else " on"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g}{bound}")
+        return value
+
+    return convert
+
+
+def epoch(text: str) -> int | str:
+    """A whole number from 0 on, ``"best"`` or ``"latest"``."""
+    if text in ("best", "latest"):
+        return text
+    try:
+        return whole(0)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, best or latest") from None
+
+
+def channels(text: str) -> tuple[float, ...]:
+    """Three numbers from 0 on, of R, G and B: ``"0.485,0.456,0.406"``."""
+    try:
+        values = tuple(map(float, text.split(",")))
+    except ValueError:
+        values = ()
+    if len(values) != 3 or not all(0 <= value < math.inf for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r} is not three numbers from 0 on, for R, G and B, of images in 0..1")
+    return values
+
+
+def deviations(text: str) -> tuple[float, ...]:
+    """As `channels`, none of them 0."""
+    values = channels(text)
+    if 0 in values:
+        raise argparse.ArgumentTypeError(f"{text!r} has a deviation of 0")
+    return values

@@ -1,0 +1,122 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base.interruption import unwinding
+
+
+@contextmanager
+def replacing(*paths: Path) -> Iterator[list[Path]]:
+    """Temporary paths to write to, which take the places of ``paths`` when the block ends well, and vanish otherwise.
+
+    Makes the folders. Raises UserError where the system refuses to write.
+    """
+    for path in paths:
+        check(path)
+    temporary = [path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}") for path in paths]
+    try:
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        for source, target in zip(temporary, paths):
+            with source.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(source, target)
+        for folder in {path.parent for path in paths}:
+            _sync(folder)
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename or paths[0]}: {error.strerror}") from error
+    finally:
+        for path in temporary:
+            with suppress(OSError):
+                path.unlink()
+
+
+def check(path: Path) -> None:
+    """Raise UserError where a file can not be written to ``path``, as far as can be told before."""
+    if not path.name or path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes from what ``path`` stands for. Raises UserError where one has it, or it cannot be written.
+
+    Where the file system knows no locks, a line in the log says so.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _lock(path)
+    except BlockingIOError as error:
+        raise UserError(f"another run has {path}: give this one another --model-prefix") from error
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+    with file:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _lock(path: Path) -> IO[str]:
+    """The file at ``path``, open and locked. Raises OSError, a BlockingIOError where another process has it."""
+    while True:
+        file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise
+        except OSError as error:
+            logging.warning("There is no lock on %s (%s): no other run may write there", path, error.strerror)
+            return file
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # its last holder has removed it meanwhile
+
+
+def abandoned(prefix: Path) -> Iterator[tuple[Path, str]]:
+    """What `replacing` was writing when its process was killed, at paths that begin with ``prefix``: the file, and the
+    rest of the path's name without its suffix.
+    """
+    pattern = re.compile(re.escape(f".{prefix.name}") + r"(.*)\.\d+\.\w+")
+    for path in prefix.parent.iterdir():
+        match = pattern.fullmatch(path.name)
+        if match:
+            yield path, match[1]
+
+
+@contextmanager
+def staged(*paths: Path) -> Iterator[list[Path]]:
+    """As ``replacing``, but the temporary paths have the names of ``paths``, for what is read back by its name."""
+    with (
+        unwinding() as go_on,
+        replacing(*paths) as temporary,
+        tempfile.TemporaryDirectory(prefix=".", dir=paths[0].parent) as folder,
+    ):
+        staging = [Path(folder, path.name) for path in paths]
+        yield staging
+        go_on()
+        for source, target in zip(staging, temporary):
+            os.replace(source, target)
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder last beyond a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

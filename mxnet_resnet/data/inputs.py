@@ -1,0 +1,125 @@
+"""What ``--img`` names: files, folders, globs, lists, records, or a list on standard input."""
+
+from __future__ import annotations
+
+import glob
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data import lists, recordio
+from mxnet_resnet.data.transform import photograph, read_bytes
+
+EXTENSIONS = {".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # in folders
+STANDARD_INPUT = "-"
+
+
+@dataclass(frozen=True)
+class Input:
+    """An image to be read, or what was named and is none.
+
+    Attributes:
+        name: its path, or ``FILE.rec[12]`` for the record number 12.
+        data: gives the bytes of the encoded image. Raises UserError.
+        label: its class, where a list or a record tells.
+    """
+
+    name: str
+    data: Callable[[], bytes]
+    label: int | None = None
+
+    def read(self) -> np.ndarray:
+        """The image as RGB (H, W, 3), uint8. Raises UserError, which has the name."""
+        return photograph(self.data(), self.name)
+
+
+def is_single(sources: Sequence[str]) -> bool:
+    """Whether ``sources`` is the name of one image, and not of any number of them."""
+    if len(sources) != 1 or sources[0] == STANDARD_INPUT or Path(sources[0]).suffix in (".lst", ".rec"):
+        return False
+    return os.path.isfile(sources[0]) or not (os.path.isdir(sources[0]) or glob.has_magic(sources[0]))
+
+
+def find(sources: Sequence[str]) -> Iterator[Input]:
+    """The images that ``sources`` name, in their order; those of a folder or a glob in the order of their paths.
+
+    What is not there is an Input whose ``read`` raises, so that the rest is looked at.
+    """
+    for source in sources:
+        try:
+            yield from _find(source)
+        except UserError as error:
+            yield Input(source, partial(_fail, error))
+
+
+def _find(source: str) -> Iterator[Input]:
+    if source == STANDARD_INPUT:
+        yield from _in_lines(sys.stdin)
+    elif os.path.isdir(source):
+        yield from _in_folder(source)
+    elif not os.path.exists(source) and glob.has_magic(source):
+        found = sorted(glob.glob(source, recursive=True))
+        if not found:
+            raise UserError(f"nothing is called {source}")
+        # ** finds folders and what is in them
+        yield from find([path for path in found if path != source and not ("**" in source and os.path.isdir(path))])
+    elif source.endswith(".lst"):
+        yield from _in_list(Path(source))
+    elif source.endswith(".rec"):
+        for number, record in enumerate(recordio.walk(Path(source))):
+            yield Input(f"{source}[{number}]", partial(bytes, record.image), _label(record.label))
+    else:
+        yield Input(source, partial(read_bytes, source))
+
+
+def _in_lines(lines: TextIO) -> Iterator[Input]:
+    """What each line names; names may be any bytes."""
+    if isinstance(lines, io.TextIOWrapper):
+        lines.reconfigure(errors="surrogateescape")
+    empty = True
+    for line in lines:
+        if line.strip():
+            empty = False
+            yield from find([line.rstrip("\r\n")])
+    if empty:
+        raise UserError("there is no name of an image on standard input")
+
+
+def _in_folder(folder: str) -> Iterator[Input]:
+    paths = sorted(
+        os.path.join(inner, name)
+        for inner, _, names in os.walk(folder)
+        for name in names
+        if os.path.splitext(name)[1].lower() in EXTENSIONS
+    )
+    if not paths:
+        raise UserError(f"{folder} is a folder without images ({' '.join(sorted(EXTENSIONS))})")
+    for path in paths:
+        yield Input(path, partial(read_bytes, path))
+
+
+def _in_list(path: Path) -> Iterator[Input]:
+    """The images of a list, whose paths begin at its folder, or else at the current one."""
+    for entry in lists.read_lines(path):
+        if isinstance(entry, UserError):
+            yield Input(str(path), partial(_fail, entry))
+            continue
+        beside = path.parent / entry.path
+        image = beside if beside.exists() or not os.path.exists(entry.path) else Path(entry.path)
+        yield Input(str(image), partial(read_bytes, image), _label(entry.label))
+
+
+def _label(label: float) -> int | None:
+    return int(label) if label >= 0 and float(label).is_integer() else None
+
+
+def _fail(error: UserError) -> bytes:
+    raise error

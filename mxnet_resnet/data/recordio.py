@@ -1,0 +1,209 @@
+"""RecordIO files of images, walked over without MXNet: counts, labels and damage."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import struct
+from array import array
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data.transform import decode
+
+# dmlc-core, include/dmlc/recordio.h: magic, then 3 bits of continuation flag and 29 of length, then the data to the
+# next multiple of 4. MXNet puts an image header before the data: flag, label, two ids.
+MAGIC = 0xCED7230A
+RECORD_HEADER = struct.Struct("<II")
+IMAGE_HEADER = struct.Struct("<IfQQ")
+LARGEST_PIECE = (1 << 29) - 1
+WHOLE, FIRST_PART, MIDDLE_PART, LAST_PART = range(4)
+FOLLOWING = {
+    WHOLE: (WHOLE, FIRST_PART),
+    FIRST_PART: (MIDDLE_PART, LAST_PART),
+    MIDDLE_PART: (MIDDLE_PART, LAST_PART),
+    LAST_PART: (WHOLE, FIRST_PART),
+}
+SPLIT_AT = struct.pack("<I", MAGIC)  # a record is cut where its data have the magic word, which is left out
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a record file holds; ``offsets`` are the first bytes of the records, ``digest`` is of these and labels."""
+
+    count: int
+    min_label: float
+    max_label: float
+    offsets: np.ndarray = field(compare=False, repr=False)
+    digest: str = field(default="", compare=False)
+
+
+class Record(NamedTuple):
+    """One image of a record file; ``where`` names the file, the record and its first byte."""
+
+    label: float
+    offset: int
+    image: bytes
+    where: str
+
+
+def scan(path: Path, decoding: bool = False) -> Summary:
+    """Walk over a record file, by its headers alone or ``decoding`` every image.
+
+    Raises UserError where the file is missing, empty, cut short or damaged, or a label is no whole number.
+    """
+    offsets, labels = array("q"), array("f")
+    with ThreadPoolExecutor(cores()) as pool:
+        for label, offset, where in _decoding(walk(path), pool) if decoding else _labels(path):
+            offsets.append(offset)
+            if not label.is_integer():
+                raise UserError(f"{where}: the label {label} is no whole number")
+            labels.append(label)
+    if not offsets:
+        raise UserError(f"{path} holds no records: make it again, with tools/ or im2rec")
+    digest = hashlib.sha256(bytes(offsets) + bytes(labels)).hexdigest()
+    return Summary(len(offsets), min(labels), max(labels), np.frombuffer(offsets, np.int64), digest)
+
+
+def cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _labels(path: Path) -> Iterator[tuple[float, int, str]]:
+    """The (label, byte offset, place) of each record; of the images, no byte is read."""
+    with mapped(path) as data:
+        for number, offset, flag, start, length in pieces(data, path):
+            if flag in (WHOLE, FIRST_PART):
+                where = f"{path}, record {number}, byte {offset}"
+                header = data[start : start + min(length, IMAGE_HEADER.size + 4)]
+                label, _ = _label(header, length if flag == WHOLE else LARGEST_PIECE, where)
+                yield label, offset, where
+
+
+def _decoding(records: Iterator[Record], pool: ThreadPoolExecutor) -> Iterator[tuple[float, int, str]]:
+    """As ``_labels``, each image decoded to see that it can be, some hundreds at a time to bound the memory."""
+    while chunk := list(islice(records, 256)):
+        for record in pool.map(_decoded, chunk):
+            yield record.label, record.offset, record.where
+
+
+def _decoded(record: Record) -> Record:
+    if decode(record.image) is None:
+        raise UserError(f"{record.where}: the image does not decode")
+    return record
+
+
+def walk(path: Path) -> Iterator[Record]:
+    """The records in the order of the file. Raises UserError as ``scan`` does."""
+    parts: list[bytes] = []
+    with mapped(path) as data:
+        for number, offset, flag, start, length in pieces(data, path):
+            if flag in (WHOLE, FIRST_PART):
+                parts, begin, where = [], offset, f"{path}, record {number}, byte {offset}"
+            parts.append(data[start : start + length])
+            if flag in (WHOLE, LAST_PART):
+                yield as_record(SPLIT_AT.join(parts), begin, where)
+
+
+class RecordFile:
+    """Records in any order, by threads at once; the offsets are those of ``scan``."""
+
+    def __init__(self, path: Path, offsets: np.ndarray):
+        self.path, self.offsets = path, offsets
+        self._file = path.open("rb")
+        self._size = path.stat().st_size
+
+    def read(self, number: int) -> Record:
+        """Record ``number`` of the file. Raises UserError where it is not whole any more."""
+        offset = int(self.offsets[number])
+        end = int(self.offsets[number + 1]) if number + 1 < len(self.offsets) else self._size
+        where = f"{self.path}, record {number}, byte {offset}"
+        data = os.pread(self._file.fileno(), end - offset, offset)  # not mapped: a file cut meanwhile would kill
+        parts = []
+        try:
+            for _, _, flag, start, length in pieces(data, self.path):
+                parts.append(data[start : start + length])
+                if flag in (WHOLE, LAST_PART):
+                    break
+        except UserError as error:
+            raise UserError(f"{where}: the file has changed since it was looked through") from error
+        return as_record(SPLIT_AT.join(parts), offset, where)
+
+
+def as_record(data: bytes, offset: int, where: str) -> Record:
+    """The image record that ``data`` is. Raises UserError."""
+    label, begin = _label(data, len(data), where)
+    return Record(label, offset, data[begin:], where)
+
+
+def _label(data: bytes, length: int, where: str) -> tuple[float, int]:
+    """The label of a record of ``length`` bytes, of which ``data`` is the beginning, and where its image begins."""
+    if length < IMAGE_HEADER.size:
+        raise UserError(f"{where}: {length} bytes are too short for an image record")
+    labels, label, _, _ = IMAGE_HEADER.unpack_from(data)
+    begin = IMAGE_HEADER.size + 4 * labels
+    if labels > 1 or begin > length:
+        raise UserError(f"{where}: the record has {labels} labels, and images here have one")
+    if labels:
+        (label,) = struct.unpack_from("<f", data, IMAGE_HEADER.size)
+    return label, begin
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[mmap.mmap]:
+    """A record file as memory. Raises UserError where it is missing or empty."""
+    if not path.is_file():
+        raise UserError(f"there is no record file {path}: make it, with tools/ or im2rec, or check --data-dir")
+    if not path.stat().st_size:
+        raise UserError(f"{path} holds no records: make it again, with tools/ or im2rec")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        yield data
+
+
+def pieces(
+    data: mmap.mmap | bytes, path: Path, offset: int = 0, number: int = 0
+) -> Iterator[tuple[int, int, int, int, int]]:
+    """The (number of the record, byte offset, continuation flag, first byte and length of the data) of each piece.
+
+    Begins with the record ``number`` at ``offset``.
+    """
+    flag = WHOLE
+    number -= 1
+    while offset < len(data):
+        before = flag
+        where = f"{path}, record {number + (before in (WHOLE, LAST_PART))}, byte {offset}"
+        if offset + RECORD_HEADER.size > len(data):
+            raise UserError(f"{where}: the file ends inside of a record header")
+        magic, word = RECORD_HEADER.unpack_from(data, offset)
+        flag, length = word >> 29, word & LARGEST_PIECE
+        start = offset + RECORD_HEADER.size
+        if magic != MAGIC:
+            raise UserError(f"{where}: {magic:#010x} stands where {MAGIC:#010x} should: the file is damaged")
+        if flag not in FOLLOWING[before]:
+            raise UserError(f"{where}: a piece of a record stands where it cannot: the file is damaged")
+        if start + length > len(data):
+            raise UserError(f"{where}: the record should have {length} bytes, and the file ends before")
+        number += flag in (WHOLE, FIRST_PART)
+        yield number, offset, flag, start, length
+        offset = start + (length + 3) // 4 * 4
+    if flag not in (WHOLE, LAST_PART):
+        raise UserError(f"{path}, record {number}: the file ends inside of the record")
+
+
+def check_labels(path: Path, summary: Summary, num_classes: int) -> None:
+    """Raise UserError unless all labels are classes of a net that has ``num_classes``."""
+    if summary.min_label < 0 or summary.max_label >= num_classes:
+        raise UserError(
+            f"{path} has labels from {summary.min_label:g} to {summary.max_label:g}, and a net of {num_classes} "
+            f"classes knows 0 to {num_classes - 1}"
+        )

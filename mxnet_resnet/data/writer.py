@@ -1,0 +1,177 @@
+"""Record files written in order, in parallel, and whole: an interrupted job goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TypeVar
+
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data.recordio import (
+    FIRST_PART,
+    IMAGE_HEADER,
+    LARGEST_PIECE,
+    LAST_PART,
+    MAGIC,
+    MIDDLE_PART,
+    RECORD_HEADER,
+    SPLIT_AT,
+    WHOLE,
+)
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[tuple[Item, Result]]:
+    """Each item with ``function`` of it, computed ahead by ``workers`` threads, in the order of the items.
+
+    OpenCV and file reading let other threads run, so threads use all cores. An exception comes where its item would.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque = deque()
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(function, item)))
+                if len(waiting) > 4 * workers:
+                    done, future = waiting.popleft()
+                    yield done, future.result()
+            while waiting:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def frame(data: bytes) -> bytes:
+    """``data`` as a record of a RecordIO file: cut where an aligned word of it is the magic one, padded to 4 bytes."""
+    pieces = []
+    begin = 0
+    at = data.find(SPLIT_AT)
+    while at >= 0:
+        if at % 4 == 0:
+            pieces.append(data[begin:at])
+            begin = at + 4
+            at = data.find(SPLIT_AT, begin)
+        else:
+            at = data.find(SPLIT_AT, at + 1)
+    pieces.append(data[begin:])
+    if max(map(len, pieces)) > LARGEST_PIECE:
+        raise UserError(f"a record cannot have {len(data)} bytes: the format ends at {LARGEST_PIECE}")
+    flags = [FIRST_PART, *[MIDDLE_PART] * (len(pieces) - 2), LAST_PART] if len(pieces) > 1 else [WHOLE]
+    framed = (
+        RECORD_HEADER.pack(MAGIC, flag << 29 | len(piece)) + piece + bytes(-len(piece) % 4)
+        for flag, piece in zip(flags, pieces)
+    )
+    return b"".join(framed)
+
+
+class RecordWriter:
+    """``PREFIX.rec``, ``PREFIX.idx`` and ``PREFIX.lst``, which appear when all is written.
+
+    Until then the files are ``.NAME.rec.part`` and so on. Where such files are left of an interrupted job with the same
+    ``settings``, it goes on behind their last whole record, whose key is ``last_key`` (None at a fresh start). Without
+    settings no parts are left.
+
+        with RecordWriter(prefix, {"seed": 0}) as writer:
+            for key, label, image, name in rest_after(writer.last_key):
+                writer.write(key, label, image, name)
+
+    Without ``listing`` there is no .lst at the end. An exception inside the block leaves the parts for the next time.
+    Raises UserError where the system does not write.
+    """
+
+    def __init__(self, prefix: Path, settings: Mapping[str, object] | None = None, listing: bool = True):
+        self.targets = [prefix.with_name(f"{prefix.name}{suffix}") for suffix in (".rec", ".idx", ".lst")]
+        self._parts = [path.with_name(f".{path.name}.part") for path in self.targets]
+        self._note = prefix.with_name(f".{prefix.name}.settings.part")
+        self._resumable = settings is not None
+        self._listing = listing
+        self._advice = "; run again to go on" if self._resumable else ""
+        self._settings = json.dumps(settings, sort_keys=True, default=str)
+        self.last_key: int | None = None
+        self.count = 0
+
+    def __enter__(self) -> RecordWriter:
+        try:
+            self.targets[0].parent.mkdir(parents=True, exist_ok=True)
+            if self._resumable and self._note.is_file() and self._note.read_text() == self._settings:
+                self._recover()
+            else:
+                for part in self._parts:
+                    part.write_bytes(b"")
+                self._note.write_text(self._settings)
+            self._record, self._index, self._list = (part.open("ab") for part in self._parts)
+        except OSError as error:
+            raise UserError(f"cannot write {self.targets[0]}: {error.strerror}") from error
+        return self
+
+    def _recover(self) -> None:
+        """Cut the parts behind the last record that is whole in all three."""
+        records, index, listing = self._parts
+        lines = [part.read_bytes().splitlines(keepends=True) if part.exists() else [] for part in (index, listing)]
+        whole = [[line for line in part if line.endswith(b"\n")] for part in lines]
+        self.count = min(map(len, whole))
+        size = records.stat().st_size if records.exists() else 0
+        end = 0
+        with records.open("ab+") as file:
+            while self.count and not (end := _end_of_record(file, int(whole[0][self.count - 1].split()[1]), size)):
+                self.count -= 1
+            file.truncate(end)
+        for part, kept in zip((index, listing), whole):
+            part.write_bytes(b"".join(kept[: self.count]))
+        if self.count:
+            self.last_key = int(whole[0][self.count - 1].split()[0])
+
+    def write(self, key: int, label: float, image: bytes, name: str) -> None:
+        """Add an encoded image with its label; ``name`` is for the list."""
+        try:
+            self._index.write(f"{key}\t{self._record.tell()}\n".encode())
+            self._record.write(frame(IMAGE_HEADER.pack(0, label, key, 0) + image))
+            self._list.write(f"{key}\t{label:g}\t{name}\n".encode())
+        except OSError as error:
+            raise UserError(f"cannot write {self.targets[0]}: {error.strerror}{self._advice}") from error
+        self.count += 1
+        self.last_key = key
+
+    def __exit__(self, kind, error, trace) -> None:
+        files = (self._record, self._index, self._list)
+        try:
+            with ExitStack() as closing:
+                for file in files:
+                    closing.callback(file.close)  # all of them, also where a flush fails
+                for file in files:
+                    file.flush()
+                    os.fsync(file.fileno())
+            if kind is None:
+                for part, target in reversed(list(zip(self._parts, self.targets))):
+                    if self._listing or target.suffix != ".lst":
+                        os.replace(part, target)
+            if kind is None or not self._resumable:
+                for path in (*self._parts, self._note):
+                    path.unlink(missing_ok=True)
+        except OSError as refused:
+            if kind is None:
+                raise UserError(f"cannot write {self.targets[0]}: {refused.strerror}{self._advice}") from refused
+
+
+def _end_of_record(file, offset: int, size: int) -> int:
+    """Where the record that begins at ``offset`` ends, or 0 where it is not whole."""
+    flag = FIRST_PART
+    while flag in (FIRST_PART, MIDDLE_PART):
+        file.seek(offset)
+        header = file.read(RECORD_HEADER.size)
+        if len(header) < RECORD_HEADER.size:
+            return 0
+        magic, word = struct.unpack("<II", header)
+        flag, length = word >> 29, word & LARGEST_PIECE
+        offset += RECORD_HEADER.size + (length + 3) // 4 * 4
+        if magic != MAGIC or offset > size:
+            return 0
+    return offset

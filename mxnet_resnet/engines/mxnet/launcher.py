@@ -1,0 +1,317 @@
+"""A job of several processes: started by MXNet's dmlc_tracker, and from then on stopped and ended as one.
+
+dmlc_tracker knows how to start processes on each kind of cluster, and what they have to know of each other. It does not
+look after them: here it is given another ``subprocess``, which does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import math
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.mxnet import compat
+from mxnet_resnet.engines.mxnet.cluster import RESUME, address_towards
+
+LAUNCHERS = ("local", "ssh", "mpi", "slurm", "sge", "yarn", "mesos", "kubernetes")
+WITH_LIFELINE = ("local", "ssh")  # whose processes hear the launcher on standard input
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # a worker that was told to stop, and has
+FORWARDED = {signal.SIGINT: "INT", signal.SIGTERM: "TERM", signal.SIGHUP: "TERM"}
+
+# Seconds that the rest of a job has to end by itself
+AFTER_A_FAILURE = 10
+AFTER_A_STOP = 120  # rank 0 may be writing a large checkpoint
+AFTER_THE_WORKERS = 30
+
+# Runs a command in a POSIX shell, passes it the signals named on standard input, and SIGTERM at its end: the launcher
+# has died, or the way to it is cut. Without single quotes, since dmlc_tracker puts it between two for ssh. The shell's
+# own messages (file 2) are not shown, those of the command (file 4) are.
+LIFELINE = (
+    "exec 3<&0 4>&2 2>/dev/null; {command} </dev/null 2>&4 3<&- 4>&- & child=$!; "
+    "{{ while read -r name <&3; do kill -s $name $child; done; kill -s TERM $child; }} >/dev/null 4>&- & reader=$!; "
+    "exec 3<&- 4>&-; wait $child; status=$?; kill $reader; exit $status"
+)
+
+
+def launch(options: argparse.Namespace, passed_on: Sequence[str], command: Sequence[str]) -> int:
+    """Run a job to its end, and return its status. ``passed_on`` are flags for dmlc_tracker. Raises UserError."""
+    tracker_options = _tracker_options(options, passed_on, command)
+    job = Job(lifeline=options.launcher in WITH_LIFELINE)
+    submit = functools.partial(_submit, options, tracker_options, job)
+    with job.forwarding_signals():
+        return job.run(submit)
+
+
+def _tracker_options(options: argparse.Namespace, passed_on: Sequence[str], command: Sequence[str]):
+    from dmlc_tracker import opts
+
+    arguments = ["--cluster", options.launcher, "--num-workers", str(options.num_workers)]
+    arguments += ["--num-servers", str(options.num_servers or options.num_workers)]
+    if options.hostfile:
+        arguments += ["--host-file", options.hostfile]
+    try:
+        result = opts.get_opts([*arguments, *passed_on, "--", "command"])
+    except SystemExit as error:  # argparse has said why
+        raise UserError(f"dmlc_tracker does not take {shlex.join(passed_on)}") from error
+    if unknown := [word for word in result.command if word.startswith("-")]:  # where unknown flags end up
+        raise UserError(f"dmlc_tracker has no flag {unknown[0]}")
+    result.host_ip = _scheduler_host(options)
+    result.command = [_shell_command(options.launcher, command)]
+    if options.launcher == "sge":  # dmlc_tracker reads two options here by names that they do not have
+        result.jobname = result.jobname or f"resnet-{options.num_workers}"
+        result.sge_log_dir = result.logdir = result.sge_log_dir or f"{result.jobname}.log"
+        result.vcores = result.worker_cores
+    return result
+
+
+def _scheduler_host(options: argparse.Namespace) -> str:
+    """The address at which the others find the scheduler, which runs on this machine."""
+    if options.host:
+        return options.host
+    if options.launcher == "local":
+        return "127.0.0.1"
+    if options.hostfile:
+        return address_towards(_first_host(options.hostfile))
+    own = socket.gethostbyname(socket.gethostname())
+    if own.startswith("127."):
+        raise UserError(f"{socket.gethostname()} is {own} here, where no other machine reaches it: give --host ADDRESS")
+    return own
+
+
+def _first_host(hostfile: str) -> str:
+    try:
+        with open(hostfile) as lines:
+            hosts = [re.split(r"[\s:]", line.strip())[0] for line in lines if line.strip()]
+    except OSError as error:
+        raise UserError(f"cannot read the host file {hostfile}: {error.strerror}") from error
+    if not hosts:
+        raise UserError(f"{hostfile} names no host: one a line, as in node1 or node1:22")
+    return hosts[0]
+
+
+def _shell_command(launcher: str, command: Sequence[str]) -> str:
+    if launcher not in WITH_LIFELINE:
+        return shlex.join(command)
+    if launcher == "ssh" and any("'" in word or "\n" in word for word in command):
+        raise UserError("over ssh, dmlc_tracker cannot pass on an argument with an apostrophe or a line break in it")
+    return LIFELINE.format(command=" ".join(map(_backslashed, command)))
+
+
+def _backslashed(word: str) -> str:
+    """A word for a shell, quoted so that it means the same between single quotes to a second shell."""
+    if "\n" in word:
+        return shlex.quote(word)
+    return re.sub(r"([^\w@%+=:,./-])", r"\\\1", word, flags=re.ASCII) or '""'
+
+
+def _submit(options: argparse.Namespace, tracker_options: argparse.Namespace, job: Job) -> None:
+    """Have dmlc_tracker start everything; returns when the scheduler has ended."""
+    from dmlc_tracker import tracker
+
+    module = importlib.import_module(f"dmlc_tracker.{options.launcher}")
+    module.subprocess = tracker.subprocess = job
+    tracker.get_host_ip = lambda _=None: tracker_options.host_ip  # its own guess fails without a default route
+    port = options.port or _free_port()
+    tracker.PSTracker = functools.partial(tracker.PSTracker, port=port, port_end=port + 100)
+    for name in compat.chosen:  # by this process for itself; each machine is to choose for its own
+        del os.environ[name]
+    if options.launcher == "local":
+        os.environ["DMLC_NODE_HOST"] = tracker_options.host_ip
+        compat.share_cores(options.num_workers)
+    if options.launcher == "ssh":  # it goes unquoted into a shell's `cd`
+        module.os = types.SimpleNamespace(getcwd=lambda: _backslashed(os.getcwd()), getenv=os.getenv)
+    module.submit(tracker_options)
+
+
+def _free_port() -> int:
+    with socket.socket() as trial:
+        trial.bind(("", 0))
+        return trial.getsockname()[1]
+
+
+@dataclass
+class Process:
+    """A command that dmlc_tracker had started, which may stand for many processes (mpirun)."""
+
+    name: str
+    role: str | None
+    popen: subprocess.Popen
+    status: int | None = None
+    ended: float = field(default=math.inf)
+
+    @property
+    def failed(self) -> bool:
+        return self.status not in (None, 0, *STOPPED)
+
+
+class Job:
+    """The processes of a job. To dmlc_tracker this is the module subprocess."""
+
+    PIPE, STDOUT = subprocess.PIPE, subprocess.STDOUT
+    Popen = subprocess.Popen  # questions such as `mpirun --version`
+
+    def __init__(self, lifeline: bool):
+        self._lifeline = lifeline
+        self._processes: list[Process] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        self._error: BaseException | None = None
+
+    def call(self, command: str, env: dict[str, str] | None = None, **_: object) -> int:
+        """Run a shell command to its end. Returns 0 whatever it did: who started the job looks after that."""
+        with self._lock:
+            if self._closed:
+                return 0
+            popen = subprocess.Popen(
+                command,
+                shell=True,
+                executable="/bin/bash",
+                env=env,
+                stdin=subprocess.PIPE if self._lifeline else subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the launcher, which passes it on
+            )
+            process = Process(*_describe(command, env or {}), popen)
+            self._processes.append(process)
+        status = popen.wait()
+        process.ended = time.monotonic()
+        process.status = status if status >= 0 else 128 - status
+        return 0
+
+    check_call = call
+
+    def run(self, submit: Callable[[], None]) -> int:
+        """Submit the job, wait for its end, and return its status. What does not end with the rest is killed."""
+        thread = threading.Thread(target=self._run, args=[submit], daemon=True)
+        thread.start()
+        try:
+            first = self._wait(thread)
+        finally:
+            self._kill()
+        if isinstance(self._error, (OSError, ImportError, RuntimeError)):
+            raise UserError(f"dmlc_tracker cannot start the job: {self._error}") from self._error
+        if self._error:
+            raise self._error
+        if first is None:
+            return 0
+        return 2 if first.failed and _signal(first) else first.status
+
+    def _wait(self, thread: threading.Thread) -> Process | None:
+        """Wait until all have ended or the rest has had its time, and return the one that ended it for all."""
+        told = None
+        while True:
+            going_on = thread.is_alive() or self._running()
+            first, seconds = self._first_to_end()
+            if first and first is not told:
+                _tell(first)
+                told = first
+            if not going_on or (first and time.monotonic() > first.ended + seconds):
+                return first
+            time.sleep(0.1)
+
+    def _run(self, submit: Callable[[], None]) -> None:
+        try:
+            submit()
+        except BaseException as error:
+            self._error = error
+
+    def _running(self) -> list[Process]:
+        return [process for process in self._processes if process.status is None]
+
+    def _first_to_end(self) -> tuple[Process | None, float]:
+        """The process whose end is to be the end of all, and the seconds that the others may take after it."""
+        ended = sorted((process for process in self._processes if process.status is not None), key=lambda p: p.ended)
+        workers = [process for process in self._processes if process.role == "worker"]
+        worked = bool(workers) and all(process in ended for process in workers)
+        for process in ended:
+            if process.failed:
+                return process, 1 if worked else AFTER_A_FAILURE
+        for process in ended:
+            if process.status in STOPPED:
+                return process, AFTER_A_STOP
+        if worked:
+            return max(workers, key=lambda process: process.ended), AFTER_THE_WORKERS
+        return None, 0
+
+    @contextmanager
+    def forwarding_signals(self) -> Iterator[None]:
+        """Pass the first signal on to the workers, which write their checkpoint; end all at the second."""
+        before = {number: signal.getsignal(number) for number in FORWARDED}
+
+        def forward(number: int, _) -> None:
+            for other, handler in before.items():
+                signal.signal(other, handler)
+            for process in self._running():
+                if process.role == "worker":
+                    self._signal(process, number)
+
+        for number in FORWARDED:
+            signal.signal(number, forward)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _signal(self, process: Process, number: int) -> None:
+        with suppress(OSError):  # it has just ended
+            if self._lifeline:
+                process.popen.stdin.write(f"{FORWARDED.get(number, 'KILL')}\n".encode())
+                process.popen.stdin.flush()
+            else:
+                os.killpg(process.popen.pid, number)
+
+    def _kill(self) -> None:
+        """End what still runs, and start nothing more."""
+        with self._lock:
+            self._closed = True
+        running = self._running()
+        for process in running:
+            self._signal(process, signal.SIGKILL)
+        deadline = time.monotonic() + 3
+        while self._running() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for process in running:
+            with suppress(OSError):
+                os.killpg(process.popen.pid, signal.SIGKILL)
+
+
+def _describe(command: str, environment: dict[str, str]) -> tuple[str, str | None]:
+    """What to call a process, and its role."""
+    role = environment.get("DMLC_ROLE")
+    if found := re.search(r"\bDMLC_ROLE=(\w+)", command):
+        role = found[1]
+    host = re.match(r"ssh -o StrictHostKeyChecking=no (\S+) -p ", command)
+    name = f"a {role}" if role in ("worker", "server") else f"the {role}" if role else f"`{command.split()[0]}`"
+    return name + (f" on {host[1]}" if host else ""), role
+
+
+def _signal(process: Process) -> str | None:
+    """The signal that killed a process."""
+    with suppress(ValueError):
+        return signal.Signals(process.status - 128).name
+    return None
+
+
+def _tell(process: Process) -> None:
+    """Say what ended the job, where the process itself could not."""
+    if not process.failed:
+        return
+    if name := _signal(process):
+        print(f"error: {process.name} was killed ({name}): {RESUME}", file=sys.stderr, flush=True)
+    elif process.status > 2:
+        print(f"error: {process.name} ended with status {process.status}", file=sys.stderr, flush=True)

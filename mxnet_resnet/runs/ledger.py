@@ -1,0 +1,290 @@
+"""What each checkpoint of a run is: ``PREFIX-0007.json`` beside ``.params`` and ``.state``, and two pointers.
+
+``PREFIX-latest.json`` names the run and its newest checkpoint, ``PREFIX-best.json`` the one with the lowest validation
+error. The entry of a checkpoint is written last, with the digests of its files: a checkpoint is whole if they agree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mxnet_resnet.base import files
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base.files import replacing
+
+NAME = r"\d{4,}(-\d{5,})?"
+ARRAYS = ("params", "state")  # the files of a checkpoint that its entry vouches for
+ENTRY = "entry"
+
+
+@dataclass
+class Entry:
+    """A checkpoint, or where a run is.
+
+    Attributes:
+        run: identity of the run, the same after each resume.
+        epoch: epochs done.
+        batch: batches done of the epoch after these.
+        step: updates of the weights.
+        arguments: the flags that were given, as ``{"batch-size": "64", "memonger": True}``.
+        settings: all that the weights follow from, by names that a user understands.
+        meters: the sums of the metrics of the epoch begun.
+        validation: metrics by the number of the epoch, from 0, as text.
+        loss_scale: the (scale, steps since it changed) of float16.
+        digests: SHA-256 of the files, by their suffix, and in a file of the entry itself.
+    """
+
+    run: str
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    arguments: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    meters: dict[str, Any] = field(default_factory=dict)
+    validation: dict[str, dict[str, float]] = field(default_factory=dict)
+    loss_scale: list[float] | None = None
+    digests: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """``"0007"`` after seven epochs, ``"0007-00123"`` after 123 batches more."""
+        return f"{self.epoch:04d}-{self.batch:05d}" if self.batch else f"{self.epoch:04d}"
+
+    @property
+    def errors(self) -> dict[int, float]:
+        """Top-1 validation errors in percent, by epoch."""
+        return {int(epoch): 100 * (1 - metrics["accuracy"]) for epoch, metrics in self.validation.items()}
+
+    @property
+    def best(self) -> str:
+        """The name of the checkpoint after the epoch with the lowest error."""
+        errors = self.errors
+        return f"{min(errors, key=errors.get) + 1:04d}"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that it says, but for itself."""
+        digests = {suffix: digest for suffix, digest in self.digests.items() if suffix != ENTRY}
+        content = {**dataclasses.asdict(self), "digests": digests}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def file(prefix: str, name: str, suffix: str) -> Path:
+    """A file of the checkpoint called ``name``."""
+    return Path(f"{prefix}-{name}.{suffix}")
+
+
+def begin(prefix: str, entry: Entry, anew: bool) -> None:
+    """Note that a run starts, ``anew`` or to go on: from now on it is the one to resume.
+
+    Removes what only an earlier run could use, and what one that was killed had half written.
+    """
+    for path, rest in list(files.abandoned(Path(prefix))):
+        if re.fullmatch(rf"-(symbol|latest|best|{NAME})", rest):
+            path.unlink(missing_ok=True)
+    if anew:
+        for name in all_names(prefix):
+            if "-" in name:
+                _remove(prefix, name)
+        file(prefix, "best", "json").unlink(missing_ok=True)
+    _remove_orphans(prefix)
+    if entry.errors:
+        _point_best(prefix, entry)
+    _point_latest(prefix, entry, None if anew else entry.name)
+
+
+def write(prefix: str, entry: Entry) -> None:
+    """Write the entry of a checkpoint whose other files are there, and point to it."""
+    digests = {suffix: _digest(file(prefix, entry.name, suffix)) for suffix in ARRAYS}
+    _write_entry(file(prefix, entry.name, "json"), dataclasses.replace(entry, digests=digests))
+    _point_latest(prefix, entry, entry.name)
+
+
+def write_validation(prefix: str, entry: Entry) -> None:
+    """Add the validation of ``entry`` to its checkpoint, and point to the best one."""
+    written = read(prefix, entry.name)
+    _write_entry(file(prefix, entry.name, "json"), dataclasses.replace(written, validation=entry.validation))
+    _point_best(prefix, entry)
+
+
+def _point_best(prefix: str, entry: Entry) -> None:
+    pointer = {"run": entry.run, "checkpoint": entry.best, "top-1 error, %": round(min(entry.errors.values()), 4)}
+    _write(file(prefix, "best", "json"), pointer)
+
+
+def _write_entry(path: Path, entry: Entry) -> None:
+    digests = {**entry.digests, ENTRY: entry.digest}
+    _write(path, dataclasses.asdict(dataclasses.replace(entry, digests=digests)))
+
+
+def read(prefix: str, name: str) -> Entry | None:
+    """The entry of a checkpoint; None where there is none. Raises UserError where it is damaged."""
+    path = file(prefix, name, "json")
+    if not path.is_file():
+        return None
+    try:
+        entry = Entry(**json.loads(path.read_text()))
+        kinds = {name: type(value) for name, value in vars(Entry("")).items() if value is not None}
+        if any(type(getattr(entry, name)) is not kind for name, kind in kinds.items()):
+            raise ValueError
+    except (ValueError, TypeError, OSError) as error:
+        raise UserError(f"{path} is damaged") from error
+    if entry.digests.get(ENTRY, entry.digest) != entry.digest:
+        raise UserError(f"{path} is damaged")
+    return entry
+
+
+def check(prefix: str, entry: Entry, *suffixes: str) -> None:
+    """Raise UserError unless the files of a checkpoint, or those with ``suffixes``, are there as they were written."""
+    for suffix in suffixes or ARRAYS:
+        path = file(prefix, entry.name, suffix)
+        if not path.is_file():
+            raise UserError(f"{path} is missing")
+        try:
+            found = _digest(path)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
+        if found != entry.digests.get(suffix):
+            raise UserError(f"{path} is damaged")
+
+
+def whole(prefix: str) -> str | None:
+    """The name of the newest checkpoint that is there as it was written."""
+    for entry in newest(prefix):
+        with suppress(UserError):
+            check(prefix, entry)
+            return entry.name
+    return None
+
+
+def names(prefix: str) -> list[str]:
+    """The names of the checkpoints with an entry, the newest first; of those that the latest run wrote, if it is known.
+
+    One whose entry is damaged is among them: `read` tells. Raises UserError where the latest run is not known any more.
+    """
+    found = all_names(prefix)
+    run = _pointer(prefix, "latest").get("run")
+    if run is not None:
+        return [name for name in found if _run(prefix, name) in (run, None)]
+    if len({_run(prefix, name) for name in found} - {None}) > 1:
+        raise UserError(
+            f"{prefix}-latest.json is missing or damaged, and there are checkpoints of several runs: move some away"
+        )
+    return found
+
+
+def all_names(prefix: str) -> list[str]:
+    """The names of the checkpoints of any run that have an entry, the newest first."""
+    pattern = re.compile(re.escape(Path(prefix).name) + rf"-({NAME})\.json")
+    folder = Path(prefix).parent
+    matches = map(pattern.fullmatch, (path.name for path in folder.iterdir())) if folder.is_dir() else ()
+    found = [match[1] for match in matches if match]
+    return sorted(found, key=lambda name: [int(part) for part in name.split("-")], reverse=True)
+
+
+def best(prefix: str) -> str | None:
+    """The name of the checkpoint with the lowest validation error."""
+    return _pointer(prefix, "best").get("checkpoint")
+
+
+def latest(prefix: str) -> str | None:
+    """The name of the newest checkpoint, or None where its pointer is missing or damaged."""
+    return _pointer(prefix, "latest").get("checkpoint")
+
+
+def prune(prefix: str, entry: Entry, keep: int | None) -> None:
+    """Remove what ``entry``, just written, makes superfluous: epochs beyond ``keep`` but the best one, and checkpoints
+    within epochs, but for the one before where ``entry`` is one.
+    """
+    found = names(prefix)
+    within = [name for name in found if "-" in name]
+    epochs = [name for name in found if "-" not in name]
+    gone = within[2:] if entry.batch else within
+    if keep is not None:
+        gone += [name for name in epochs[keep:] if name != entry.best]
+    for name in gone:
+        _remove(prefix, name)
+
+
+def _remove_orphans(prefix: str) -> None:
+    """Remove arrays within an epoch that no entry vouches for: their run was killed before it could write one."""
+    pattern = re.compile(re.escape(Path(prefix).name) + rf"-(\d{{4,}}-\d{{5,}})\.({'|'.join(ARRAYS)})")
+    for path in list(Path(prefix).parent.iterdir()):
+        match = pattern.fullmatch(path.name)
+        if match and not file(prefix, match[1], "json").exists():
+            path.unlink(missing_ok=True)
+
+
+def _remove(prefix: str, name: str) -> None:
+    for suffix in ("json", *ARRAYS):  # the entry first: without it the rest is no checkpoint
+        file(prefix, name, suffix).unlink(missing_ok=True)
+
+
+def newest(prefix: str) -> Iterator[Entry]:
+    """The entries that can be read, the newest first."""
+    for name in names(prefix):
+        with suppress(UserError):
+            yield read(prefix, name)
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between two settings, as ``"seed was 0, is 1"``."""
+    before, now = _flat(before), _flat(json.loads(json.dumps(now)))
+    return [
+        f"{key} was {before.get(key)}, is {now.get(key)}"
+        for key in {**before, **now}
+        if before.get(key) != now.get(key)
+    ]
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """``{"schedule": {"lr": 1}}`` as ``{"schedule lr": 1}``."""
+    result = {}
+    for key, value in settings.items():
+        result.update({f"{key} {k}": v for k, v in _flat(value).items()} if isinstance(value, dict) else {key: value})
+    return result
+
+
+def arguments(prefix: str) -> dict[str, Any]:
+    """The flags that the run to resume was given; none where there is none."""
+    found = _pointer(prefix, "latest").get("arguments")
+    return found or next((entry.arguments for entry in newest(prefix)), {})
+
+
+def _point_latest(prefix: str, entry: Entry, name: str | None) -> None:
+    pointer = {"run": entry.run, "checkpoint": name, "arguments": entry.arguments}
+    _write(file(prefix, "latest", "json"), pointer)
+
+
+def _run(prefix: str, name: str) -> str | None:
+    with suppress(UserError):
+        return read(prefix, name).run
+    return None
+
+
+def _pointer(prefix: str, name: str) -> dict[str, Any]:
+    with suppress(OSError, ValueError):
+        content = json.loads(file(prefix, name, "json").read_text())
+        return content if isinstance(content, dict) else {}
+    return {}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    with replacing(path) as (temporary,):
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as opened:
+        while piece := opened.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,73 @@
+"""Recipes: the flags of a published result, or of our own, in YAML, as far as they differ from the defaults."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import yaml
+
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.settings import flags
+
+FOLDER = Path(__file__).resolve().parents[1] / "recipes"
+# What says where a run begins or is kept is not part of a result.
+OF_A_RUN = {
+    "recipe",
+    "resume",
+    "retrain",
+    "model-load-epoch",
+    "load-params",
+    "reset-optimizer",
+    "model-prefix",
+    "eval-only",
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise UserError(f"the key {key!r} stands there twice")
+        return super().construct_mapping(node, deep)
+
+
+def load(name: str) -> flags.Flags:
+    """The flags of ``recipes/NAME.yaml``, or of a file with the ending .yaml. Raises UserError."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(file.stem for file in FOLDER.glob("*.yaml"))
+        nearest = difflib.get_close_matches(name, known, n=4, cutoff=0)
+        raise UserError(f"there is no recipe {name}: the nearest are {', '.join(nearest)}")
+    try:
+        content = yaml.load(path.read_text(), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML") from error
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a recipe: its lines are KEY: VALUE, and the keys are flags of train_resnet.py")
+    allowed = {name.replace("_", "-") for name in vars(flags.parse({}))} - OF_A_RUN
+    for key in content:
+        if key not in allowed:
+            nearest = difflib.get_close_matches(str(key), sorted(allowed), n=1, cutoff=0)[0]
+            raise UserError(f"{path}: {key!r} is no flag that a recipe can have; the nearest is {nearest!r}")
+    recipe = {key: _text(value) for key, value in content.items()}
+    if "batch-size" in recipe:
+        recipe.setdefault("lr-batch", recipe["batch-size"])
+    try:
+        flags.parse(recipe)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    return recipe
+
+
+def _text(value: object) -> object:
+    if isinstance(value, bool):
+        return value
+    return ",".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
