@@ -1,6 +1,5 @@
 import dataclasses
 import hashlib
-import importlib.util
 import io
 import os
 import pickle
@@ -12,8 +11,9 @@ import tarfile
 import mxnet as mx
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 
+from mxnet_resnet.base.errors import run as run_command
+from mxnet_resnet.commands import cifar2rec
 from mxnet_resnet.data import recordio
 from mxnet_resnet.data.transform import decode
 
@@ -23,15 +23,11 @@ CIFAR10 = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
 
 @pytest.fixture
 def tool(monkeypatch):
-    """tools/cifar2rec.py as a module, for data sets of fewer images a file."""
-    spec = importlib.util.spec_from_file_location("cifar2rec", REPOSITORY / "tools/cifar2rec.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "cifar2rec", module)
-    spec.loader.exec_module(module)
-    for name, dataset in module.DATASETS.items():
+    """The command, for data sets of fewer images a file."""
+    for name, dataset in cifar2rec.DATASETS.items():
         small = dataclasses.replace(dataset, train_images=TRAIN, val_images=VAL)
-        monkeypatch.setitem(module.DATASETS, name, small)
-    return module
+        monkeypatch.setitem(cifar2rec.DATASETS, name, small)
+    return cifar2rec
 
 
 @pytest.fixture
@@ -41,7 +37,7 @@ def convert(tool, monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["cifar2rec.py", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            tool.run(tool.main)
+            run_command(tool.main)
         return (ended.value.code, *capsys.readouterr())
 
     return run

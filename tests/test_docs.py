@@ -6,7 +6,6 @@ import ast
 import contextlib
 import io
 import re
-import runpy
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from conftest import REPOSITORY
 
 import mxnet_resnet
 from mxnet_resnet.engines.mxnet import symbols
+from mxnet_resnet.plans import architecture
 
 LIBRARY = (REPOSITORY / "docs" / "library.md").read_text(encoding="utf-8")
 CODE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -175,9 +175,10 @@ def test_the_table_of_networks_is_up_to_date(command, capsys, tmp_path):
 
 
 def test_multiply_adds_are_the_published_ones():
-    table = runpy.run_path(str(REPOSITORY / "tools" / "model_table.py"))
+    from mxnet_resnet.commands import model_table
+
     for name, published in PUBLISHED_MULTIPLY_ADDS.items():
-        side, classes = table["standard_input"](mxnet_resnet.plans.architecture.find(name))
-        counted = table["multiply_adds"](mxnet_resnet.build(name, classes=classes), side)
+        side, classes = model_table.standard_input(architecture.find(name))
+        counted = model_table.multiply_adds(mxnet_resnet.build(name, classes=classes), side)
         decimals = len(str(published).partition(".")[2])
         assert round(counted / 1e9, decimals) == published, name

@@ -109,7 +109,7 @@ def test_workers_stop_when_the_launcher_dies(start, tmp_path):
         ("-n 0 python x.py", "'0' is not a whole number from 1"),
         ("-n 2 --launcher ssh python x.py", "--launcher ssh needs the hosts: -H FILE"),
         ("-n 2 -H nohosts python x.py", "cannot read the host file nohosts: No such file"),
-        ("-n 2 --launcher mpi --host 127.0.0.1 python x.py", "cannot start the job: .*mpirun"),
+        ("-n 2 --launcher mpi --host 127.0.0.1 sleep 9", "cannot start the job: .*mpirun"),
         (
             "-n 2 --launcher kubernetes --host 127.0.0.1 python x.py",
             "cannot start the job: No module named 'kubernetes'",

@@ -1,5 +1,4 @@
 import hashlib
-import runpy
 import struct
 import time
 from dataclasses import replace
@@ -7,7 +6,6 @@ from dataclasses import replace
 import mxnet as mx
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 from pictures import photograph, png
 from recordfiles import begins, write_records
 
@@ -222,7 +220,8 @@ def test_real_photographs_too(tmp_path, shared):
 def test_digits_are_split_and_lossless(digits):
     from sklearn.datasets import load_digits
 
-    enlarge = runpy.run_path(str(REPOSITORY / "tools/digits2rec.py"))["enlarge"]
+    from mxnet_resnet.commands.digits2rec import enlarge
+
     source = load_digits()
     seen = []
     for name, count in (("train", 1437), ("val", 360)):

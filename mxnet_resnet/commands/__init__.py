@@ -1,0 +1,1 @@
+"""The commands, a file each: flags in, one call into the rooms below, words out."""

@@ -1,0 +1,83 @@
+"""Convert a ResNet checkpoint, and prove that the result computes the same: `python tools/convert.py SOURCE TARGET`.
+
+SOURCE is an MXNet checkpoint (its prefix, with --epoch, or one of its files), a Gluon .params file, or a PyTorch
+state_dict (.th, .pth, .pt, .bin, .safetensors) of torch-resnet, torchvision, timm or pytorch_resnet_cifar10.
+TARGET is a prefix (PREFIX-symbol.json and PREFIX-0000.params), a .params file for Gluon's load_parameters, or a .pth or
+.safetensors file for PyTorch.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.errors import UserError
+
+if TYPE_CHECKING:
+    from mxnet_resnet.use.weights import Weights
+
+LARGEST_RELATIVE_DIFFERENCE = 1e-4
+OTHER_SUFFIXES = (".th", ".bin", ".onnx", ".json", ".tar", ".pkl", ".npz", ".h5", ".rec")
+TORCH_TARGETS = (".pth", ".pt", ".safetensors")
+
+
+def main() -> int:
+    parser = Parser(__doc__)
+    parser.add_argument("source", help="the checkpoint")
+    parser.add_argument("target", help="what to write")
+    parser.add_argument("--epoch", type=whole(0), help="epoch of an MXNet checkpoint given by its prefix (the last)")
+    parser.add_argument("--network", help="the net, where its names and shapes leave a choice: gluon_resnet50_v1")
+    parser.add_argument("--layout", choices=["torchvision", "torch-resnet"], help="names in a PyTorch target")
+    parser.add_argument("--images", nargs="+", default=[], help="photographs to prove the conversion on (two are here)")
+    arguments = parser.parse_args()
+
+    check_target(arguments.source, arguments.target, arguments.layout)
+
+    from mxnet_resnet.plans import architecture
+    from mxnet_resnet.use import proof, weights
+
+    plan = architecture.find(arguments.network) if arguments.network else None
+    source = weights.read(arguments.source, arguments.epoch, plan)
+    for line in proof.describe(source):
+        print(line)
+    images = proof.images(source, arguments.images)
+    print(f"Written: {write(arguments.target, source, arguments.layout)}")
+    written = weights.read(arguments.target)
+    same = True
+    for kind, batch in images.items():
+        absolute, relative, whose = proof.difference(source, written, batch)
+        same &= relative <= LARGEST_RELATIVE_DIFFERENCE  # not so for NaN
+        print(f"{len(batch)} {kind} images: largest difference {absolute:.2e}, {relative:.2e} of the scores ({whose})")
+    if not same:
+        print(f"error: {arguments.target} does not compute what {arguments.source} does", file=sys.stderr)
+        return 1
+    return 0
+
+
+def check_target(source: str, target: str, layout: str | None) -> None:
+    """Raise UserError where nothing can be written to ``target``, or not in ``layout``, or only over ``source``."""
+    suffix = Path(target).suffix
+    if suffix.lower() in OTHER_SUFFIXES or not target.rpartition("/")[2].strip("."):
+        raise UserError(f"cannot write {target!r}: a target is PREFIX, FILE.params, FILE.pth or FILE.safetensors")
+    if suffix == ".params" and re.search(r"-\d{4,}$", Path(target).stem):
+        raise UserError(f"{target} is the name of an epoch of an MXNet checkpoint: give its prefix, or another name")
+    if re.sub(r"-\d{4,}\.params$|-symbol\.json$", "", source) == target:
+        raise UserError(f"the target {target} would take the place of the source")
+    if layout and suffix not in TORCH_TARGETS:
+        raise UserError(f"--layout is for PyTorch targets ({', '.join(TORCH_TARGETS)}), not for {target}")
+
+
+def write(target: str, source: Weights, layout: str | None) -> str:
+    """Write ``source`` in the form that the name of ``target`` asks for; a sentence of what was written."""
+    from mxnet_resnet.use import proof, weights
+
+    suffix = Path(target).suffix
+    if suffix in TORCH_TARGETS:
+        return f"{target}, {weights.write_torch(Path(target), source, layout)}"
+    if suffix == ".params":
+        weights.write_gluon(Path(target), source)
+        return f"{target}, for load_parameters of the Gluon net"
+    return f"{target}-symbol.json and {weights.write_module(target, source, proof.image_shape(source))}"

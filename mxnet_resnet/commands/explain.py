@@ -1,0 +1,57 @@
+"""Draw where in images a net sees its classes (Grad-CAM): `python predict/explain.py --img test.jpg --out heat.png`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from mxnet_resnet.base.arguments import Parser, integers, whole
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.mxnet import compat
+from mxnet_resnet.settings import netflags
+
+MOST_CLASSES = 10  # heat maps beside an image
+
+
+def main() -> int:
+    parser = Parser(__doc__)
+    parser.add_argument("--img", nargs="+", default=["test.jpg"], help="images, as predict.py takes them")
+    parser.add_argument("--classes", type=integers, help="numbers of the classes to look for: 281,282 (the best ones)")
+    parser.add_argument(
+        "--topk", type=whole(high=MOST_CLASSES), default=1, help="how many of the best classes to look for"
+    )
+    parser.add_argument("--out", type=Path, default=Path("heat.png"), help="the picture")
+    netflags.add_gpu(parser)
+    netflags.add(parser)
+    arguments = parser.parse_args()
+
+    compat.import_mxnet_quickly()
+    net = netflags.load(arguments)
+
+    from mxnet_resnet.data import inputs
+    from mxnet_resnet.plot import answers, drawing
+    from mxnet_resnet.use import gradcam, predict
+
+    names = netflags.names(net, arguments)
+    drawing.check(arguments.out)
+    if len(arguments.classes or ()) > MOST_CLASSES:
+        raise UserError(f"--classes takes at most {MOST_CLASSES}")
+    for label in arguments.classes or ():
+        if label >= net.classes:
+            raise UserError(f"there is no class {label}: the net has 0 to {net.classes - 1}")
+    classifier = netflags.classifier(net, arguments, drawing.MOST_DRAWN)
+    cam = gradcam.GradCam(net, classifier.context)
+    tally, drawn, heats = predict.Tally(), [], []
+    for seen in predict.classify(inputs.find(arguments.img), classifier, "center", tally):
+        if len(drawn) == drawing.MOST_DRAWN:
+            print(f"{arguments.out} has the first {len(drawn)} images", file=sys.stderr)
+            break
+        best = answers.best(seen.probabilities, names, net.classes)
+        shown = [best[[one.label for one in best].index(label)] for label in arguments.classes or ()]
+        shown = shown or best[: arguments.topk]
+        drawn.append(drawing.Drawn(seen.crops[0], Path(seen.source.name).name, shown))
+        heats.append(cam.maps(seen.crops[0], [answer.label for answer in shown]))
+        print(f"{seen.source.name}: " + "; ".join(f"{answer.name} ({answer.probability:.2%})" for answer in shown))
+    if drawn:
+        drawing.save(drawing.overlays(drawn, heats), arguments.out)
+    return tally.status

@@ -1,0 +1,84 @@
+"""Write the records of ImageNet-11k from the tar of all of ImageNet (fall11_whole.tar), without unpacking it.
+
+Classes with few images are left out, and of each other some random images are held out for validation.
+train_480_q90.rec, train_256_q90.rec and val_256_q90.rec, each with .idx and .lst, hold JPEGs of quality 90 with a short
+side of so many pixels, shuffled. Labels are the ranks of the sorted WordNet ids, the lines of synset.txt. After an
+interrupt the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base.files import replacing
+from mxnet_resnet.data.datasets import DATA_TYPES
+from mxnet_resnet.data.tars import VAL_SIZE, Images, add_record_flags, find_images, prepare, write_records
+
+PUBLISHED_CLASSES = DATA_TYPES["imagenet11k"].num_classes
+PUBLISHED_MILLIONS = 12.4
+
+
+def without_small_classes(images: Images, min_images: int) -> Images:
+    """The images of the classes that have ``min_images``, labelled by the rank among these."""
+    large = images.counts() >= min_images
+    if not large.any():
+        raise UserError(f"{images.tar}: no class has {min_images} images: lower --min-images")
+    ranks = np.where(large, np.cumsum(large) - 1, -1)
+    classes = [wordnet_id for wordnet_id, kept in zip(images.classes, large) if kept]
+    return images.labelled(ranks[images.table["label"]], classes)
+
+
+def held_out(images: Images, per_class: int, seed: int) -> np.ndarray:
+    """Whether each image is one of the ``per_class`` random ones of its class. The images lie class by class."""
+    random = np.random.RandomState(seed)
+    chosen = np.zeros(len(images), bool)
+    begin = 0
+    for count in images.counts():
+        chosen[begin + random.permutation(count)[:per_class]] = True
+        begin += count
+    return chosen
+
+
+def tell(images: Images, found: Images) -> None:
+    """Print the counts next to the published ones."""
+    classes, millions = len(images.classes), round(len(images) / 1e6, 1)
+    print(f"{found.tar}: {len(found):,} images of {len(found.classes):,} classes")
+    print(f"kept: {classes:,} classes (published: {PUBLISHED_CLASSES:,}), {len(images):,} images", end=" ")
+    print(f"(published: {PUBLISHED_MILLIONS} million)")
+    if (classes, millions) != (PUBLISHED_CLASSES, PUBLISHED_MILLIONS):
+        print("note: these are not the published counts: another tar, or another --min-images")
+
+
+def parse() -> argparse.Namespace:
+    parser = Parser(__doc__)
+    parser.add_argument("--tar", type=Path, required=True, help="fall11_whole.tar")
+    parser.add_argument("--out", type=Path, default=Path("data/imagenet11k"), help="folder for the records")
+    parser.add_argument("--min-images", type=whole(), default=500, help="images that a class must have to be kept")
+    parser.add_argument("--val-per-class", type=whole(), default=50, help="random images of a class that are held out")
+    add_record_flags(parser)
+    arguments = parser.parse_args()
+    if arguments.val_per_class >= arguments.min_images:
+        raise UserError(
+            f"--val-per-class {arguments.val_per_class} would leave a class of {arguments.min_images} images "
+            "(--min-images) without any for training"
+        )
+    return arguments
+
+
+def main() -> None:
+    arguments = parse()
+    prepare(arguments.out)
+    found = find_images(arguments.tar, arguments.out, in_classes=True)
+    images = without_small_classes(found, arguments.min_images)
+    tell(images, found)
+    chosen = held_out(images, arguments.val_per_class, arguments.seed)
+    for name, part, sizes in (("train", ~chosen, arguments.sizes), ("val", chosen, [VAL_SIZE])):
+        labelled = images.labelled(np.where(part, images.table["label"], -1), images.classes)
+        write_records(labelled.shuffled(arguments.seed), arguments.out, name, sizes, arguments)
+    with replacing(arguments.out / "synset.txt") as (path,):
+        path.write_text("".join(f"{wordnet_id}\n" for wordnet_id in images.classes))

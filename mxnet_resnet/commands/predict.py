@@ -1,0 +1,52 @@
+"""Classify images with a trained net: `python predict/predict.py --img test.jpg --prefix resnet-50 --epoch 0`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.engines.mxnet import compat
+from mxnet_resnet.plot import answers
+from mxnet_resnet.settings import netflags
+
+
+def main() -> int:
+    parser = Parser(__doc__)
+    parser.add_argument(
+        "--img",
+        nargs="+",
+        default=["test.jpg"],
+        help="images: files, folders, globs, a .lst, a .rec, or - for a list of any of these on standard input",
+    )
+    parser.add_argument("--topk", type=whole(), default=5, help="classes to tell of each image")
+    parser.add_argument("--format", choices=answers.FORMATS, default="text", help="of the output")
+    parser.add_argument("--out", type=Path, help="draw the images with bars of their best classes")
+    netflags.add_crops(parser, batch_size=32)
+    netflags.add_gpu(parser)
+    netflags.add(parser)
+    arguments = parser.parse_args()
+
+    compat.import_mxnet_quickly()
+    net = netflags.load(arguments)
+
+    from mxnet_resnet.data import inputs
+    from mxnet_resnet.plot import drawing
+    from mxnet_resnet.use import predict
+
+    names = netflags.names(net, arguments)
+    if arguments.out:
+        drawing.check(arguments.out)
+    classifier = netflags.classifier(net, arguments, arguments.batch_size, arguments.dtype)
+    writer = answers.Writer(arguments.format, titled=not inputs.is_single(arguments.img))
+    images, tally, drawn = inputs.find(arguments.img), predict.Tally(), []
+    for seen in predict.classify(images, classifier, arguments.crop, tally, bool(arguments.out)):
+        best = answers.best(seen.probabilities, names, arguments.topk)
+        writer.write(seen.source.name, seen.source.label, best)
+        if arguments.out and len(drawn) < drawing.MOST_DRAWN:
+            drawn.append(drawing.Drawn(seen.thumbnail, Path(seen.source.name).name, best))
+    if drawn:
+        drawing.save(drawing.grid(drawn), arguments.out)
+        if tally.good > len(drawn):
+            print(f"{arguments.out} has the first {len(drawn)} of {tally.good} images", file=sys.stderr)
+    return tally.status
