@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-import mxnet as mx
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.runs import checkpoint, ledger
@@ -44,9 +43,15 @@ class Start:
 
 
 def find(
-    options: argparse.Namespace, symbol: mx.sym.Symbol, settings: dict[str, object], steps_per_epoch: int
+    options: argparse.Namespace,
+    shapes: Mapping[str, tuple[int, ...]],
+    settings: dict[str, object],
+    steps_per_epoch: int,
 ) -> Start:
-    """The start that the options ask for. Raises UserError where it does not fit the run that they describe."""
+    """The start that the options ask for, of a net whose arrays have these shapes by name.
+
+    Raises UserError where it does not fit the run that they describe.
+    """
     start = _resumed(options, settings) if options.resume else None
     if start is None:
         start = _from_epoch(options, settings, steps_per_epoch) if options.retrain else Start(_fresh(options, settings))
@@ -55,7 +60,7 @@ def find(
         elif not options.retrain and ledger.all_names(options.model_prefix):
             start.notes.append(f"There are checkpoints of another run of {options.model_prefix}: they are written over")
     if start.params is not None:
-        checkpoint.check_fit(symbol, (1, *options.image_shape), *start.params)
+        checkpoint.check_fit(shapes, *start.params)
     return start
 
 
@@ -70,7 +75,7 @@ def _resumed(options: argparse.Namespace, settings: dict[str, object]) -> Start 
     for name in names:
         try:
             entry = ledger.read(prefix, name)
-            params, state = checkpoint.load_run(prefix, entry)
+            found = checkpoint.load_run(prefix, entry)
         except UserError as error:
             notes.append(f"Checkpoint {name} is passed over: {error}")
             continue
@@ -83,10 +88,10 @@ def _resumed(options: argparse.Namespace, settings: dict[str, object]) -> Start 
                 "or start from one of its epochs with --retrain --model-load-epoch"
             )
         notes += [f"Not to the bit the same run: {change}" for change in tolerated]
-        notes += _momentum_notes(options, entry, state)
+        notes += _momentum_notes(options, entry, found.momentum)
         notes.append(f"Resuming {prefix} after {entry.epoch} epochs and {entry.batch} batches, {entry.step} steps")
         entry = dataclasses.replace(entry, arguments=options.arguments, settings=settings)
-        return Start(entry, params, state, notes, anew=False)
+        return Start(entry, (found.params, found.statistics), found.momentum, notes, anew=False)
     if names:
         raise UserError(f"no checkpoint of {prefix} is whole: {notes[0]}")
     return None

@@ -19,6 +19,7 @@ from mxnet_resnet.data import augment, reader, recordio
 from mxnet_resnet.data.targets import distributions, mixed
 from mxnet_resnet.engines.mxnet import optimizer, precision
 from mxnet_resnet.engines.mxnet.group import Peers
+from mxnet_resnet.engines.mxnet.ndarrays import to_numpy
 from mxnet_resnet.runs import checkpoint, ledger, logbook, meter
 from mxnet_resnet.runs.confusions import Confusions
 from mxnet_resnet.runs.metrics import Journal
@@ -209,7 +210,9 @@ class Loop:
             position.loss_scale = [self.scaler.scale, self.scaler.steps]
         if self.peers.rank == 0:
             prefix = self.options.model_prefix
-            checkpoint.save_run(prefix, position, self.symbol, params, optimizer.state(self.module))
+            learned = map(to_numpy, (*params, optimizer.state(self.module)))
+            snapshot = checkpoint.Snapshot(*learned, position.loss_scale and tuple(position.loss_scale))
+            checkpoint.save_run(prefix, position, self.symbol.tojson(), snapshot)
             ledger.prune(prefix, position, keep=None)  # of the epochs some may go when this one is known to be good
             path = ledger.file(prefix, position.name, "params")
             logging.info('Saved checkpoint to "%s"', path)

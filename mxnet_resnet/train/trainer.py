@@ -21,6 +21,7 @@ from mxnet_resnet.engines.mxnet import cluster, devices, models, optimizer, prec
 from mxnet_resnet.engines.mxnet.graphs import execution
 from mxnet_resnet.engines.mxnet.group import Peers
 from mxnet_resnet.engines.mxnet.memory import memonger
+from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet, to_numpy
 from mxnet_resnet.plot import report
 from mxnet_resnet.runs import checkpoint, ledger, logbook, metrics, start
 from mxnet_resnet.settings import schedule
@@ -48,7 +49,8 @@ def _train(options: argparse.Namespace, contexts: list[mx.Context], device_line:
     net = build_net(options)
     symbol, executed = build_symbol(options, net), training_graph(options, net, contexts)
     settings = {**_settings(options, rate, summaries, peers.count), start.MACHINE: _machine(contexts, peers)}
-    begin = start.find(options, symbol, settings, steps_per_epoch)
+    shapes = symbols.parameter_shapes(symbol, (1, *options.image_shape))
+    begin = start.find(options, shapes, settings, steps_per_epoch)
     _check_same(peers, json.dumps([settings, begin.entry.name, begin.entry.step, begin.anew], default=str))
     plan = plan_memory(options, executed, len(contexts))
     checkpoint.check_writable(options.model_prefix)
@@ -62,10 +64,10 @@ def _train(options: argparse.Namespace, contexts: list[mx.Context], device_line:
         notes = [device_line, rate.describe(steps_per_epoch), *([plan] if plan else []), *begin.notes]
         _write_header(options, notes, summaries, models.count_parameters(net))
         _warn_of_batch(options, options.batch_size * peers.count)
-        module = bind(options, executed, contexts, begin.params, plan)
-        _check_same(peers, checkpoint.digest(*module.get_params(), begin.state))
+        module = bind(options, executed, contexts, begin.params and tuple(map(to_mxnet, begin.params)), plan)
+        _check_same(peers, checkpoint.digest(*map(to_numpy, module.get_params()), begin.state))
         optimizer.install(module, options, rate, peers, begin.entry.step)
-        optimizer.restore(module, begin.state)
+        optimizer.restore(module, to_mxnet(begin.state))
         if peers.rank == 0:
             ledger.begin(options.model_prefix, begin.entry, begin.anew)
         loop = Loop(module, symbol, options, rate, peers, summaries, begin, wish, told)
@@ -125,7 +127,7 @@ def bind(
     options: argparse.Namespace,
     symbol: mx.sym.Symbol,
     contexts: list[mx.Context],
-    params: start.Params | None = None,
+    params: tuple[optimizer.Arrays, optimizer.Arrays] | None = None,
     plan: memonger.Plan | None = None,
 ) -> mx.mod.Module:
     """A module that executes a training graph on the devices, with parameters: these, or random ones from the seed."""

@@ -8,7 +8,7 @@ import mxnet as mx
 
 from mxnet_resnet.base import environment
 from mxnet_resnet.engines.mxnet.group import Peers  # which registers the optimizers of servers, too
-from mxnet_resnet.runs.checkpoint import Arrays
+from mxnet_resnet.engines.mxnet.ndarrays import Arrays
 from mxnet_resnet.settings.schedule import Schedule
 
 MOMENTUM = "momentum:"
