@@ -15,11 +15,11 @@ from runs import arguments, assert_same_run, copy, figures, run, stop
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted
+from mxnet_resnet.commands.train import evaluate_checkpoint
 from mxnet_resnet.engines.mxnet import devices
 from mxnet_resnet.runs import ledger, logbook
 from mxnet_resnet.settings import options
 from mxnet_resnet.train.loop import Loop
-from mxnet_resnet.use import evaluate
 
 SCHEDULES = {
     "steps": "--lr-steps 1,3",
@@ -131,7 +131,7 @@ def test_the_validation_of_several_devices_is_that_of_the_checkpoint(digits, tmp
     monkeypatch.setattr(devices, "choose", lambda *given: asked.append(given) or choose(*given))
     options_now = options.parse(arguments(digits, tmp_path, *more, "--eval-only"))
     logged = logbook.read(tmp_path / "log/net/train.log").epochs[0].validation["top1"]
-    assert evaluate.of_options(options_now).top1 == pytest.approx(logged, abs=1e-3)
+    assert evaluate_checkpoint(options_now).top1 == pytest.approx(logged, abs=1e-3)
     assert asked == [(None, 2)]
 
 

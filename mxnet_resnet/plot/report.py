@@ -17,10 +17,10 @@ import mxnet as mx
 from mxnet_resnet.base import environment
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
+from mxnet_resnet.data.classnames import read_class_names
 from mxnet_resnet.data.datasets import IMAGENET_SYNSET
 from mxnet_resnet.data.recordio import RecordFile, Summary
 from mxnet_resnet.data.transform import decode
-from mxnet_resnet.engines.mxnet.predictor import read_synset
 from mxnet_resnet.plot import curves, figures
 from mxnet_resnet.plot.logreader import ERRORS, Run
 from mxnet_resnet.runs import logbook, metrics
@@ -200,7 +200,7 @@ def _class_names(options: argparse.Namespace) -> dict[int, str]:
     lists = [options.data_val.with_name(beside), options.data_val.with_name("synset.txt")]
     for path in [*lists, *([IMAGENET_SYNSET] if options.data_type == "imagenet" else [])]:
         try:
-            names = read_synset(str(path), options.num_classes)
+            names = read_class_names(str(path), options.num_classes)
         except UserError:
             continue
         return {number: re.sub(r"^n\d{8} ", "", name).split(",")[0] for number, name in enumerate(names)}

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 
 import mxnet as mx
 import numpy as np
 
-from mxnet_resnet.engines.mxnet import int8, optimizer
-from mxnet_resnet.engines.mxnet.graphs import execution
+from mxnet_resnet.engines.mxnet import int8, nets, optimizer, symbols
+from mxnet_resnet.engines.mxnet.graphs import deployment
 from mxnet_resnet.engines.mxnet.group import Peers
+from mxnet_resnet.engines.mxnet.ndarrays import to_numpy
+from mxnet_resnet.engines.mxnet.predictor import Predictor
+from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.settings import options, schedule
 from mxnet_resnet.train import trainer
-from mxnet_resnet.use import deployment
-from mxnet_resnet.use.deployment import Deployment
+from mxnet_resnet.use.classifier import softmax
 from tools.benchmarks.common import data_type
 from tools.benchmarks.way import Step
 
@@ -50,11 +51,11 @@ def prediction(depth: int, images: int, kind: str) -> Step:
     net = random_net(depth)
     batch = a_batch(parsed(depth, images)).data[0].asnumpy()
     if kind == "int8":
-        symbol, args, auxs = int8.in_int8(deployment.folded(net), batch, "naive")
-    else:
-        symbol, (args, auxs) = execution.for_prediction(net.symbol, (net.args, net.auxs), kind)
-    computing = dataclasses.replace(net, symbol=symbol, args=args, auxs=auxs).computing()
-    return lambda: computing(batch)
+        quantized = int8.quantize(deployment.fold(net), batch)
+        executor = nets.bind(quantized.graph.with_softmax(), quantized.arrays)
+        return lambda: executor.compute(batch)
+    predictor = Predictor(net, mx.cpu(), images, kind)
+    return lambda: softmax(predictor.scores(batch))
 
 
 def parsed(depth: int, images: int, dtype: str = "float32", more: str = "") -> argparse.Namespace:
@@ -71,13 +72,13 @@ def a_batch(run: argparse.Namespace) -> mx.io.DataBatch:
     return mx.io.DataBatch([mx.nd.array(pixels)], [labels])
 
 
-def random_net(depth: int) -> Deployment:
+def random_net(depth: int) -> TrainedNet:
     """A net with random weights that has seen one batch, so that its statistics are of images."""
     run = parsed(depth, 8)
     symbol = trainer.build_symbol(run, trainer.build_net(run))
     module = trainer.bind(run, symbol, [mx.cpu()])
     module.forward_backward(a_batch(run))
     mx.nd.waitall()
-    args, auxs = module.get_params()
-    scores = mx.sym.softmax(symbol.get_children()[0], name="softmax")
-    return Deployment(scores, args, auxs, run.image_shape, run.num_classes)
+    params, statistics = map(to_numpy, module.get_params())
+    graph = symbols.to_graph(symbol).without_softmax()
+    return TrainedNet(f"ResNet-{depth}", params, statistics, run.image_shape, run.num_classes, graph)
