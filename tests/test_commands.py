@@ -48,7 +48,7 @@ def test_predict_gives_the_probabilities_of_validation(trained, digits):
     from mxnet_resnet.use import reading
     from mxnet_resnet.use.classifier import Classifier
 
-    net = reading.read(str(trained / "model/net"), 3)
+    net = reading.read_checkpoint(str(trained / "model/net"), 3)
     lines = [line.split("\t") for line in (digits / "digits_val.lst").read_text().splitlines()[:8]]
     images = [cv2.imread(str(digits / name))[:, :, ::-1] for _, _, name in lines]
     path = digits / "digits_val.rec"

@@ -24,7 +24,7 @@ FAMILY = ("resnet20", "preact_resnet20", "gluon_resnet18_v1", "gluon_resnet18_v2
 
 @pytest.fixture(scope="module")
 def net(trained):
-    return reading.read(str(trained / "model/net"), 3)
+    return reading.read_checkpoint(str(trained / "model/net"), 3)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_the_map_is_that_of_the_formula(net, images):
 def test_a_map_lies_where_the_object_is(shared):
     """An airplane pasted into a corner of an even image is seen there."""
     prefix = str(shared / "checkpoints/cifar_resnet20_v2")
-    net = reading.read(prefix, 0, reading.Given(mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010)))
+    net = reading.read_checkpoint(prefix, 0, reading.Given(mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010)))
     batch = (shared / "cifar10/cifar-10-batches-bin/test_batch.bin").read_bytes()
     image = np.frombuffer(batch, np.uint8)[10 * 3073 :][1:3073].reshape(3, 32, 32).transpose(1, 2, 0)
     for top, left in ((0, 0), (16, 0), (0, 16), (16, 16)):

@@ -216,7 +216,7 @@ def test_a_net_that_pytorch_has_no_place_for(trained, export, tmp_path):
 
 
 def test_what_is_not_proven_is_not_left(trained, tmp_path):
-    net = deployment.deploy(reading.read(str(trained / "model/net"), 3))
+    net = deployment.deploy(reading.read_checkpoint(str(trained / "model/net"), 3))
     other = replace(net, params={**net.params, "fc1_bias": net.params["fc1_bias"] + np.arange(10, dtype=np.float32)})
 
     def prove(written, graph):

@@ -168,7 +168,7 @@ def test_ten_crops_are_averaged(predict, trained, photo, tmp_path):
     from mxnet_resnet.use.classifier import Classifier
 
     cv2.imwrite(str(tmp_path / "photo.png"), photo)
-    net = reading.read(str(trained / "model/net"), 3)
+    net = reading.read_checkpoint(str(trained / "model/net"), 3)
     crops = transform.crops(photo[:, :, ::-1], net.image_shape, "ten")
     one_by_one = Classifier(Predictor(net, mx.cpu(), 1)).probabilities(crops[:, None])
     assert np.abs(one_by_one - one_by_one[0]).max() > 1e-3
@@ -182,7 +182,7 @@ def test_a_net_on_normalised_images_gets_them(shared):
 
     prefix = str(shared / "checkpoints/cifar_resnet20_v2")
     given = reading.Given(mean=(0.5, 0.4, 0.3), std=(0.2, 0.1, 0.3))
-    assumed, told = reading.read(prefix, 0), reading.read(prefix, 0, given)
+    assumed, told = reading.read_checkpoint(prefix, 0), reading.read_checkpoint(prefix, 0, given)
     np.testing.assert_allclose(assumed.mean, [123.675, 116.28, 103.53])
     np.testing.assert_allclose(told.mean, [127.5, 102, 76.5], rtol=1e-6)
     np.testing.assert_allclose(told.std, [51, 25.5, 76.5], rtol=1e-6)

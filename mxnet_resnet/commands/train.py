@@ -34,7 +34,7 @@ def evaluate_checkpoint(settings: argparse.Namespace) -> Result:
     from mxnet_resnet.use.classifier import Classifier
 
     epoch = evaluate.choose_epoch(settings.model_prefix, settings.model_load_epoch)
-    net = reading.read_prefix(settings.model_prefix, epoch, reading.Given(settings.image_shape))
+    net = reading.read_checkpoint(settings.model_prefix, epoch, reading.Given(settings.image_shape))
     chosen.tell_notes(net)
     predictor = open_predictor(net, settings.gpus, settings.cpus, settings.batch_size, settings.dtype)
     return evaluate.evaluate_records(Classifier(predictor), settings.data_val, threads=settings.data_nthreads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from mxnet_resnet.base.errors import UserError
@@ -29,11 +30,21 @@ def load_net_silently(choice: NetChoice) -> TrainedNet:
         if choice.network:
             raise UserError("--network goes with --params FILE; a checkpoint at --prefix has its graph beside it")
         given = reading.Given(choice.image_shape, choice.mean, choice.std)
-        return reading.read_prefix(choice.prefix, choice.epoch, given)
+        return reading.read_checkpoint(choice.prefix, choice.epoch, given)
     if not Path(choice.params).is_file():
         raise UserError(f"there is no file of parameters {choice.params}")
     plan = architecture.find(choice.network) if choice.network else None
-    return reading.read(choice.params, given=reading.Given(choice.image_shape, choice.mean, choice.std, plan))
+    given = reading.Given(choice.image_shape, choice.mean, choice.std, plan)
+    return _with_graph(reading.read_known(choice.params, given=given))
+
+
+def _with_graph(net: TrainedNet) -> TrainedNet:
+    """A net with a plan and the graph of that. Raises UserError where its arrays do not fit it, or none classifies."""
+    from mxnet_resnet.engines.mxnet import nets
+
+    if net.classes is None:
+        raise UserError(f"{net.name} is a net without a classifier")
+    return replace(net, graph=nets.build_graph(net))
 
 
 def tell_notes(net: TrainedNet) -> None:

@@ -49,33 +49,26 @@ class Given:
 NOTHING_GIVEN = Given()
 
 
-def read(source: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -> TrainedNet:
-    """A net to predict with.
-
-    ``source`` is the prefix of a Module checkpoint (with ``epoch``) or one of its files, a Gluon .params file, or a
-    PyTorch file (.th, .pth, .pt, .bin, .safetensors). A Module checkpoint keeps its graph and its names.
+def read_checkpoint(prefix: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -> TrainedNet:
+    """A Module checkpoint as it stands, with its graph and the names in it; any net will do.
 
     Raises UserError where its files are missing, damaged or do not fit each other.
     """
-    place = _module_of(source, epoch)
-    if place is None:
-        net = _read_parameters(Path(source), given)
-        if net.classes is None:
-            raise UserError(f"{source} is a net without a classifier")
-        return net
-    found = _complete(_read_module(*place, given))
-    return recognise(found, given.plan) if given.plan else found
+    from mxnet_resnet.engines.mxnet import nets
 
-
-def read_prefix(prefix: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -> TrainedNet:
-    """As `read`, of a Module checkpoint by its prefix, whatever that looks like."""
-    return _complete(_read_module(prefix, epoch, given))
+    found = _read_module(prefix, epoch, given)
+    shapes, classes = nets.infer(found)
+    checkpoint.check_fit(shapes, found.params, found.statistics)
+    return replace(found, classes=classes)
 
 
 def read_known(source: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -> TrainedNet:
-    """As `read`, with its plan, and its arrays in float32 by our names, whatever it is.
+    """A ResNet of any kind of file, with its plan, and its arrays in float32 by our names.
 
-    Raises UserError where it is none of the ResNets known here, or not of the plan that is given.
+    ``source`` is the prefix of a Module checkpoint (with ``epoch``) or one of its files, a Gluon .params file, or a
+    PyTorch file (.th, .pth, .pt, .bin, .safetensors). Whether its arrays fit the plan is seen where it is computed.
+
+    Raises UserError where it is none of these, damaged, none of the ResNets known here, or not of the plan given.
     """
     place = _module_of(source, epoch)
     if place is None:
@@ -86,7 +79,7 @@ def read_known(source: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -
 
 def recognise(net: TrainedNet, plan: Architecture | None = None) -> TrainedNet:
     """A net with its plan, and its arrays in float32 by our names. Raises UserError for none of the nets known here."""
-    if net.graph is None:
+    if net.plan is not None:
         return net
     from mxnet_resnet.engines.mxnet.graphs import recognition
 
@@ -140,15 +133,6 @@ def _read_module(prefix: str, epoch: Epoch, given: Given) -> TrainedNet:
         notes.append(f"assuming an input of {shape}: --image-shape says otherwise")
     net = TrainedNet(f"{prefix}, epoch {epoch}", params, statistics, shape, None, scores, notes=tuple(notes))
     return _with_normalisation(net, _normalises_bytes(graph, statistics), given)
-
-
-def _complete(net: TrainedNet) -> TrainedNet:
-    """A net with its classes counted. Raises UserError where its arrays do not fit its graph, or that its images."""
-    from mxnet_resnet.engines.mxnet import nets
-
-    shapes, classes = nets.infer(net)
-    checkpoint.check_fit(shapes, net.params, net.statistics)
-    return replace(net, classes=classes)
 
 
 def _normalises_bytes(graph: Graph, statistics: Arrays) -> bool:
