@@ -11,11 +11,11 @@ import time
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
-from processes import LAUNCH, Started, descendants
-from runs import train_arguments
 
 from mxnet_resnet.runs import logbook
+from tests.helpers import REPOSITORY
+from tests.helpers.processes import LAUNCH, Started, descendants
+from tests.helpers.runs import train_arguments
 
 TRAIN = [sys.executable, str(REPOSITORY / "train_resnet.py")]
 

@@ -7,11 +7,11 @@ import time
 
 import cv2
 import pytest
-from conftest import REPOSITORY
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from mxnet_resnet.plot import curves, figures
 from mxnet_resnet.runs import logbook
+from tests.helpers import REPOSITORY
 
 DIGITS = REPOSITORY / "log" / "digits.log"
 TOP5 = """\

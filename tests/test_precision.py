@@ -2,7 +2,6 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet.contrib.amp.amp import bfloat16
-from runs import WELL, train_arguments
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import compat, precision
@@ -10,6 +9,7 @@ from mxnet_resnet.engines.mxnet.precision import FIRST_SCALE, LARGEST_SCALE, STE
 from mxnet_resnet.runs import logbook
 from mxnet_resnet.settings import options
 from mxnet_resnet.train import trainer
+from tests.helpers.runs import WELL, train_arguments
 
 has_bfloat16 = pytest.mark.skipif(not compat.has_bfloat16(), reason="this CPU has no AVX512-BF16")
 Loop = trainer.Loop

@@ -6,13 +6,13 @@ from dataclasses import replace
 import mxnet as mx
 import numpy as np
 import pytest
-from pictures import photograph, png
-from recordfiles import begins, write_records
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import augment, reader, recordio
 from mxnet_resnet.data.datasets import BACKENDS
 from mxnet_resnet.data.transform import as_input, decode, read_image, short_side
+from tests.helpers.pictures import photograph, png
+from tests.helpers.recordfiles import begins, write_records
 
 
 def test_scan_counts_and_finds_the_labels(tmp_path):

@@ -3,10 +3,10 @@
 import re
 
 import pytest
-from conftest import REPOSITORY
 
 from mxnet_resnet.plot import curves
 from mxnet_resnet.runs import ledger, logbook
+from tests.helpers import REPOSITORY
 
 LOGS = REPOSITORY / "log"
 ROW = re.compile(r"^\| \[.+\]\((\S+)\) \| .* \| (\d+) \| (?:\S+ h)? *\| (\S+)% \| (\S+)% \| .*\|$", re.MULTILINE)

@@ -10,8 +10,6 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
-from conftest import REPOSITORY
-from runs import arguments, assert_same_run, copy, figures, run, stop
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted
@@ -20,6 +18,8 @@ from mxnet_resnet.runs import ledger, logbook
 from mxnet_resnet.settings import options
 from mxnet_resnet.train.loop import Loop
 from mxnet_resnet.use import evaluate
+from tests.helpers import REPOSITORY
+from tests.helpers.runs import arguments, assert_same_run, copy, figures, run, stop
 
 SCHEDULES = {
     "steps": "--lr-steps 1,3",

@@ -3,12 +3,12 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from runs import assert_same_run, copy, run, stop
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted
 from mxnet_resnet.runs import checkpoint, ledger, logbook
 from mxnet_resnet.settings import options, schedule
+from tests.helpers.runs import assert_same_run, copy, run, stop
 
 
 def test_retrain_keeps_the_momentum_and_tells_what_changed(three_epochs, digits, tmp_path):

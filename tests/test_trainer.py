@@ -1,7 +1,6 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from runs import WELL, train_arguments
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import augment, recordio
@@ -10,6 +9,7 @@ from mxnet_resnet.engines.mxnet.group import Peers
 from mxnet_resnet.runs import checkpoint, logbook
 from mxnet_resnet.settings import options, schedule
 from mxnet_resnet.train import loop, trainer
+from tests.helpers.runs import WELL, train_arguments
 
 
 def test_a_run_learns_and_logs(trained):
