@@ -15,6 +15,8 @@ from pathlib import Path
 
 import mxnet as mx
 
+from benchmarks import ours
+from benchmarks.common import Net, nets, spread, table, title, write_json
 from mxnet_resnet.base.arguments import whole
 from mxnet_resnet.base.interruption import Wish
 from mxnet_resnet.engines.mxnet import optimizer
@@ -25,8 +27,6 @@ from mxnet_resnet.runs.start import Start
 from mxnet_resnet.settings import schedule
 from mxnet_resnet.train import trainer
 from mxnet_resnet.train.loop import Loop
-from tools.benchmarks import ours
-from tools.benchmarks.common import Net, nets, spread, table, title, write_json
 
 Steps = Callable[[list[mx.io.DataBatch]], None]
 

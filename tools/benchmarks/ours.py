@@ -8,6 +8,8 @@ import dataclasses
 import mxnet as mx
 import numpy as np
 
+from benchmarks.common import data_type
+from benchmarks.way import Step
 from mxnet_resnet.engines.mxnet import int8, optimizer
 from mxnet_resnet.engines.mxnet.graphs import execution
 from mxnet_resnet.engines.mxnet.group import Peers
@@ -15,8 +17,6 @@ from mxnet_resnet.settings import options, schedule
 from mxnet_resnet.train import trainer
 from mxnet_resnet.use import deployment
 from mxnet_resnet.use.deployment import Deployment
-from tools.benchmarks.common import data_type
-from tools.benchmarks.way import Step
 
 
 def training(depth: int, images: int, dtype: str) -> Step:
