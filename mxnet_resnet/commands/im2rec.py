@@ -17,8 +17,6 @@ import random
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
-
 from mxnet_resnet.base.arguments import Parser, number, whole
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
@@ -34,6 +32,7 @@ from mxnet_resnet.data.lists import (
     write_lists,
 )
 from mxnet_resnet.data.recordio import cores
+from mxnet_resnet.data.transform import silence_opencv
 from mxnet_resnet.data.writer import RecordWriter, in_order
 
 QUALITIES = {".jpg": range(1, 101), ".png": range(10)}
@@ -214,7 +213,7 @@ def _checked(arguments: argparse.Namespace) -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
-    cv2.setLogLevel(0)  # what does not decode is in the report
+    silence_opencv()  # what does not decode is in the report
     prefix = arguments.prefix
     report = prefix.with_name(f"{prefix.name}_bad.txt")
     listing = Journal(report.with_name(f".{report.name}.part"), "listing")

@@ -15,7 +15,7 @@ import numpy as np
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.inputs import Input
 from mxnet_resnet.data.recordio import cores
-from mxnet_resnet.data.transform import crops
+from mxnet_resnet.data.transform import crops, silence_opencv
 from mxnet_resnet.engines.mxnet.predictor import Classifier
 from mxnet_resnet.plot.drawing import thumbnail
 
@@ -60,7 +60,7 @@ def classify(
         except UserError as error:
             return error
 
-    cv2.setLogLevel(0)  # what does not decode is told in our words
+    silence_opencv()
     cv2.setNumThreads(1)  # the images are what is read in parallel
     images = iter(images)
     with ThreadPoolExecutor(cores()) as pool:
