@@ -7,6 +7,7 @@ import logging
 import signal
 import time
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import mxnet as mx
@@ -16,8 +17,10 @@ from tqdm import tqdm
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted, Wish
 from mxnet_resnet.data import augment, reader, recordio
+from mxnet_resnet.data.batch import Batch
 from mxnet_resnet.data.targets import distributions, mixed
-from mxnet_resnet.engines.mxnet import optimizer, precision
+from mxnet_resnet.engines.mxnet import imagerecorditer, optimizer, precision
+from mxnet_resnet.engines.mxnet.batches import as_data_batch
 from mxnet_resnet.engines.mxnet.group import Peers
 from mxnet_resnet.runs import checkpoint, ledger, logbook, meter
 from mxnet_resnet.runs.confusions import Confusions
@@ -78,7 +81,7 @@ class Loop:
         if not first:
             self.meter.clear()
             logbook.write_learning_rate(epoch, rate)
-        waiting = reader.Waiting(training.epoch(epoch, position.batch))
+        waiting = reader.Waiting(epoch_batches(options, training, epoch, position.batch))
         bar = tqdm(waiting, f"Epoch[{epoch}]", training.batches, initial=position.batch, **PROGRESS_BAR)
         started = time.time()
         try:
@@ -94,7 +97,7 @@ class Loop:
         position.epoch, position.batch = epoch + 1, 0
         self._save()
 
-    def _train_batches(self, batches: Iterable[mx.io.DataBatch], started: float) -> None:
+    def _train_batches(self, batches: Iterable[Batch], started: float) -> None:
         position, options = self.position, self.options
         window_started, window = started, 0
         for batch in batches:
@@ -112,7 +115,7 @@ class Loop:
             if options.save_batches and position.batch % options.save_batches == 0:
                 self._save()
 
-    def _step(self, batch: mx.io.DataBatch) -> None:
+    def _step(self, batch: Batch) -> None:
         """Train on a batch."""
         position, options, module = self.position, self.options, self.module
         if self.drops:
@@ -122,7 +125,8 @@ class Loop:
         if options.mixup:
             place = (options.seed, position.epoch, position.batch)
             batch = mixed(batch, options.mixup, options.num_classes, options.label_smoothing, place)
-        module.forward(batch, is_train=True)
+        data = as_data_batch(batch)
+        module.forward(data, is_train=True)
         if self.validated:
             # Inference on the CPU left the weights in a layout of oneDNN's, which this forward pass changes back behind
             # the engine's back: an update meanwhile would be rounded otherwise, now and then.
@@ -133,18 +137,18 @@ class Loop:
             module.update()
             position.step += 1
         else:
-            position.step += self._scaled_update(batch.label[0])
-        self.meter.update(module.get_outputs()[0], batch.label[0], (position.step, position.epoch, position.batch))
+            position.step += self._scaled_update(batch.labels)
+        self.meter.update(module.get_outputs()[0], data.label[0], (position.step, position.epoch, position.batch))
         position.batch += 1
 
-    def _scaled_update(self, labels: mx.nd.NDArray) -> bool:
+    def _scaled_update(self, labels: np.ndarray) -> bool:
         """Go back from a scaled loss, the mean over the batch; whether the gradients were finite, and used."""
         module, options, scale = self.module, self.options, self.scaler.scale
         if labels.ndim == 1:
             labels = distributions(labels, options.num_classes, options.label_smoothing)
         outputs = module.get_outputs()[0]
         # Of the cross-entropy behind a softmax; the probabilities take no gradient.
-        of_scores = (outputs - labels.as_in_context(outputs.context)) * (scale / options.batch_size)
+        of_scores = (outputs - mx.nd.array(labels, outputs.context)) * (scale / options.batch_size)
         module.backward([mx.nd.zeros_like(outputs), of_scores])
         by_device = zip(*(arrays for arrays in module._exec_group.grad_arrays if arrays[0] is not None))
         finite = all([precision.finite(gradients) for gradients in by_device])
@@ -188,7 +192,7 @@ class Loop:
             ledger.write_validation(options.model_prefix, position)
             ledger.prune(options.model_prefix, position, options.keep)
 
-    def _until_wished(self, batches: Iterable[mx.io.DataBatch]) -> Iterator[mx.io.DataBatch]:
+    def _until_wished(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The batches; a validation by one worker may be left at once, for its checkpoint is written."""
         for batch in batches:
             if self.peers.alone and self.wish.signal:
@@ -255,13 +259,21 @@ def training_records(
         peers.rank,
         peers.count,
         options.data_nthreads or recordio.cores(),
-        options.data_backend,
     )
+
+
+def epoch_batches(
+    options: argparse.Namespace, records: reader.TrainingRecords, epoch: int, skip: int
+) -> Iterator[Batch]:
+    """The batches of an epoch from the one at ``skip`` on, by the reader that the options ask for."""
+    if options.data_backend == "imagerecorditer":
+        return islice(imagerecorditer.read_epoch(records, epoch), skip, None)
+    return records.epoch(epoch, skip)
 
 
 def evaluate(
     module: mx.mod.Module,
-    batches: Iterable[mx.io.DataBatch],
+    batches: Iterable[Batch],
     num_classes: int,
     peers: Peers | None = None,
     confusions: Confusions | None = None,
@@ -272,9 +284,9 @@ def evaluate(
     """
     sums = meter.Meter(num_classes)
     for batch in batches:
-        module.forward(mx.io.DataBatch(batch.data), is_train=False)
-        kept = batch.data[0].shape[0] - batch.pad
-        outputs, labels = module.get_outputs()[0][:kept], batch.label[0][:kept]
+        data = as_data_batch(batch)
+        module.forward(mx.io.DataBatch(data.data), is_train=False)
+        outputs, labels = module.get_outputs()[0][: batch.count], data.label[0][: batch.count]
         sums.update(outputs, labels)
         if confusions is not None:
             confusions.update(outputs, labels)
