@@ -52,13 +52,13 @@ def test_predict_gives_the_probabilities_of_validation(trained, digits):
     images = [cv2.imread(str(digits / name))[:, :, ::-1] for _, _, name in lines]
     path = digits / "digits_val.rec"
     batch = next(validation_batches(path, scan(path), (3, 32, 32), 8))
-    np.testing.assert_array_equal(batch.data[0].asnumpy(), as_input(images, net.image_shape))
+    np.testing.assert_array_equal(batch.images, as_input(images, net.image_shape))
     executor = mx.sym.load(f"{trained}/model/net-symbol.json").simple_bind(
         mx.cpu(), grad_req="null", data=(8, 3, 32, 32)
     )
     _, args, auxs = mx.model.load_checkpoint(str(trained / "model/net"), 3)
     executor.copy_params_from(args, auxs)
-    expected = executor.forward(is_train=False, data=batch.data[0])[0].asnumpy()
+    expected = executor.forward(is_train=False, data=mx.nd.array(batch.images))[0].asnumpy()
     found = Classifier(net, mx.cpu()).probabilities(np.stack([crops(image, net.image_shape) for image in images]))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 

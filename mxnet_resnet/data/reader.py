@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import cv2
-import mxnet as mx
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data.augment import DRAWS, FILL, Augmentation, augment
-from mxnet_resnet.data.recordio import Record, RecordFile, Summary, cores, scan
+from mxnet_resnet.data.augment import DRAWS, Augmentation, augment
+from mxnet_resnet.data.batch import Batch
+from mxnet_resnet.data.recordio import Record, RecordFile, Summary, cores
 from mxnet_resnet.data.transform import ImageShape, decode, decode_bgr, evaluation_transform
 
 IMAGES_A_TASK = 8  # enough that handing it to a thread costs nothing
@@ -46,8 +44,6 @@ class TrainingRecords:
         seed: of the run.
         part, num_parts: this worker's share of the records.
         threads: that decode and augment.
-        backend: ``"opencv"``, or ``"imagerecorditer"``, MXNet's own, which draws from the same distributions but
-            shuffles within its chunks, and decodes on half of the cores.
     """
 
     path: Path
@@ -61,15 +57,23 @@ class TrainingRecords:
     part: int = 0
     num_parts: int = 1
     threads: int = field(default_factory=cores)
-    backend: str = "opencv"
 
-    def epoch(self, number: int, skip: int = 0) -> Iterator[mx.io.DataBatch]:
+    def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
         """The batches of epoch ``number`` from the one at ``skip`` on. Raises UserError for an image that does not
         decode.
         """
-        if self.backend == "imagerecorditer":
-            return islice(self._mxnets(number), skip, None)
-        return self._ours(number, skip)
+        records = RecordFile(self.path, self.summary.offsets)
+        # One row a record, so that its augmentation depends on neither the order nor the parts.
+        draws = np.random.default_rng([self.seed, number, 1]).random((self.summary.count, DRAWS), np.float32)
+        size = self.image_shape[1:]
+
+        def load(place: int) -> tuple[np.ndarray, float]:
+            with _told(record := records.read(place)):
+                image = _decoded(decode_bgr, record)
+                return augment(image, draws[place], self.augmentation, size, self.pad, self.mirror), record.label
+
+        order = self.order(number)[skip * self.batch_size :]
+        return _batches(load, order, self.image_shape, self.batch_size, self.threads)
 
     @property
     def batches(self) -> int:
@@ -81,50 +85,6 @@ class TrainingRecords:
         order = np.random.default_rng([self.seed, epoch]).permutation(self.summary.count)
         return np.resize(order, (self.batches, self.num_parts, self.batch_size))[:, self.part].ravel()
 
-    def _ours(self, epoch: int, skip: int) -> Iterator[mx.io.DataBatch]:
-        records = RecordFile(self.path, self.summary.offsets)
-        # One row a record, so that its augmentation depends on neither the order nor the parts.
-        draws = np.random.default_rng([self.seed, epoch, 1]).random((self.summary.count, DRAWS), np.float32)
-        size = self.image_shape[1:]
-
-        def load(number: int) -> tuple[np.ndarray, float]:
-            with _told(record := records.read(number)):
-                image = _decoded(decode_bgr, record)
-                return augment(image, draws[number], self.augmentation, size, self.pad, self.mirror), record.label
-
-        order = self.order(epoch)[skip * self.batch_size :]
-        return _batches(load, order, self.image_shape, self.batch_size, self.threads)
-
-    def _mxnets(self, epoch: int) -> Iterator[mx.io.DataBatch]:
-        try:
-            yield from self._image_record_iter(epoch)
-        except mx.base.MXNetError as error:
-            scan(self.path, decoding=True)  # names the record, which MXNet does not
-            reason = str(error).strip().splitlines()[-1]
-            raise UserError(f"{self.path}: MXNet cannot read it ({reason})") from error
-
-    def _image_record_iter(self, epoch: int) -> mx.io.DataIter:
-        seed = int(np.random.SeedSequence([self.seed, epoch, self.part]).generate_state(1)[0] >> 1)
-        return mx.io.ImageRecordIter(
-            path_imgrec=str(self.path),
-            data_name="data",
-            label_name="softmax_label",
-            data_shape=self.image_shape,
-            batch_size=self.batch_size,
-            pad=self.pad,
-            fill_value=FILL,
-            rand_crop=True,
-            rand_mirror=self.mirror,
-            shuffle=True,
-            seed=seed,
-            seed_aug=seed,
-            num_parts=self.num_parts,
-            part_index=self.part,
-            preprocess_threads=self.threads,
-            verbose=False,
-            **dataclasses.asdict(self.augmentation),
-        )
-
 
 def validation_batches(
     path: Path,
@@ -134,9 +94,8 @@ def validation_batches(
     threads: int | None = None,
     part: int = 0,
     num_parts: int = 1,
-) -> Iterator[mx.io.DataBatch]:
-    """Every record of a part once, in order, through the evaluation transform; ``batch.pad`` counts the last one's
-    filling.
+) -> Iterator[Batch]:
+    """Every record of a part once, in order, through the evaluation transform; the last batch is filled up.
 
     ``summary`` is that of ``recordio.scan``. Raises UserError for an image that does not decode.
     """
@@ -167,7 +126,7 @@ def _told(record: Record) -> Iterator[None]:
 
 def _batches(
     load: Load, order: Sequence[int], image_shape: ImageShape, batch_size: int, threads: int
-) -> Iterator[mx.io.DataBatch]:
+) -> Iterator[Batch]:
     """Batches of ``load`` over ``order``, made ahead by threads while the ones before are computed on."""
     cv2.setNumThreads(1)  # the images are what is done in parallel
     with ThreadPoolExecutor(threads) as pool:
@@ -198,23 +157,22 @@ def _start_batch(
     return data, labels, len(numbers), tasks
 
 
-def _finish_batch(data: np.ndarray, labels: np.ndarray, count: int, tasks: list[Future]) -> mx.io.DataBatch:
+def _finish_batch(data: np.ndarray, labels: np.ndarray, count: int, tasks: list[Future]) -> Batch:
     """A batch, filled up with its last image."""
     for task in tasks:
         task.result()
     data[count:], labels[count:] = data[count - 1], labels[count - 1]
-    arrays = [mx.nd.from_numpy(array, zero_copy=True) for array in (data, labels)]
-    return mx.io.DataBatch(arrays[:1], arrays[1:], pad=len(data) - count)
+    return Batch(data, labels, count)
 
 
 class Waiting:
     """Passes batches on, and counts the seconds that their user waited for them."""
 
-    def __init__(self, batches: Iterator[mx.io.DataBatch]):
+    def __init__(self, batches: Iterator[Batch]):
         self._batches = batches
         self.seconds = 0.0
 
-    def __iter__(self) -> Iterator[mx.io.DataBatch]:
+    def __iter__(self) -> Iterator[Batch]:
         while True:
             started = time.perf_counter()
             batch = next(self._batches, None)

@@ -141,8 +141,8 @@ def measure(workload: Workload, path: Path, runs: int, threads: int) -> dict[str
 def speed(reader: Callable[[], Iterator], count: int) -> float:
     """Images/s from the call of the reader to its last batch."""
     started = time.perf_counter()
-    for batch in reader():
-        batch.data[0].wait_to_read()
+    for _ in reader():
+        pass
     return count / (time.perf_counter() - started)
 
 
@@ -150,7 +150,7 @@ def original(workload: Workload, path: Path) -> Iterator:
     """The call in the MXNet ResNet-v2 repository."""
     import mxnet as mx
 
-    return mx.io.ImageRecordIter(
+    for batch in mx.io.ImageRecordIter(
         path_imgrec=str(path),
         label_width=1,
         data_name="data",
@@ -164,7 +164,9 @@ def original(workload: Workload, path: Path) -> Iterator:
         shuffle=True,
         verbose=False,
         **dataclasses.asdict(workload.preset),
-    )
+    ):
+        batch.data[0].wait_to_read()
+        yield batch
 
 
 def ours(workload: Workload, path: Path, summary: recordio.Summary, threads: int) -> Iterator:
@@ -203,13 +205,14 @@ def scale(workload: Workload, path: Path, runs: int, threads: Sequence[int]) -> 
 def training_wait(workload: Workload, path: Path, threads: int) -> tuple[float, float]:
     """The seconds that some steps of training ResNet-18 waited for their batches, and those that they took."""
     from mxnet_resnet.data.reader import Waiting
+    from mxnet_resnet.engines.mxnet.batches import as_data_batch
     from tools.benchmarks.ours import parsed, training_step
 
     step = training_step(parsed(18, BATCH_SIZE, more=f"--image-shape 3,{workload.crop},{workload.crop}"))
     waiting = Waiting(ours(workload, path, recordio.scan(path), threads))
     started = time.perf_counter()
     for batch in islice(waiting, TRAINING_STEPS):
-        step(batch)
+        step(as_data_batch(batch))
     return waiting.seconds, time.perf_counter() - started
 
 

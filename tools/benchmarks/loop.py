@@ -17,7 +17,9 @@ import mxnet as mx
 
 from mxnet_resnet.base.arguments import whole
 from mxnet_resnet.base.interruption import Wish
+from mxnet_resnet.data.batch import Batch
 from mxnet_resnet.engines.mxnet import optimizer
+from mxnet_resnet.engines.mxnet.batches import as_data_batch
 from mxnet_resnet.engines.mxnet.group import Peers
 from mxnet_resnet.runs.ledger import Entry
 from mxnet_resnet.runs.metrics import Journal
@@ -28,7 +30,7 @@ from mxnet_resnet.train.loop import Loop
 from tools.benchmarks import ours
 from tools.benchmarks.common import Net, nets, spread, table, title, write_json
 
-Steps = Callable[[list[mx.io.DataBatch]], None]
+Steps = Callable[[list[Batch]], None]
 
 
 def add_arguments(loop: argparse.ArgumentParser) -> None:
@@ -60,23 +62,24 @@ def compare(net: Net, steps: int, runs: int) -> tuple[list[float], list[float]]:
     optimizer.install(module, parsed, rate, peers, step=0)
     loop = Loop(module, module.symbol, parsed, rate, peers, {}, Start(Entry("benchmark")), Wish(), Journal(None))
 
-    def bare(batches: list[mx.io.DataBatch]) -> None:
-        for batch in batches:
-            module.forward_backward(batch)
+    def bare(batches: list[Batch]) -> None:
+        for _ in batches:
+            module.forward_backward(data)
             module.update()
 
-    def looped(batches: list[mx.io.DataBatch]) -> None:
+    def looped(batches: list[Batch]) -> None:
         loop._train_batches(batches, time.time())
 
-    batches = [ours.a_batch(parsed)] * steps
+    batches = [ours.random_batch(parsed)] * steps
+    data = as_data_batch(batches[0])
     speed(looped, batches)  # the first steps choose kernels and allocate
     pairs = [(speed(bare, batches), speed(looped, batches)) for _ in range(runs)]
     return tuple(zip(*pairs))
 
 
-def speed(train: Steps, batches: list[mx.io.DataBatch]) -> float:
+def speed(train: Steps, batches: list[Batch]) -> float:
     """Images/s."""
     started = time.perf_counter()
     train(batches)
     mx.nd.waitall()
-    return sum(batch.data[0].shape[0] for batch in batches) / (time.perf_counter() - started)
+    return sum(batch.count for batch in batches) / (time.perf_counter() - started)

@@ -8,7 +8,9 @@ import dataclasses
 import mxnet as mx
 import numpy as np
 
+from mxnet_resnet.data.batch import Batch
 from mxnet_resnet.engines.mxnet import int8, optimizer
+from mxnet_resnet.engines.mxnet.batches import as_data_batch
 from mxnet_resnet.engines.mxnet.graphs import execution
 from mxnet_resnet.engines.mxnet.group import Peers
 from mxnet_resnet.settings import options, schedule
@@ -63,12 +65,16 @@ def parsed(depth: int, images: int, dtype: str = "float32", more: str = "") -> a
     return options.parse(flags.split())
 
 
-def a_batch(run: argparse.Namespace) -> mx.io.DataBatch:
+def random_batch(run: argparse.Namespace) -> Batch:
     """Random images (N, 3, H, W), 0..255, and labels (N,)."""
     rng = np.random.default_rng(0)
     pixels = rng.uniform(0, 255, (run.batch_size, *run.image_shape)).astype(np.float32)
-    labels = mx.nd.array(rng.integers(run.num_classes, size=run.batch_size))
-    return mx.io.DataBatch([mx.nd.array(pixels)], [labels])
+    return Batch(pixels, rng.integers(run.num_classes, size=run.batch_size).astype(np.float32), run.batch_size)
+
+
+def a_batch(run: argparse.Namespace) -> mx.io.DataBatch:
+    """The same in MXNet's form."""
+    return as_data_batch(random_batch(run))
 
 
 def random_net(depth: int) -> Deployment:

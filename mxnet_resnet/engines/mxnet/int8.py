@@ -42,8 +42,8 @@ class Sample:
         left = self.count
         part = {"part": self.first, "num_parts": self.step}
         for batch in reader.validation_batches(self.path, self.summary, net.image_shape, BATCH, **part):
-            number = min(left, BATCH - batch.pad)
-            yield batch.data[0].asnumpy()[:number], batch.label[0].asnumpy()[:number]
+            number = min(left, batch.count)
+            yield batch.images[:number], batch.labels[:number]
             left -= number
             if not left:
                 return
