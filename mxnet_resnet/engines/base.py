@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from mxnet_resnet.data.reader import Batch, TrainingRecords
+from mxnet_resnet.data.batch import Batch
+from mxnet_resnet.data.reader import TrainingRecords
 from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs.checkpoint import Snapshot

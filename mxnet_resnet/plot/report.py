@@ -14,13 +14,12 @@ from typing import Any
 
 import cv2
 
-from mxnet_resnet.base import environment
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.data.datasets import IMAGENET_SYNSET
-from mxnet_resnet.data.recordio import RecordFile, Summary
+from mxnet_resnet.data.recordio import RecordFile
 from mxnet_resnet.data.transform import decode
-from mxnet_resnet.engines.mxnet.predictor import read_synset
+from mxnet_resnet.data.synset import read_synset
 from mxnet_resnet.plot import curves, figures
 from mxnet_resnet.plot.logreader import ERRORS, Run
 from mxnet_resnet.runs import logbook, metrics

@@ -15,7 +15,9 @@ from tqdm import tqdm
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted, Wish
 from mxnet_resnet.data import reader, recordio
-from mxnet_resnet.data.reader import Batch, TrainingRecords
+from mxnet_resnet.data.batch import Batch
+from mxnet_resnet.data.datasets import OURS
+from mxnet_resnet.data.reader import TrainingRecords
 from mxnet_resnet.data.targets import mixed
 from mxnet_resnet.engines.base import Engine, Group, Session
 from mxnet_resnet.runs import checkpoint, ledger, logbook, meters
@@ -103,7 +105,7 @@ class Loop:
     def _read(self, records: TrainingRecords, epoch: int, skip: int) -> Iterator[Batch]:
         """The batches of an epoch from the one at ``skip`` on, read by us or by the engine itself."""
         backend = self.settings.data.backend
-        if backend == reader.OURS:
+        if backend == OURS:
             return records.epoch(epoch, skip)
         batches = self.engine.read_epoch(records, epoch, backend)
         return (batch for number, batch in enumerate(batches) if number >= skip)

@@ -11,7 +11,8 @@ from mxnet_resnet.engines.base import Devices, Group, TrainingSpec
 from mxnet_resnet.engines.mxnet import cluster, compat
 
 if TYPE_CHECKING:
-    from mxnet_resnet.data.reader import Batch, TrainingRecords
+    from mxnet_resnet.data.batch import Batch
+    from mxnet_resnet.data.reader import TrainingRecords
     from mxnet_resnet.engines.mxnet.predictor import Predictor
     from mxnet_resnet.engines.mxnet.training import TrainingModel
     from mxnet_resnet.engines.net import TrainedNet

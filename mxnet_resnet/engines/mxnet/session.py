@@ -8,9 +8,10 @@ import mxnet as mx
 import numpy as np
 
 from mxnet_resnet.data import targets
-from mxnet_resnet.data.reader import Batch
+from mxnet_resnet.data.batch import Batch
 from mxnet_resnet.engines.base import TrainingSpec
 from mxnet_resnet.engines.mxnet import optimizer, precision
+from mxnet_resnet.engines.mxnet.batches import as_data_batch
 from mxnet_resnet.engines.mxnet.group import KVStoreGroup
 from mxnet_resnet.engines.mxnet.memory import memonger
 from mxnet_resnet.runs.checkpoint import Snapshot
@@ -59,8 +60,8 @@ class ModuleSession:
         if self._draws:  # what is dropped is a function of the step, like all else that is drawn
             place = [self.spec.seed, number, self.group.rank]
             mx.random.seed(int(np.random.SeedSequence(place).generate_state(1)[0] >> 1))
-        images, labels = as_arrays(batch)
-        module.forward(mx.io.DataBatch([images], [labels]), is_train=True)
+        data = as_data_batch(batch)
+        module.forward(data, is_train=True)
         if self._validated:
             # Inference on the CPU left the weights in a layout of oneDNN's, which this forward pass changes back behind
             # the engine's back: an update meanwhile would be rounded otherwise, now and then.
@@ -73,15 +74,15 @@ class ModuleSession:
         else:
             updated = self._update_scaled(batch, self.scaler)
         outputs = module.get_outputs()[0]
-        return PendingFigures(self._sum_up(outputs, labels), len(batch.images), updated)
+        return PendingFigures(self._sum_up(outputs, data.label[0]), len(batch.images), updated)
 
     def validate(self, batch: Batch) -> PendingFigures:
-        images, labels = as_arrays(batch)
-        self.module.forward(mx.io.DataBatch([images]), is_train=False)
+        data = as_data_batch(batch)
+        self.module.forward(mx.io.DataBatch(data.data), is_train=False)
         self._validated = True
         outputs = self.module.get_outputs()[0][: batch.count]
-        classes = outputs.argmax(axis=1)
-        return PendingFigures(self._sum_up(outputs, labels[: batch.count]), batch.count, classes=classes)
+        sums = self._sum_up(outputs, data.label[0][: batch.count])
+        return PendingFigures(sums, batch.count, classes=outputs.argmax(axis=1))
 
     def snapshot(self) -> Snapshot:
         params, statistics = self.group.settle(self.module)
@@ -152,11 +153,6 @@ def input_shapes(symbol: mx.sym.Symbol, spec: TrainingSpec, images: int) -> dict
     label = (images, spec.classes) if spec.soft_labels else (images,)
     shapes = {"data": (images, *spec.image_shape), "softmax_label": label}
     return {name: shape for name, shape in shapes.items() if name in symbol.list_arguments()}
-
-
-def as_arrays(batch: Batch) -> tuple[mx.nd.NDArray, mx.nd.NDArray]:
-    """The images and labels of a batch, not copied."""
-    return mx.nd.from_numpy(batch.images, zero_copy=True), mx.nd.from_numpy(batch.labels, zero_copy=True)
 
 
 def as_numpy(arrays: dict[str, mx.nd.NDArray]) -> dict[str, np.ndarray]:
