@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from runs import arguments, assert_same_run, copy, run
 
 from mxnet_resnet.base import files
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.runs import checkpoint, ledger
+from tests.helpers import REPOSITORY
+from tests.helpers.runs import arguments, assert_same_run, copy, run
 
 
 def test_a_checkpoint_tells_all_that_it_is(three_epochs):

@@ -8,11 +8,11 @@ import sys
 import time
 
 import pytest
-from members import SAVE, TRAIN_FOR_EVER, TWENTY_STEPS, assert_as_one_worker_with_two_devices, member
-from processes import LAUNCH
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import cluster, launcher
+from tests.helpers.members import SAVE, TRAIN_FOR_EVER, TWENTY_STEPS, assert_as_one_worker_with_two_devices, member
+from tests.helpers.processes import LAUNCH
 
 
 def test_two_workers_are_as_one_with_two_devices(start, tmp_path):

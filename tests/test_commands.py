@@ -6,11 +6,11 @@ import os
 import cv2
 import numpy as np
 import pytest
-from runs import train_arguments
 
 from mxnet_resnet.data.transform import as_input, crops
 from mxnet_resnet.engines.mxnet import compat
 from mxnet_resnet.train import trainer
+from tests.helpers.runs import train_arguments
 
 
 def predict(command, capsys, trained, image, *more):

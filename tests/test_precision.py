@@ -2,7 +2,6 @@ import mxnet as mx
 import numpy as np
 import pytest
 from mxnet.contrib.amp.amp import bfloat16
-from runs import WELL, train_arguments
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import compat, precision
@@ -10,6 +9,7 @@ from mxnet_resnet.engines.mxnet.precision import FIRST_SCALE, LARGEST_SCALE, STE
 from mxnet_resnet.runs import logbook
 from mxnet_resnet.settings import options
 from mxnet_resnet.train import trainer
+from tests.helpers.runs import WELL, train_arguments
 
 has_bfloat16 = pytest.mark.skipif(not compat.has_bfloat16(), reason="this CPU has no AVX512-BF16")
 Loop = trainer.Loop
@@ -19,7 +19,7 @@ FEW = ("--batch-size", "256", "--lr", "0.01")
 @has_bfloat16
 def test_bfloat16_learns_as_float32_does(digits, tmp_path, trained):
     trainer.train(options.parse(train_arguments(digits, tmp_path, *WELL, "--epochs", "3", "--dtype", "bfloat16")))
-    found, expected = (logbook.read(path / "log/net/train.log").curve("train") for path in (tmp_path, trained))
+    found, expected = (logreader.read(path / "log/net/train.log").curve("train") for path in (tmp_path, trained))
     assert found != expected
     assert found[-1][1] == pytest.approx(expected[-1][1], abs=8)
     # What is saved is float32, for everyone: the graph has no casts, and the weights are whole.

@@ -6,15 +6,18 @@ from argparse import Namespace
 import mxnet as mx
 import numpy as np
 import pytest
-from pictures import photograph, png
-from recordfiles import begins, write_records
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import augment, reader, recordio
 from mxnet_resnet.data.datasets import BACKENDS
 from mxnet_resnet.data.transform import as_input, decode, read_image, short_side
+<<<<<<< HEAD
 from mxnet_resnet.engines.mxnet import imagerecorditer
 from mxnet_resnet.train.loop import epoch_batches
+=======
+from tests.helpers.pictures import photograph, png
+from tests.helpers.recordfiles import begins, write_records
+>>>>>>> 2cb3e5419f8c2e87d1d857697655ed1a892c669b
 
 
 def test_scan_counts_and_finds_the_labels(tmp_path):

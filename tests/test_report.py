@@ -20,7 +20,7 @@ from mxnet_resnet.settings import options
 
 def test_a_run_leaves_its_figures_its_curve_and_its_report(trained):
     folder = trained / "log/net"
-    noted, logged = (logbook.read(folder / name) for name in ("metrics.jsonl", "train.log"))
+    noted, logged = (logreader.read(folder / name) for name in ("metrics.jsonl", "train.log"))
     for phase in ("train", "validation"):
         found, expected = noted.curve(phase), logged.curve(phase)
         assert [epoch for epoch, _ in found] == [0, 1, 2]
@@ -70,7 +70,7 @@ def note(folder, append, epoch, *accuracies, events=False):
 def test_a_resumed_run_counts_with_its_later_values(tmp_path):
     note(tmp_path, False, 0, 0.1, 0.2, 0.3)
     note(tmp_path, True, 1, 0.6)
-    run = logbook.read(tmp_path / "metrics.jsonl")
+    run = logreader.read(tmp_path / "metrics.jsonl")
     expected = [(0, pytest.approx(90)), (1, pytest.approx(40))]
     assert run.curve("train") == run.curve("validation") == expected
     lines = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "metrics.jsonl").open()]
@@ -84,13 +84,13 @@ def test_a_line_that_a_kill_cut_off_spoils_no_other(tmp_path):
     note(tmp_path, False, 0, 0.1, 0.2)
     path.write_bytes(path.read_bytes()[:-30])
     note(tmp_path, True, 1, 0.4)
-    assert logbook.read(path).curve("validation") == [(0, pytest.approx(90)), (1, pytest.approx(60))]
+    assert logreader.read(path).curve("validation") == [(0, pytest.approx(90)), (1, pytest.approx(60))]
 
 
 def test_a_new_run_keeps_the_older_figures(tmp_path):
     note(tmp_path, False, 0, 0.1, 0.2)
     note(tmp_path, False, 0, 0.5)
-    assert len(logbook.read(tmp_path / "metrics.jsonl").epochs) == 1
+    assert len(logreader.read(tmp_path / "metrics.jsonl").epochs) == 1
     assert len(list(tmp_path.glob("metrics-*.jsonl"))) == 1
 
 

@@ -3,10 +3,10 @@
 import re
 
 import pytest
-from conftest import REPOSITORY
 
 from mxnet_resnet.plot import curves
 from mxnet_resnet.runs import ledger, logbook
+from tests.helpers import REPOSITORY
 
 LOGS = REPOSITORY / "log"
 ROW = re.compile(r"^\| \[.+\]\((\S+)\) \| .* \| (\d+) \| (?:\S+ h)? *\| (\S+)% \| (\S+)% \| .*\|$", re.MULTILINE)
@@ -15,7 +15,7 @@ ROWS = ROW.findall((LOGS / "README.md").read_text(encoding="utf-8"))
 
 @pytest.mark.parametrize(("log", "epochs", "last", "best"), ROWS)
 def test_a_row_is_what_its_log_tells(log, epochs, last, best):
-    run = logbook.read(LOGS / log)
+    run = logreader.read(LOGS / log)
     points = run.curve("validation", "top1")
     assert (points[-1][0] + 1, len(points)) == (int(epochs), int(epochs))
     assert (f"{points[-1][1]:.2f}", f"{curves.best_point(run, 'top1')[1]:.2f}") == (last, best)

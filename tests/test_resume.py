@@ -10,8 +10,6 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
-from conftest import REPOSITORY
-from runs import arguments, assert_same_run, copy, figures, run, stop
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted
@@ -20,6 +18,8 @@ from mxnet_resnet.runs import ledger, logbook
 from mxnet_resnet.settings import options
 from mxnet_resnet.train.loop import Loop
 from mxnet_resnet.use import evaluate
+from tests.helpers import REPOSITORY
+from tests.helpers.runs import arguments, assert_same_run, copy, figures, run, stop
 
 SCHEDULES = {
     "steps": "--lr-steps 1,3",
@@ -130,7 +130,7 @@ def test_the_validation_of_several_devices_is_that_of_the_checkpoint(digits, tmp
     asked, choose = [], devices.choose
     monkeypatch.setattr(devices, "choose", lambda *given: asked.append(given) or choose(*given))
     options_now = options.parse(arguments(digits, tmp_path, *more, "--eval-only"))
-    logged = logbook.read(tmp_path / "log/net/train.log").epochs[0].validation["top1"]
+    logged = logreader.read(tmp_path / "log/net/train.log").epochs[0].validation["top1"]
     assert evaluate.of_options(options_now).top1 == pytest.approx(logged, abs=1e-3)
     assert asked == [(None, 2)]
 

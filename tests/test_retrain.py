@@ -3,12 +3,12 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from runs import assert_same_run, copy, run, stop
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted
 from mxnet_resnet.runs import checkpoint, ledger, logbook
 from mxnet_resnet.settings import options, schedule
+from tests.helpers.runs import assert_same_run, copy, run, stop
 
 
 def test_retrain_keeps_the_momentum_and_tells_what_changed(three_epochs, digits, tmp_path):
@@ -44,8 +44,8 @@ def test_training_starts_from_the_parameters_of_someone_else(three_epochs, digit
     mx.model.save_checkpoint(str(tmp_path / "theirs"), 0, symbol, args, auxs)
     theirs = ("--retrain", "--load-params", f"{tmp_path}/theirs-0000.params", "--lr", "0.001", "--epochs", "1")
     run(digits, tmp_path / "file", *theirs)
-    train = logbook.read(tmp_path / "file/log/net/train.log").epochs[0].train["top1"]
-    assert train < logbook.read(three_epochs / "log/net/train.log").epochs[2].train["top1"] + 5
+    train = logreader.read(tmp_path / "file/log/net/train.log").epochs[0].train["top1"]
+    assert train < logreader.read(three_epochs / "log/net/train.log").epochs[2].train["top1"] + 5
     run(digits, tmp_path / "epoch", "--retrain", "--model-load-epoch", "0", "--model-prefix", f"{tmp_path}/theirs",
         "--epochs", "1", "--lr", "0.001")  # fmt: skip
     log = (tmp_path / "epoch/log/theirs/train.log").read_text()

@@ -1,7 +1,6 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from runs import WELL, train_arguments
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import augment, recordio
@@ -10,10 +9,11 @@ from mxnet_resnet.engines.mxnet.group import Peers
 from mxnet_resnet.runs import checkpoint, logbook
 from mxnet_resnet.settings import options, schedule
 from mxnet_resnet.train import loop, trainer
+from tests.helpers.runs import WELL, train_arguments
 
 
 def test_a_run_learns_and_logs(trained):
-    run = logbook.read(trained / "log/net/train.log")
+    run = logreader.read(trained / "log/net/train.log")
     train, validation = run.curve("train"), run.curve("validation")
     assert [epoch for epoch, _ in train] == [epoch for epoch, _ in validation] == [0, 1, 2]
     assert train[2][1] < 25 < 50 < train[0][1]
@@ -40,7 +40,7 @@ def test_mxnet_loads_the_checkpoint_and_agrees_on_the_error(trained, digits):
     module.bind(images.provide_data, images.provide_label, for_training=False)
     module.set_params(args, auxs)
     accuracy = dict(module.score(images, "acc"))["accuracy"]
-    logged = logbook.read(trained / "log/net/train.log").epochs[2].validation["top1"]
+    logged = logreader.read(trained / "log/net/train.log").epochs[2].validation["top1"]
     assert 100 * (1 - accuracy) == pytest.approx(logged, abs=1e-3)
 
 
@@ -59,7 +59,7 @@ def test_memonger_gives_the_same_parameters_in_less_memory(trained, digits, tmp_
 def test_other_networks_train(digits, tmp_path, network):
     arguments = train_arguments(digits, tmp_path, "--epochs", "2", "--network", *network.split())
     trainer.train(options.parse(arguments))
-    (_, first), (_, second) = logbook.read(tmp_path / "log/net/train.log").curve("train")
+    (_, first), (_, second) = logreader.read(tmp_path / "log/net/train.log").curve("train")
     assert second < min(75, first - 10)
 
 
@@ -80,7 +80,7 @@ def test_retrain_goes_on_from_the_checkpoint(trained, digits, tmp_path):
     after, _ = checkpoint.load_params(str(tmp_path / "model/net"), 4)
     for name, array in before.items():
         np.testing.assert_allclose(after[name].asnumpy(), array.asnumpy(), atol=2e-4)
-    assert logbook.read(tmp_path / "log/net/train.log").epochs.keys() == {3}
+    assert logreader.read(tmp_path / "log/net/train.log").epochs.keys() == {3}
 
 
 def test_the_augmentation_goes_off_for_the_last_epochs(digits):

@@ -105,7 +105,7 @@ def write(folder: Path, subject: Subject, records: RecordFile, confusions: Confu
 
 def _read(folder: Path) -> Run:
     """The run, from its figures, unless those begin later than its log, as in a run begun before there were any."""
-    runs = [logbook.read(folder / name) for name in (metrics.NAME, "train.log")]
+    runs = [logreader.read(folder / name) for name in (metrics.NAME, "train.log")]
     return max(runs, key=lambda run: len(run.epochs))
 
 

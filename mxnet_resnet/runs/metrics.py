@@ -22,7 +22,7 @@ NAME, EVENTS = "metrics.jsonl", "tensorboard"
 class MetricsFile:
     """Notes the figures of epochs; what cannot be written is told in the log, and does not end a run.
 
-    An epoch that is trained again is noted again: of ``metrics.jsonl`` the later lines count, as for ``logbook.read``.
+    An epoch that is trained again is noted again: of ``metrics.jsonl`` the later lines count, as for logreader.read.
     """
 
     def __init__(self, path: Path | None, events: SummaryWriter | None = None):

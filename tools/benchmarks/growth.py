@@ -18,12 +18,12 @@ import mxnet as mx
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks import ours
+from benchmarks.common import in_process, save, spread, table, write_json
 from mxnet_resnet.base.arguments import integers, whole
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet.memory import memonger
 from mxnet_resnet.train import trainer
-from tools.benchmarks import ours
-from tools.benchmarks.common import in_process, save, spread, table, write_json
 
 DEPTH, IMAGES = 20, 32
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import mxnet as mx
 
+from benchmarks import ours
+from benchmarks.common import Net, nets, spread, table, title, write_json
 from mxnet_resnet.base.arguments import whole
 from mxnet_resnet.base.interruption import Wish
 from mxnet_resnet.data.batch import Batch
@@ -27,8 +29,6 @@ from mxnet_resnet.runs.start import Start
 from mxnet_resnet.settings import schedule
 from mxnet_resnet.train import trainer
 from mxnet_resnet.train.loop import Loop
-from tools.benchmarks import ours
-from tools.benchmarks.common import Net, nets, spread, table, title, write_json
 
 Steps = Callable[[list[Batch]], None]
 

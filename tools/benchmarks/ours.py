@@ -9,6 +9,8 @@ import mxnet as mx
 import numpy as np
 
 from mxnet_resnet.data.batch import Batch
+from benchmarks.common import data_type
+from benchmarks.way import Step
 from mxnet_resnet.engines.mxnet import int8, optimizer
 from mxnet_resnet.engines.mxnet.batches import as_data_batch
 from mxnet_resnet.engines.mxnet.graphs import execution
@@ -17,8 +19,6 @@ from mxnet_resnet.settings import options, schedule
 from mxnet_resnet.train import trainer
 from mxnet_resnet.use import deployment
 from mxnet_resnet.use.deployment import Deployment
-from tools.benchmarks.common import data_type
-from tools.benchmarks.way import Step
 
 
 def training(depth: int, images: int, dtype: str) -> Step:

@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.common import output, spread, table, tell_left_out, write_json
+from benchmarks.ours import random_net
+from benchmarks.way import INFER
 from mxnet_resnet.base.arguments import whole
 from mxnet_resnet.runs import checkpoint
-from tools.benchmarks.common import output, spread, table, tell_left_out, write_json
-from tools.benchmarks.ours import random_net
-from tools.benchmarks.way import INFER
 
 PYTHON = sys.executable
 OURS = {

@@ -6,12 +6,13 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from conftest import REPOSITORY
+
+from tests.helpers import REPOSITORY
 
 # A worker, or whatever DMLC_ROLE says: `body` is what a worker does with its `store` and `peers`.
 MEMBER = """
 import os, signal, sys, time
-sys.path[:0] = [{repository!r}, {tests!r}]
+sys.path.insert(0, {repository!r})
 from mxnet_resnet.engines.mxnet import cluster
 from mxnet_resnet.base.errors import run
 
@@ -64,7 +65,7 @@ def member(folder: Path, body: str, kind: str = "dist_sync", before: str = "") -
     """A script that takes part in a job."""
     script = folder / "member.py"
     lines = "".join(f"        {line}\n" for line in body.strip().splitlines())
-    text = MEMBER.format(repository=str(REPOSITORY), tests=str(REPOSITORY / "tests"), kind=kind, body=lines)
+    text = MEMBER.format(repository=str(REPOSITORY), kind=kind, body=lines)
     script.write_text(text.replace("def main():", f"{before}\ndef main():", 1))
     return script
 
