@@ -12,7 +12,6 @@ import time
 import numpy as np
 import pytest
 
-from mxnet_resnet.runs import logbook
 from tests.helpers import REPOSITORY
 from tests.helpers.processes import LAUNCH, Started, descendants
 from tests.helpers.runs import train_arguments

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.plot import curves
+from mxnet_resnet.plot import curves, logreader
 from mxnet_resnet.runs import logbook
 
 FIRST_REPOSITORY = """\

@@ -9,8 +9,7 @@ import cv2
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from mxnet_resnet.plot import curves, figures
-from mxnet_resnet.runs import logbook
+from mxnet_resnet.plot import curves, figures, logreader
 from tests.helpers import REPOSITORY
 
 DIGITS = REPOSITORY / "log" / "digits.log"

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from mxnet_resnet.plot import curves
-from mxnet_resnet.runs import ledger, logbook
+from mxnet_resnet.plot import curves, logreader
+from mxnet_resnet.runs import ledger
 from tests.helpers import REPOSITORY
 
 LOGS = REPOSITORY / "log"

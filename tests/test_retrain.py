@@ -6,8 +6,9 @@ import pytest
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted
-from mxnet_resnet.runs import checkpoint, ledger, logbook
-from mxnet_resnet.settings import options, schedule
+from mxnet_resnet.plot import logreader
+from mxnet_resnet.runs import checkpoint, ledger
+from mxnet_resnet.settings.run import parse
 from tests.helpers.runs import assert_same_run, copy, run, stop
 
 
@@ -85,7 +86,7 @@ def test_the_warm_up_of_a_recipe_does_not_come_again(tmp_path):
     recipe = tmp_path / "a.yaml"
     recipe.write_text("data-type: cifar10\nlr: 0.2\nlr-steps: [10]\nwarmup-steps: 400\n")
     begun = ["--recipe", str(recipe), "--retrain", "--model-load-epoch", "50"]
-    rates = [schedule.from_options(options.parse([*begun, *more]), 100, 128) for more in ([], ["--lr", "0.0005"])]
+    rates = [parse([*begun, *more]).rate.schedule(100, 128) for more in ([], ["--lr", "0.0005"])]
     assert [rate(5000) for rate in rates] == [pytest.approx(0.02), 0.0005]
 
 

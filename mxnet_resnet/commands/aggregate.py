@@ -17,9 +17,8 @@ from pathlib import Path
 from mxnet_resnet.base.arguments import Parser
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
-from mxnet_resnet.plot import curves
+from mxnet_resnet.plot import curves, logreader
 from mxnet_resnet.plot.logreader import FOLDER_LOGS
-from mxnet_resnet.runs import logbook
 
 HEADS = ("runs", "n", "epochs", "parameters")
 VALUES = ("mean", "std", "min", "max")

@@ -15,8 +15,7 @@ from pathlib import Path
 from mxnet_resnet.base import files
 from mxnet_resnet.base.arguments import Parser, whole
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.plot import curves, figures
-from mxnet_resnet.runs import logbook
+from mxnet_resnet.plot import curves, figures, logreader
 
 
 def parse() -> argparse.Namespace:

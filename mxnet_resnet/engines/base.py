@@ -155,7 +155,7 @@ class Model(Protocol):
     traits: Mapping[str, Any]
 
     def plan_memory(self) -> list[str]:
-        """Choose what to keep in memory; sentences on it for the log. Raises UserError where the budget is too small."""
+        """Choose what to keep in memory; sentences for the log. Raises UserError where the budget is too small."""
 
     def start(self, group: Group, snapshot: Snapshot | None, step: int) -> Session:
         """Begin, or go on after ``step`` steps, from a snapshot, or from weights drawn from the seed."""

@@ -7,8 +7,8 @@ import io
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.data.datasets import IMAGENET_SYNSET
 from mxnet_resnet.data.recordio import RecordFile
-from mxnet_resnet.data.transform import decode
 from mxnet_resnet.data.synset import read_synset
-from mxnet_resnet.plot import curves, figures
+from mxnet_resnet.data.transform import decode
+from mxnet_resnet.plot import curves, figures, logreader
 from mxnet_resnet.plot.logreader import ERRORS, Run
-from mxnet_resnet.runs import logbook, metrics
+from mxnet_resnet.runs import metrics
 from mxnet_resnet.runs.meters import Confusions
 
 PAIRS, LARGEST_SIDE = 9, 96

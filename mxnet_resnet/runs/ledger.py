@@ -73,7 +73,6 @@ class Entry:
         return f"{min(errors, key=errors.get) + 1:04d}"
 
 
-
 def file(prefix: str, name: str, suffix: str) -> Path:
     """A file of the checkpoint called ``name``."""
     return Path(f"{prefix}-{name}.{suffix}")

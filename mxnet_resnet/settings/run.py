@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +108,7 @@ def _settings(given: Flags, names: set[str]) -> RunSettings:
             options.bn_mom,
             options.workspace,
         ),
-        optimizer=OptimizerSettings(
-            options.optimizer, options.mom, options.wd, options.wd_on, options.label_smoothing
-        ),
+        optimizer=OptimizerSettings(options.optimizer, options.mom, options.wd, options.wd_on, options.label_smoothing),
         rate=_rate(options, restarts, "warmup-steps" in names),
         devices=DeviceSettings(
             None if options.gpus is None else tuple(options.gpus),

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ class Loop:
         if not first:
             self.meter.clear()
             logbook.write_learning_rate(epoch, rate)
-        waiting = reader.Waiting(self._read(records, epoch, first))
+        waiting = reader.Waiting(read_epoch(records, self.engine, self.settings.data.backend, epoch, first))
         bar = tqdm(waiting, f"Epoch[{epoch}]", records.batches, initial=first, **PROGRESS_BAR)
         started = time.time()
         try:
@@ -101,14 +102,6 @@ class Loop:
         self.metrics.train(epoch, metrics, rate, seconds, images, waiting.seconds)
         position.epoch, position.batch = epoch + 1, 0
         self._save()
-
-    def _read(self, records: TrainingRecords, epoch: int, skip: int) -> Iterator[Batch]:
-        """The batches of an epoch from the one at ``skip`` on, read by us or by the engine itself."""
-        backend = self.settings.data.backend
-        if backend == OURS:
-            return records.epoch(epoch, skip)
-        batches = self.engine.read_epoch(records, epoch, backend)
-        return (batch for number, batch in enumerate(batches) if number >= skip)
 
     def _train_batches(self, batches: Iterable[Batch], started: float) -> None:
         position, saving = self.position, self.settings.saving
@@ -251,3 +244,10 @@ def training_records(settings: RunSettings, summaries: Summaries, group: Group, 
         group.count,
         data.threads or recordio.cores(),
     )
+
+
+def read_epoch(records: TrainingRecords, engine: Engine, backend: str, epoch: int, skip: int) -> Iterator[Batch]:
+    """The batches of an epoch from the one at ``skip`` on, read by us or by the engine itself."""
+    if backend == OURS:
+        return records.epoch(epoch, skip)
+    return islice(engine.read_epoch(records, epoch, backend), skip, None)

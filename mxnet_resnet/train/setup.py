@@ -54,9 +54,7 @@ def _train(settings: RunSettings, engine: Engine, devices: Devices, group: Group
     append = settings.start.retrain or not begin.anew
     first = group.rank == 0
     lock = files.locked(Path(f"{settings.saving.prefix}-lock")) if first else contextlib.nullcontext()
-    figures = metrics.writing(
-        log.parent if first else None, append, settings.saving.tensorboard, begin.entry.epoch
-    )
+    figures = metrics.writing(log.parent if first else None, append, settings.saving.tensorboard, begin.entry.epoch)
     with lock, logbook.writing(log, append), figures as told, logging_redirect_tqdm(), interruption.watching() as wish:
         notes = [devices.note, rate.describe(steps_per_epoch), *memory_notes, *begin.notes]
         versions = {**environment.versions(), **engine.versions()}

@@ -204,11 +204,11 @@ def scale(workload: Workload, path: Path, runs: int, threads: Sequence[int]) -> 
 
 def training_wait(workload: Workload, path: Path, threads: int) -> tuple[float, float]:
     """The seconds that some steps of training ResNet-18 waited for their batches, and those that they took."""
-    from benchmarks.ours import parsed, training_step
+    from benchmarks.ours import describe_run, training_step
     from mxnet_resnet.data.reader import Waiting
     from mxnet_resnet.engines.mxnet.batches import as_data_batch
 
-    step = training_step(parsed(18, BATCH_SIZE, more=f"--image-shape 3,{workload.crop},{workload.crop}"))
+    step = training_step(describe_run(18, BATCH_SIZE, image_shape=(3, workload.crop, workload.crop)))
     waiting = Waiting(ours(workload, path, recordio.scan(path), threads))
     started = time.perf_counter()
     for batch in islice(waiting, TRAINING_STEPS):

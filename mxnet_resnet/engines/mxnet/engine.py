@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class MXNetEngine:
-    """Apache MXNet 1.9.1: Modules on CPUs and on the GPUs that it has code for, kvstores between devices and workers."""
+    """Apache MXNet 1.9.1: on CPUs and on the GPUs that it has code for; kvstores join devices and workers."""
 
     name = "mxnet"
 

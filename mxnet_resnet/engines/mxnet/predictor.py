@@ -5,7 +5,6 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 
-from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet.graphs import execution
 from mxnet_resnet.use.nets import Net
 

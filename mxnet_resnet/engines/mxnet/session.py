@@ -21,17 +21,21 @@ EPSILON = 1e-12  # as in MXNet's own CrossEntropy
 
 
 class PendingFigures:
-    """The figures of a batch that MXNet's engine computes (base.Pending); they are waited for once."""
+    """The figures of a batch that MXNet computes meanwhile (base.Pending).
 
-    def __init__(self, sums: mx.nd.NDArray, images: int, updated: bool = True, classes: mx.nd.NDArray | None = None):
-        self.updated = updated
-        self._sums, self._images, self._classes = sums, images, classes
+    ``sums`` are of the correct ones, of those among the best five where that is counted, and of the losses; ``best`` is
+    the best class of each image (N,).
+    """
+
+    def __init__(self, sums: mx.nd.NDArray, images: int, best: mx.nd.NDArray):
+        self.updated = True
+        self._sums, self._images, self._best = sums, images, best
         self._figures: Figures | None = None
 
     def result(self) -> Figures:
         if self._figures is None:
             correct, *top5, loss = self._sums.asnumpy().tolist()
-            classes = None if self._classes is None else self._classes.asnumpy().astype(np.int64)
+            classes = self._best.asnumpy().astype(np.int64)
             self._figures = Figures(self._images, correct, top5[0] if top5 else None, loss, classes)
         return self._figures
 
@@ -73,16 +77,16 @@ class ModuleSession:
             module.update()
         else:
             updated = self._update_scaled(batch, self.scaler)
-        outputs = module.get_outputs()[0]
-        return PendingFigures(self._sum_up(outputs, data.label[0]), len(batch.images), updated)
+        figures = sum_up(module.get_outputs()[0], data.label[0], self.spec.classes)
+        figures.updated = updated
+        return figures
 
     def validate(self, batch: Batch) -> PendingFigures:
         data = as_data_batch(batch)
         self.module.forward(mx.io.DataBatch(data.data), is_train=False)
         self._validated = True
-        outputs = self.module.get_outputs()[0][: batch.count]
-        sums = self._sum_up(outputs, data.label[0][: batch.count])
-        return PendingFigures(sums, batch.count, classes=outputs.argmax(axis=1))
+        outputs, labels = self.module.get_outputs()[0], data.label[0]
+        return sum_up(outputs[: batch.count], labels[: batch.count], self.spec.classes)
 
     def snapshot(self) -> Snapshot:
         params, statistics = self.group.settle(self.module)
@@ -112,18 +116,21 @@ class ModuleSession:
             module._optimizer.rescale_grad = rescale
         return good
 
-    def _sum_up(self, outputs: mx.nd.NDArray, labels: mx.nd.NDArray) -> mx.nd.NDArray:
-        """The sums over a batch: correct ones, those among the best five where that is counted, losses."""
-        outputs, labels = outputs.astype("float32"), labels.as_in_context(outputs.context)
-        logarithms = (outputs + EPSILON).log()
-        if labels.ndim == 2:
-            losses, classes = -(labels * logarithms).sum(), labels.argmax(axis=1)
-        else:
-            losses, classes = -logarithms.pick(labels).sum(), labels
-        figures = [(outputs.argmax(axis=1) == classes).sum()]
-        if counts_top5(self.spec.classes):
-            figures.append((outputs.topk(k=5) == classes.expand_dims(1)).sum())
-        return mx.nd.concat(*figures, losses, dim=0)
+
+def sum_up(outputs: mx.nd.NDArray, labels: mx.nd.NDArray, classes: int) -> PendingFigures:
+    """The figures of a batch: probabilities (N, classes), and labels (N,) or the distributions trained towards."""
+    count = outputs.shape[0]
+    outputs, labels = outputs.astype("float32"), labels.as_in_context(outputs.context)
+    logarithms = (outputs + EPSILON).log()
+    if labels.ndim == 2:
+        losses, labels = -(labels * logarithms).sum(), labels.argmax(axis=1)
+    else:
+        losses = -logarithms.pick(labels).sum()
+    best = outputs.argmax(axis=1)
+    figures = [(best == labels).sum()]
+    if counts_top5(classes):
+        figures.append((outputs.topk(k=5) == labels.expand_dims(1)).sum())
+    return PendingFigures(mx.nd.concat(*figures, losses, dim=0), count, best)
 
 
 def bind(
