@@ -59,7 +59,7 @@ def trained(digits, tmp_path_factory) -> Path:
     """The folder of a run on the digits: a depth-8 net after three epochs, ``model/net`` and ``log/net/train.log``."""
 
     folder = tmp_path_factory.mktemp("run")
-    train(runs.train_arguments(digits, folder, "--epochs", "3", "--frequent", "10", *runs.WELL))
+    runs.train(runs.train_arguments(digits, folder, "--epochs", "3", "--frequent", "10", *runs.WELL))
     return folder
 
 

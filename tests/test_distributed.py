@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from mxnet_resnet.plot import logreader
 from tests.helpers import REPOSITORY
 from tests.helpers.processes import LAUNCH, Started, descendants
 from tests.helpers.runs import train_arguments

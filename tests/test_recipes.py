@@ -6,6 +6,7 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.runs import ledger
 from mxnet_resnet.settings import recipes
 from mxnet_resnet.settings.run import parse
+from tests.helpers.runs import model_of
 
 RECIPE = """\
 # python train_resnet.py --recipe mine
