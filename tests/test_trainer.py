@@ -68,7 +68,7 @@ def assert_same(prefix, other, epoch):
     for found, expected in zip(checkpoint.load_params(str(prefix), epoch), checkpoint.load_params(str(other), epoch)):
         assert found.keys() == expected.keys()
         for name, array in expected.items():
-            np.testing.assert_array_equal(found[name].asnumpy(), array.asnumpy(), err_msg=name)
+            np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
 def test_retrain_goes_on_from_the_checkpoint(trained, digits, tmp_path):
@@ -80,7 +80,7 @@ def test_retrain_goes_on_from_the_checkpoint(trained, digits, tmp_path):
     before, _ = checkpoint.load_params(str(tmp_path / "model/net"), 3)
     after, _ = checkpoint.load_params(str(tmp_path / "model/net"), 4)
     for name, array in before.items():
-        np.testing.assert_allclose(after[name].asnumpy(), array.asnumpy(), atol=2e-4)
+        np.testing.assert_allclose(after[name], array, atol=2e-4)
     assert logreader.read(tmp_path / "log/net/train.log").epochs.keys() == {3}
 
 

@@ -10,7 +10,6 @@ from mxnet_resnet.runs import checkpoint, ledger
 from mxnet_resnet.settings.run import parse
 from mxnet_resnet.settings.sections import RunSettings
 from mxnet_resnet.train.setup import train
-from mxnet_resnet.use import evaluate, reading
 
 
 def main() -> None:
@@ -25,6 +24,8 @@ def main() -> None:
 
 def measure(settings: RunSettings, engine: Engine) -> None:
     """Print the errors of a checkpoint on the validation records: of --model-load-epoch, or else of the latest one."""
+    from mxnet_resnet.use import evaluate, reading
+
     prefix, epoch = settings.start.prefix, settings.start.epoch
     which = "latest" if epoch is None and ledger.latest(prefix) else epoch
     net = reading.read_checkpoint(

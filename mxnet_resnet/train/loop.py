@@ -194,8 +194,6 @@ class Loop:
         arrays = (*snapshot.params.values(), *snapshot.statistics.values())
         if not all(np.isfinite(array).all() for array in arrays):
             raise UserError(self._advise(f"the weights are not finite after step {position.step}"))
-        if snapshot.loss_scale is not None:
-            position.loss_scale = list(snapshot.loss_scale)
         if self.group.rank == 0:
             prefix = self.settings.saving.prefix
             checkpoint.save_run(prefix, position, self.graph, snapshot)

@@ -18,7 +18,7 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import recordio
 from mxnet_resnet.engines.base import Devices, Engine, Group, Model, TrainingSpec
 from mxnet_resnet.plot import report
-from mxnet_resnet.runs import identity, ledger, logbook, metrics
+from mxnet_resnet.runs import checkpoint, identity, ledger, logbook, metrics
 from mxnet_resnet.runs.identity import Identity
 from mxnet_resnet.runs.start import find_start
 from mxnet_resnet.settings.schedule import Schedule
@@ -48,7 +48,7 @@ def _train(settings: RunSettings, engine: Engine, devices: Devices, group: Group
     begin = find_start(settings.start, settings_now, model.shapes, steps_per_epoch)
     _check_same(group, json.dumps([settings_now, begin.entry.name, begin.entry.step, begin.anew]))
     memory_notes = model.plan_memory()
-    files.check_writable(Path(settings.saving.prefix).parent)
+    checkpoint.check_writable(settings.saving.prefix)
 
     log = _log_path(settings, group.rank)
     append = settings.start.retrain or not begin.anew

@@ -89,7 +89,7 @@ def assert_same_run(folder, other, name="0004") -> None:
         assert found.keys() == expected.keys()
         assert len(found) > 20
         for key, array in expected.items():
-            np.testing.assert_array_equal(found[key].asnumpy(), array.asnumpy(), err_msg=key)
+            np.testing.assert_array_equal(found[key], array, err_msg=key)
 
 
 def copy(folder, target) -> Path:

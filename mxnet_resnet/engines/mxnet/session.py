@@ -14,6 +14,7 @@ from mxnet_resnet.engines.mxnet import optimizer, precision
 from mxnet_resnet.engines.mxnet.batches import as_data_batch
 from mxnet_resnet.engines.mxnet.group import KVStoreGroup
 from mxnet_resnet.engines.mxnet.memory import memonger
+from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet, to_numpy
 from mxnet_resnet.runs.checkpoint import Snapshot
 from mxnet_resnet.runs.meters import Figures, counts_top5
 
@@ -92,7 +93,7 @@ class ModuleSession:
         params, statistics = self.group.settle(self.module)
         momentum = optimizer.read_momentum(self.module)
         scale = (self.scaler.scale, self.scaler.steps) if self.scaler else None
-        return Snapshot(as_numpy(params), as_numpy(statistics), momentum, scale)
+        return Snapshot(to_numpy(params), to_numpy(statistics), momentum, scale)
 
     def _update_scaled(self, batch: Batch, scaler: precision.LossScaler) -> bool:
         """Go back from a scaled loss, the mean over the batch; whether the gradients were finite, and used."""
@@ -150,7 +151,7 @@ def bind(
     module = mx.mod.Module(symbol, context=contexts, label_names=list(shapes))
     with memonger.packing() if plan is not None else contextlib.nullcontext():
         module.bind(images, labels or None)
-    given = (as_ndarrays(snapshot.params), as_ndarrays(snapshot.statistics)) if snapshot else (None, None)
+    given = (to_mxnet(snapshot.params), to_mxnet(snapshot.statistics)) if snapshot else (None, None)
     module.init_params(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2), *given)
     return module
 
@@ -160,13 +161,3 @@ def input_shapes(symbol: mx.sym.Symbol, spec: TrainingSpec, images: int) -> dict
     label = (images, spec.classes) if spec.soft_labels else (images,)
     shapes = {"data": (images, *spec.image_shape), "softmax_label": label}
     return {name: shape for name, shape in shapes.items() if name in symbol.list_arguments()}
-
-
-def as_numpy(arrays: dict[str, mx.nd.NDArray]) -> dict[str, np.ndarray]:
-    """Copies of arrays."""
-    return {name: array.asnumpy() for name, array in arrays.items()}
-
-
-def as_ndarrays(arrays: dict[str, np.ndarray]) -> dict[str, mx.nd.NDArray]:
-    """Copies of arrays, of their types."""
-    return {name: mx.nd.array(array, dtype=array.dtype) for name, array in arrays.items()}

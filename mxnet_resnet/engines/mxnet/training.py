@@ -13,6 +13,7 @@ from mxnet_resnet.engines.mxnet import models, precision, symbols
 from mxnet_resnet.engines.mxnet.graphs import execution
 from mxnet_resnet.engines.mxnet.group import KVStoreGroup
 from mxnet_resnet.engines.mxnet.memory import memonger
+from mxnet_resnet.engines.mxnet.ndarrays import to_numpy
 from mxnet_resnet.engines.mxnet.session import ModuleSession, bind, input_shapes
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs import checkpoint
@@ -66,7 +67,7 @@ class TrainingModel:
 
     def start(self, group: KVStoreGroup, snapshot: Snapshot | None, step: int) -> ModuleSession:
         module = bind(self.executed, self.spec, self.contexts, snapshot, self.memory_plan)
-        weights = ({name: array.asnumpy() for name, array in arrays.items()} for arrays in module.get_params())
+        weights = map(to_numpy, module.get_params())
         if not group.same(checkpoint.digest(*weights, snapshot.momentum if snapshot else {})):
             raise UserError(
                 "the workers do not start from the same weights: all need the same flags, and checkpoints in a folder "
