@@ -147,10 +147,11 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(digits, tmp_path):
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-from mxnet_resnet.settings import options
-from mxnet_resnet.train import trainer
+from mxnet_resnet import engines
 from mxnet_resnet.base.errors import run
-run(lambda: train(sys.argv[1:]))
+from mxnet_resnet.settings.run import parse
+from mxnet_resnet.train.setup import train
+run(lambda: train(parse(sys.argv[1:]), engines.choose()))
 """
     given = arguments(digits, tmp_path, "--epochs", "1")
     ended = subprocess.run(

@@ -10,7 +10,7 @@ import pytest
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import compat, precision
 from mxnet_resnet.engines.mxnet.graphs import execution, folding
-from mxnet_resnet.settings.run import parse
+from mxnet_resnet.settings.run import make, parse
 from tests.helpers.runs import model_of
 
 
@@ -108,9 +108,8 @@ def test_in_bfloat16_the_first_convolution_has_four_channels_and_the_ends_are_fl
 
 
 def test_training_fuses_and_pads_in_bfloat16_alone():
-    parsed = parse("--data-type cifar10 --depth 8 --gpus none".split())
-    for parsed.dtype, pads in (("float32", False), ("bfloat16", True)):
-        graph = model_of(parsed).executed
+    for dtype, pads in (("float32", False), ("bfloat16", True)):
+        graph = model_of(make(data_type="cifar10", depth=8, dtype=dtype, gpus=[])).executed
         assert operators(graph)[execution.NORM_WITH_RELU] == 7
         assert ("bn_data_padded_output" in graph.get_internals().list_outputs()) == pads
 

@@ -42,4 +42,4 @@ def test_logs_and_checkpoints_are_small_and_whole():
     for pointer in pointers:
         prefix = str(pointer).removesuffix("-latest.json")
         for name in ledger.names(prefix):
-            ledger.check(prefix, ledger.read(prefix, name))
+            ledger.verify(prefix, ledger.read(prefix, name))

@@ -167,7 +167,7 @@ def test_a_signal_ends_the_command_after_the_batch(digits, tmp_path, number, sta
     assert f"Stopped by {signal.Signals(number).name}" in rest.splitlines()[-1]
     assert "Traceback" not in rest
     entry = ledger.read(f"{tmp_path}/model/net", ledger.names(f"{tmp_path}/model/net")[0])
-    ledger.check(f"{tmp_path}/model/net", entry)
+    ledger.verify(f"{tmp_path}/model/net", entry)
     assert entry.batch > 0
 
 
@@ -187,7 +187,7 @@ def test_killed_at_fifty_moments_a_run_ends_as_if_it_never_was(digits, tmp_path)
         running.kill()
         running.communicate()
         for name in ledger.names(prefix):
-            ledger.check(prefix, ledger.read(prefix, name))
+            ledger.verify(prefix, ledger.read(prefix, name))
     process(arguments(digits, folder, *more, "--resume")).communicate()
     assert_same_run(folder, tmp_path / "whole", "0150")
     assert not [path.name for path in folder.glob("model/.*")]
