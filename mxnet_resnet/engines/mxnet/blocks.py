@@ -19,8 +19,8 @@ from mxnet_resnet.engines.mxnet.shortcuts import ProjectionShortcut
 class Unit(HybridBlock):
     """A residual unit: (N, in_planes, H, W) to (N, out_planes, H/stride, W/stride).
 
-    Layers have the names of the published MXNet ResNet-v2 checkpoints. Each unit makes a BatchNorm before the convolution
-    of the same number, whichever of them it applies first: a Gluon Trainer's states go by the order of the parameters.
+    Layers have the names of the published MXNet ResNet-v2 checkpoints. Each unit makes a BatchNorm before the
+    convolution of the same number, whichever it applies first: a Gluon Trainer's states go by the order of parameters.
 
     Attributes:
         expansion: output channels by ``planes``, at width 1.
