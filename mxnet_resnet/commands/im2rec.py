@@ -19,7 +19,9 @@ from pathlib import Path
 
 import cv2
 
+from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.base.arguments import Parser, number, whole
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.base.progress import progress
@@ -33,8 +35,7 @@ from mxnet_resnet.data.lists import (
     split,
     write_lists,
 )
-from mxnet_resnet.data.recordio import cores
-from mxnet_resnet.data.writer import RecordWriter, in_order
+from mxnet_resnet.data.writer import RecordWriter
 
 QUALITIES = {".jpg": range(1, 101), ".png": range(10)}
 
@@ -142,7 +143,7 @@ def _convert(prefix: Path, entries: list[Entry], root: Path, encoder: Encoder, w
         with RecordWriter(prefix, {"job": journal.settings}, listing=False) as writer:  # the list is given, and stays
             done = 1 + [entry.key for entry in entries].index(writer.last_key) if writer.count else 0
             journal.keep({entry.key for entry in entries[:done]})
-            images = in_order(read, entries[done:], workers)
+            images = compute_ahead(read, entries[done:], workers)
             for entry, image in progress(images, prefix.name, len(entries), done):
                 if isinstance(image, bytes):
                     writer.write(entry.key, entry.label, image, entry.path)

@@ -1,16 +1,13 @@
-"""Record files written in order, in parallel, and whole: an interrupted job goes on where it stopped."""
+"""Record files written in order and whole: an interrupted job goes on where it stopped."""
 
 from __future__ import annotations
 
 import json
 import os
 import struct
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.recordio import (
@@ -24,29 +21,6 @@ from mxnet_resnet.data.recordio import (
     SPLIT_AT,
     WHOLE,
 )
-
-Item, Result = TypeVar("Item"), TypeVar("Result")
-
-
-def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[tuple[Item, Result]]:
-    """Each item with ``function`` of it, computed ahead by ``workers`` threads, in the order of the items.
-
-    OpenCV and file reading let other threads run, so threads use all cores. An exception comes where its item would.
-    """
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque = deque()
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(function, item)))
-                if len(waiting) > 4 * workers:
-                    done, future = waiting.popleft()
-                    yield done, future.result()
-            while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
 
 
 def frame(data: bytes) -> bytes:

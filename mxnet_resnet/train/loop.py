@@ -14,6 +14,7 @@ import mxnet as mx
 import numpy as np
 from tqdm import tqdm
 
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted, Wish
 from mxnet_resnet.data import augment, reader, recordio
@@ -258,7 +259,7 @@ def training_records(
         options.seed,
         peers.rank,
         peers.count,
-        options.data_nthreads or recordio.cores(),
+        options.data_nthreads or cores(),
     )
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mxnet_resnet.base.arguments import whole
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import augment, recordio
 from mxnet_resnet.data.transform import check_sides, decode_bgr, read_image, sides_for
@@ -72,7 +73,7 @@ def add_arguments(io: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     photographs = [read_image(path) for path in image_files(arguments.images)]
-    threads = arguments.threads or recordio.cores()
+    threads = arguments.threads or cores()
     with tempfile.TemporaryDirectory() as folder:
         results = []
         for workload in tqdm(WORKLOADS, "workloads", disable=None):
