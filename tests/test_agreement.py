@@ -5,7 +5,6 @@ import sys
 import mxnet as mx
 import numpy as np
 import pytest
-from family import DEEP, LARGE, SHALLOW, SMALL, WIDE, both, images, randomise, relative
 from mxnet import autograd
 from mxnet.gluon.model_zoo import vision
 
@@ -13,6 +12,7 @@ import mxnet_resnet
 from mxnet_resnet.engines.mxnet import blocks, models
 from mxnet_resnet.engines.mxnet.graphs import match
 from mxnet_resnet.plans import layouts
+from tests.helpers.family import DEEP, LARGE, SHALLOW, SMALL, WIDE, both, images, randomise, relative
 
 SHORTCUTS = {
     "identity": "IdentityShortcut",

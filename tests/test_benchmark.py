@@ -9,9 +9,9 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from benchmarks import common, growth, peak, startup, versus, way
 
 from mxnet_resnet.base.errors import UserError
-from tools.benchmarks import common, growth, peak, startup, versus, way
 
 
 def test_the_exponent_is_that_of_the_larger_half():
@@ -108,7 +108,7 @@ def test_ways_take_turns(monkeypatch):
 
 
 def test_a_way_runs_in_its_environment(monkeypatch):
-    monkeypatch.setattr(way, "output", lambda name, command, environment: json.dumps(environment))
+    monkeypatch.setattr(way, "output", lambda name, command, environment, folder: json.dumps(environment))
     assert way.measure("train:original", (8, 4), 1)["OMP_NUM_THREADS"] == str(max(way.CORES // 2, 1))
     assert way.measure("train:torch-float32", (20, 4), 1)["MALLOC_MMAP_MAX_"] == "0"
 

@@ -11,11 +11,11 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from pictures import jpeg, photograph, png
-from recordfiles import begins, change, contents, header, mutated, write_records, written
 
 from mxnet_resnet.data import check, recordio
 from mxnet_resnet.data.transform import decode
+from tests.helpers.pictures import jpeg, photograph, png
+from tests.helpers.recordfiles import begins, change, contents, header, mutated, write_records, written
 
 CHECK = "tools/check_rec.py"
 TRAIN = "digits_train.rec"

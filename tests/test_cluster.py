@@ -8,11 +8,11 @@ import sys
 import time
 
 import pytest
-from members import SAVE, TRAIN_FOR_EVER, TWENTY_STEPS, assert_as_one_worker_with_two_devices, member
-from processes import LAUNCH
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import cluster, launcher
+from tests.helpers.members import SAVE, TRAIN_FOR_EVER, TWENTY_STEPS, assert_as_one_worker_with_two_devices, member
+from tests.helpers.processes import LAUNCH
 
 
 def test_two_workers_are_as_one_with_two_devices(start, tmp_path):
@@ -70,10 +70,10 @@ def test_workers_exchange_sums_means_values_and_the_wish_to_stop(start, tmp_path
 def test_a_store_of_one_process_is_trivial():
     import mxnet as mx
 
-    from mxnet_resnet.engines.mxnet.group import Peers
+    from mxnet_resnet.engines.mxnet.group import KVStoreGroup
 
     with cluster.join("local") as store:
-        peers = Peers(store)
+        peers = KVStoreGroup(store)
         arrays = {"x": mx.nd.ones(2)}
         peers.barrier()
         assert peers.total([1, 2.5]) == [1, 2.5]

@@ -6,11 +6,10 @@ import os
 import cv2
 import numpy as np
 import pytest
-from runs import train_arguments
 
 from mxnet_resnet.data.transform import as_input, crops
 from mxnet_resnet.engines.mxnet import compat
-from mxnet_resnet.train import trainer
+from tests.helpers.runs import train_arguments
 
 
 def predict(command, capsys, trained, image, *more):
@@ -33,7 +32,7 @@ def test_devices_on_the_cpu_share_its_cores(command, capsys, monkeypatch):
     threads = []
     monkeypatch.setitem(compat.chosen, "OMP_NUM_THREADS", "8")
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
-    monkeypatch.setattr(trainer, "train", lambda options: threads.append(os.environ["OMP_NUM_THREADS"]))
+    monkeypatch.setattr("mxnet_resnet.commands.train.train", lambda *_: threads.append(os.environ["OMP_NUM_THREADS"]))
     for devices in (["--gpus", "none"], ["--cpus", "4"]):
         assert command(capsys, "train_resnet.py", "--data-type", "cifar10", *devices)[0] == 0
     assert threads == ["8", "2"]

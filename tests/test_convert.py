@@ -6,14 +6,14 @@ from dataclasses import replace
 import mxnet as mx
 import numpy as np
 import pytest
-from conversions import SHALLOW, load_torch, ours
-from family import images, randomise
 from mxnet.gluon.model_zoo import vision
 
 import mxnet_resnet
 from mxnet_resnet.engines.mxnet import models
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.use import weights
+from tests.helpers.conversions import SHALLOW, load_torch, ours
+from tests.helpers.family import images, randomise
 
 GLUONCV_NORMALISATION = ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])
 TORCH_NORMALISATION = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])

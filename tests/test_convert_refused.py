@@ -8,12 +8,12 @@ from pathlib import Path
 import mxnet as mx
 import numpy as np
 import pytest
-from conversions import SHALLOW, load_torch, ours
 from mxnet.gluon.model_zoo import vision
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.use import weights
+from tests.helpers.conversions import SHALLOW, load_torch, ours
 
 
 def assert_told(status, out, err, message):

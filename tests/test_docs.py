@@ -9,11 +9,11 @@ import re
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 
 import mxnet_resnet
 from mxnet_resnet.engines.mxnet import symbols
 from mxnet_resnet.plans import architecture
+from tests.helpers import REPOSITORY
 
 LIBRARY = (REPOSITORY / "docs" / "library.md").read_text(encoding="utf-8")
 CODE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -7,12 +7,12 @@ import re
 
 import numpy as np
 import pytest
-from runs import train_arguments
 
 from mxnet_resnet.engines.mxnet import compat
-from mxnet_resnet.settings import options
+from mxnet_resnet.settings.run import parse
 from mxnet_resnet.use import evaluate as evaluate_module
 from mxnet_resnet.use.evaluate import Result
+from tests.helpers.runs import train_arguments
 
 GLUONCV = ("--mean", "0.4914,0.4822,0.4465", "--std", "0.2023,0.1994,0.2010")
 TORCH = ("--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225")
@@ -63,7 +63,7 @@ def test_train_resnet_evaluates_the_latest_or_a_named_epoch(command, capsys, eva
 def test_train_resnet_evaluates_in_bfloat16(trained, digits, monkeypatch):
     computed = []
     monkeypatch.setattr(evaluate_module, "evaluate", lambda classifier, *_, **more: computed.append(classifier._symbol))
-    evaluate_module.of_options(options.parse([*train_arguments(digits, trained), "--eval-only", "--dtype", "bfloat16"]))
+    evaluate_module.of_options(parse([*train_arguments(digits, trained), "--eval-only", "--dtype", "bfloat16"]))
     assert "amp_cast" in computed[0].tojson(remove_amp_cast=False)
 
 
@@ -120,7 +120,7 @@ def cifar10(shared, tmp_path_factory):
     import runpy
     import sys
 
-    from conftest import REPOSITORY
+    from tests.helpers import REPOSITORY
 
     out = tmp_path_factory.mktemp("cifar10")
     source = tmp_path_factory.mktemp("source") / "cifar-10-batches-bin"

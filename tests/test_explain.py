@@ -6,7 +6,6 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from conftest import REPOSITORY  # noqa: F401  (mxnet_resnet before mxnet)
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import models, symbols

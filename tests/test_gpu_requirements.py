@@ -3,7 +3,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import REPOSITORY
+
+from tests.helpers import REPOSITORY
 
 LOADED = """
 import mxnet_resnet.engines.mxnet, pathlib, sysconfig

@@ -14,14 +14,14 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from pictures import photograph, save, save_classes
 from PIL import Image
-from recordfiles import files_of
 
 from mxnet_resnet.base import progress
 from mxnet_resnet.data import lists, recordio
 from mxnet_resnet.data.lists import Encoder, Entry, read_list
 from mxnet_resnet.data.transform import decode_bgr
+from tests.helpers.pictures import photograph, save, save_classes
+from tests.helpers.recordfiles import files_of
 
 MXNETS_TOOL = Path(mx.__file__).parent / "tools" / "im2rec.py"
 

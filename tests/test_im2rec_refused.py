@@ -5,10 +5,10 @@ import re
 
 import numpy as np
 import pytest
-from pictures import photograph, save, save_classes
 from PIL import Image
 
 from mxnet_resnet.data.lists import Encoder
+from tests.helpers.pictures import photograph, save, save_classes
 
 
 def test_what_cannot_be_read_is_in_the_report(tmp_path, im2rec):

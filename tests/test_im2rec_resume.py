@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
-from pictures import save, save_classes
-from recordfiles import files_of
 
 from mxnet_resnet.data.lists import Encoder
+from tests.helpers import REPOSITORY
+from tests.helpers.pictures import save, save_classes
+from tests.helpers.recordfiles import files_of
 
 
 @pytest.fixture

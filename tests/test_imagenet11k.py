@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from archives import QUICK, RECORDS, jpeg, make, refused, sources, tar_of_tars, written
-from recordfiles import files_of
+
+from tests.helpers.archives import QUICK, RECORDS, jpeg, make, refused, sources, tar_of_tars, written
+from tests.helpers.recordfiles import files_of
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,13 @@ import cv2
 import mxnet as mx
 import numpy as np
 import pytest
-from archives import (
+from PIL import Image
+
+from mxnet_resnet.data import tars as imagetars
+from mxnet_resnet.data import writer
+from mxnet_resnet.data.transform import decode
+from tests.helpers import REPOSITORY
+from tests.helpers.archives import (
     CLASSES,
     ILSVRC_IDS,
     QUICK,
@@ -35,14 +41,8 @@ from archives import (
     val_labels,
     written,
 )
-from conftest import REPOSITORY
-from pictures import photograph
-from PIL import Image
-from recordfiles import files_of
-
-from mxnet_resnet.data import tars as imagetars
-from mxnet_resnet.data import writer
-from mxnet_resnet.data.transform import decode
+from tests.helpers.pictures import photograph
+from tests.helpers.recordfiles import files_of
 
 
 def mxnets(data: bytes, folder: Path, size: int) -> bytes:

@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from archives import CLASSES, arguments, jpeg, refused, tar_of, tar_of_tars
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import tars as imagetars
+from tests.helpers.archives import CLASSES, arguments, jpeg, refused, tar_of, tar_of_tars
 
 
 def test_tars_with_headers_of_pax_and_folders_are_read(tmp_path):

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import LAUNCH, descendants, fake
+
+from tests.helpers.processes import LAUNCH, descendants, fake
 
 SHOW = """
 import json, os, sys, time

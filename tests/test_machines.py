@@ -11,8 +11,9 @@ import time
 from dataclasses import dataclass
 
 import pytest
-from members import SAVE, TRAIN_FOR_EVER, TWENTY_STEPS, assert_as_one_worker_with_two_devices, member
-from processes import LAUNCH, fake
+
+from tests.helpers.members import SAVE, TRAIN_FOR_EVER, TWENTY_STEPS, assert_as_one_worker_with_two_devices, member
+from tests.helpers.processes import LAUNCH, fake
 
 
 @dataclass

@@ -3,7 +3,6 @@
 import mxnet as mx
 import numpy as np
 import pytest
-from family import DEEP, LARGE, SHALLOW, SMALL, WIDE, both, images, randomise, relative
 from mxnet import autograd, gluon
 from mxnet.gluon import nn
 
@@ -11,6 +10,7 @@ import mxnet_resnet
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import blocks, models, symbols
 from mxnet_resnet.plans import architecture
+from tests.helpers.family import DEEP, LARGE, SHALLOW, SMALL, WIDE, both, images, randomise, relative
 
 WIDE_LARGE = ["WideResNet50_2", "WideResNet101_2"]
 

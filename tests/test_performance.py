@@ -4,10 +4,10 @@ import json
 import statistics
 
 import pytest
-from conftest import REPOSITORY
+from benchmarks import versus
+from benchmarks.way import TASKS
 
-from tools.benchmarks import versus
-from tools.benchmarks.way import TASKS
+from tests.helpers import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 NETS = {task: json.loads((DOCS / f"benchmarks/{task}.json").read_text())["nets"] for task in TASKS}

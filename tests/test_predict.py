@@ -13,10 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 
 from mxnet_resnet.base import errors
 from mxnet_resnet.data import transform
+from tests.helpers import REPOSITORY
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from contextlib import suppress
 import cv2
 import numpy as np
 import pytest
-from pictures import jpeg, photograph, png
-from recordfiles import begins, change, contents, header, mutated, write_records
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import check, imageheader, recordio
 from mxnet_resnet.data.transform import decode
+from tests.helpers.pictures import jpeg, photograph, png
+from tests.helpers.recordfiles import begins, change, contents, header, mutated, write_records
 
 
 def test_records_that_are_cut_at_the_magic_word_are_whole(tmp_path):

@@ -1,20 +1,20 @@
 import hashlib
 import struct
 import time
-from argparse import Namespace
 
 import mxnet as mx
 import numpy as np
 import pytest
-from pictures import photograph, png
-from recordfiles import begins, write_records
 
+from mxnet_resnet import engines
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import augment, reader, recordio
 from mxnet_resnet.data.datasets import BACKENDS
 from mxnet_resnet.data.transform import as_input, decode, read_image, short_side
 from mxnet_resnet.engines.mxnet import imagerecorditer
-from mxnet_resnet.train.loop import epoch_batches
+from mxnet_resnet.train.loop import read_epoch
+from tests.helpers.pictures import photograph, png
+from tests.helpers.recordfiles import begins, write_records
 
 
 def test_scan_counts_and_finds_the_labels(tmp_path):
@@ -166,10 +166,10 @@ def test_every_record_is_in_one_part_and_all_have_as_many_batches(digits, parts)
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_epoch_goes_on_from_any_batch(digits, backend):
-    options, training = Namespace(data_backend=backend), training_records(digits, 2)
-    all_of_it = hashes(epoch_batches(options, training, 1, skip=0))
-    assert hashes(epoch_batches(options, training, 1, skip=4)) == all_of_it[4:] != []
-    assert hashes(epoch_batches(options, training, 1, skip=training.batches)) == []
+    training, engine = training_records(digits, 2), engines.choose()
+    all_of_it = hashes(read_epoch(training, engine, backend, 1, skip=0))
+    assert hashes(read_epoch(training, engine, backend, 1, skip=4)) == all_of_it[4:] != []
+    assert hashes(read_epoch(training, engine, backend, 1, skip=training.batches)) == []
 
 
 def test_the_augmentation_of_a_record_does_not_depend_on_the_parts(digits):

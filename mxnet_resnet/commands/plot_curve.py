@@ -15,8 +15,7 @@ from pathlib import Path
 from mxnet_resnet.base import files
 from mxnet_resnet.base.arguments import Parser, whole
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.plot import curves, figures
-from mxnet_resnet.runs import logbook
+from mxnet_resnet.plot import curves, figures, logreader
 
 
 def parse() -> argparse.Namespace:
@@ -43,7 +42,7 @@ def parse() -> argparse.Namespace:
 
 def draw(arguments: argparse.Namespace) -> None:
     """Read, draw and print once."""
-    read = [(found, Path(name)) for name in arguments.logs.split(",") for found in logbook.read_all(Path(name))]
+    read = [(found, Path(name)) for name in arguments.logs.split(",") for found in logreader.read_all(Path(name))]
     runs, paths = zip(*read)
     if arguments.names is not None:
         curves.rename(runs, arguments.names.split(","))

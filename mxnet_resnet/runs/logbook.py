@@ -13,9 +13,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.plot.logreader import Epoch, Run, read, read_all
-
-__all__ = ["Epoch", "Run", "read", "read_all"]
 
 Metrics = Iterable[tuple[str, float]]
 

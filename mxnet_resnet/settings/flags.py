@@ -5,20 +5,23 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mxnet_resnet.base.arguments import Parser, integers, number, shape, whole
 from mxnet_resnet.data.datasets import BACKENDS, DATA_TYPES
 from mxnet_resnet.plans import architecture
-from mxnet_resnet.settings.schedule import SCHEDULES, WARMUPS
+from mxnet_resnet.settings.schedule import STEPS, WARMUPS, WAYS
 
 CUSTOM = "custom"
+ALTERNATIVES = (("network", "depth"), ("lr-steps", "lr-iterations"), ("gpus", "cpus"))
+GIVEN = "given"  # beside the flags of a run: the names of those that no recipe gave
 STORES = ("local", "device", "nccl", "dist_sync", "dist_device_sync", "dist_async")
 DTYPES = ("float32", "bfloat16", "float16")
 OPTIMIZERS = ("nag", "sgd")
 DECAYED = ("weights", "gammas", "all")
 SWITCH = argparse.BooleanOptionalAction
 
-Flags = dict[str, object]  # by name without dashes: {"batch-size": "64", "memonger": True}
+Flags = dict[str, Any]  # by name without dashes: {"batch-size": "64", "memonger": True}
 
 
 def parser() -> Parser:
@@ -39,7 +42,7 @@ def given(arguments: Sequence[str] | None) -> Flags:
     unset, command_line = object(), parser()
     nothing = argparse.Namespace(**dict.fromkeys(vars(command_line.parse_args([])), unset))
     values = vars(command_line.parse_args(arguments, nothing))
-    return {name.replace("_", "-"): _text(value) for name, value in values.items() if value is not unset}
+    return {name.replace("_", "-"): as_text(value) for name, value in values.items() if value is not unset}
 
 
 def parse(flags: Mapping[str, object]) -> argparse.Namespace:
@@ -47,7 +50,8 @@ def parse(flags: Mapping[str, object]) -> argparse.Namespace:
     return parser().parse_args([word for name, value in flags.items() for word in _words(name, value)])
 
 
-def _text(value: object) -> object:
+def as_text(value: object) -> object:
+    """The value of a flag as recipes and checkpoints keep it: a truth value as it is, all else as text."""
     if isinstance(value, bool):
         return value
     if isinstance(value, (list, tuple)):
@@ -123,7 +127,7 @@ def _add_training(training: argparse._ArgumentGroup) -> None:
 
 def _add_learning_rate(rate: argparse._ArgumentGroup) -> None:
     rate.add_argument("--lr", type=number(0), help="learning rate, or the one from --model-load-epoch on (0.1)")
-    rate.add_argument("--lr-schedule", choices=SCHEDULES, default="steps", help="how it falls")
+    rate.add_argument("--lr-schedule", choices=list(WAYS), default=STEPS, help="how it falls")
     rate.add_argument("--lr-steps", type=integers, help="epochs after which it is multiplied by --lr-factor, or none")
     rate.add_argument("--lr-iterations", type=integers, help="the same in steps, instead: 32000,48000")
     rate.add_argument("--lr-factor", type=number(0, 1), default=0.1, help="of --lr-steps and --lr-iterations")

@@ -87,7 +87,7 @@ def classifier(net: Net, arguments: argparse.Namespace, batch_size: int, dtype: 
 
 def names(net: Net, arguments: argparse.Namespace) -> list[str]:
     """The names of the classes. Raises UserError where there are not as many as classes."""
-    from mxnet_resnet.engines.mxnet.predictor import read_synset
+    from mxnet_resnet.data.synset import read_synset
 
     synset = arguments.synset or (IMAGENET_SYNSET if net.classes == IMAGENET_CLASSES else None)
     return read_synset(synset, net.classes) if synset else [f"class {number}" for number in range(net.classes)]

@@ -23,13 +23,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.common import write_json
 from mxnet_resnet.base.arguments import whole
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import augment, recordio
 from mxnet_resnet.data.transform import check_sides, decode_bgr, read_image, sides_for
 from mxnet_resnet.data.writer import RecordWriter
-from tools.benchmarks.common import write_json
 
 QUALITY = 90
 CIFAR_SIDE = 32
@@ -205,11 +205,11 @@ def scale(workload: Workload, path: Path, runs: int, threads: Sequence[int]) -> 
 
 def training_wait(workload: Workload, path: Path, threads: int) -> tuple[float, float]:
     """The seconds that some steps of training ResNet-18 waited for their batches, and those that they took."""
+    from benchmarks.ours import describe_run, training_step
     from mxnet_resnet.data.reader import Waiting
     from mxnet_resnet.engines.mxnet.batches import as_data_batch
-    from tools.benchmarks.ours import parsed, training_step
 
-    step = training_step(parsed(18, BATCH_SIZE, more=f"--image-shape 3,{workload.crop},{workload.crop}"))
+    step = training_step(describe_run(18, BATCH_SIZE, image_shape=(3, workload.crop, workload.crop)))
     waiting = Waiting(ours(workload, path, recordio.scan(path), threads))
     started = time.perf_counter()
     for batch in islice(waiting, TRAINING_STEPS):

@@ -15,20 +15,18 @@ from pathlib import Path
 
 import mxnet as mx
 
+from benchmarks import ours
+from benchmarks.common import Net, nets, spread, table, title, write_json
 from mxnet_resnet.base.arguments import whole
 from mxnet_resnet.base.interruption import Wish
 from mxnet_resnet.data.batch import Batch
-from mxnet_resnet.engines.mxnet import optimizer
 from mxnet_resnet.engines.mxnet.batches import as_data_batch
-from mxnet_resnet.engines.mxnet.group import Peers
+from mxnet_resnet.engines.mxnet.engine import MXNetEngine
 from mxnet_resnet.runs.ledger import Entry
-from mxnet_resnet.runs.metrics import Journal
+from mxnet_resnet.runs.metrics import MetricsFile
 from mxnet_resnet.runs.start import Start
-from mxnet_resnet.settings import schedule
-from mxnet_resnet.train import trainer
-from mxnet_resnet.train.loop import Loop
-from tools.benchmarks import ours
-from tools.benchmarks.common import Net, nets, spread, table, title, write_json
+from mxnet_resnet.settings.schedule import Schedule
+from mxnet_resnet.train.loop import Loop, Surroundings
 
 Steps = Callable[[list[Batch]], None]
 
@@ -54,13 +52,11 @@ def main(arguments: argparse.Namespace) -> None:
 
 def compare(net: Net, steps: int, runs: int) -> tuple[list[float], list[float]]:
     """Images/s of some runs without and with the loop, in turn, each of the net and its optimizer."""
-    depth, images = net
-    parsed = ours.parsed(depth, images)
-    peers, rate = Peers(mx.kvstore.create(parsed.kv_store)), schedule.Schedule(0.01)
-    graph = trainer.training_graph(parsed, trainer.build_net(parsed), [mx.cpu()])
-    module = trainer.bind(parsed, graph, [mx.cpu()])
-    optimizer.install(module, parsed, rate, peers, step=0)
-    loop = Loop(module, module.symbol, parsed, rate, peers, {}, Start(Entry("benchmark")), Wish(), Journal(None))
+    settings = ours.describe_run(*net)
+    engine, session = MXNetEngine(), ours.begin(settings)
+    module, rate, graph = session.module, Schedule(0.01), session.module.symbol.tojson()
+    around = Surroundings(engine, session, session.group, {}, rate, graph, Wish(), MetricsFile(None))
+    loop = Loop(settings, around, Start(Entry("benchmark")))
 
     def bare(batches: list[Batch]) -> None:
         for _ in batches:
@@ -70,7 +66,7 @@ def compare(net: Net, steps: int, runs: int) -> tuple[list[float], list[float]]:
     def looped(batches: list[Batch]) -> None:
         loop._train_batches(batches, time.time())
 
-    batches = [ours.random_batch(parsed)] * steps
+    batches = [ours.a_batch(settings)] * steps
     data = as_data_batch(batches[0])
     speed(looped, batches)  # the first steps choose kernels and allocate
     pairs = [(speed(bare, batches), speed(looped, batches)) for _ in range(runs)]

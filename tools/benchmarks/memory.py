@@ -17,11 +17,7 @@ import mxnet as mx
 import numpy as np
 from tqdm import tqdm
 
-from mxnet_resnet.base.arguments import whole
-from mxnet_resnet.engines.mxnet import models, symbols
-from mxnet_resnet.engines.mxnet.memory import memonger, mirrorgraph, mirrorplan
-from mxnet_resnet.plans import architecture
-from tools.benchmarks.common import (
+from benchmarks.common import (
     Net,
     data_type,
     in_process,
@@ -33,6 +29,10 @@ from tools.benchmarks.common import (
     title,
     write_json,
 )
+from mxnet_resnet.base.arguments import whole
+from mxnet_resnet.engines.mxnet import models, symbols
+from mxnet_resnet.engines.mxnet.memory import memonger, mirrorgraph, mirrorplan
+from mxnet_resnet.plans import architecture
 
 # Planned MB of the MXNet ResNet-v2 repository with its own mirror plan, by (depth, images), measured with MXNet 1.9.1.
 ORIGINAL = {(50, 32): 1219, (152, 32): 1636, (200, 32): 1673, (164, 128): 830, (1001, 64): 863}

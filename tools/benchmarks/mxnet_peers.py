@@ -6,9 +6,9 @@ import mxnet as mx
 from mxnet import autograd, gluon
 from mxnet.gluon.model_zoo import vision
 
+from benchmarks.ours import a_batch, parsed
+from benchmarks.way import Step
 from mxnet_resnet.train import trainer
-from tools.benchmarks.ours import a_batch, parsed
-from tools.benchmarks.way import Step
 
 NAG = {"learning_rate": 0.01, "momentum": 0.9, "wd": 1e-4}
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import onnxruntime
 
+from benchmarks.ours import a_batch, parsed, random_net
+from benchmarks.way import CORES, Step
 from mxnet_resnet.engines.mxnet import onnx
-from tools.benchmarks.ours import a_batch, parsed, random_net
-from tools.benchmarks.way import CORES, Step
 
 
 def prediction(depth: int, images: int, kind: str) -> Step:

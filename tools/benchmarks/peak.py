@@ -16,9 +16,9 @@ import mxnet as mx
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.common import spread, table, write_json
 from mxnet_resnet.base.arguments import whole
 from mxnet_resnet.engines.mxnet.compat import has_bfloat16
-from tools.benchmarks.common import spread, table, write_json
 
 SIDE = 2048
 IMAGES, CHANNELS, PIXELS = 64, 256, 14

@@ -20,14 +20,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks import ours
+from benchmarks.common import INSTALL, Net, nets, spread, table, tell_left_out, title, write_json
+from benchmarks.way import TASKS, Way, measure
 from mxnet_resnet.base import environment
 from mxnet_resnet.base.arguments import whole
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.commands.model_table import multiply_adds
 from mxnet_resnet.train import trainer
-from tools.benchmarks import ours
-from tools.benchmarks.common import INSTALL, Net, nets, spread, table, tell_left_out, title, write_json
-from tools.benchmarks.way import TASKS, Way, measure
 
 OURS = "ours-"
 

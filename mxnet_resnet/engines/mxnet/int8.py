@@ -12,7 +12,7 @@ from mxnet.contrib.quantization import quantize_model
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import reader, recordio
-from mxnet_resnet.runs.checkpoint import Arrays
+from mxnet_resnet.engines.mxnet.ndarrays import Arrays
 from mxnet_resnet.use import deployment
 from mxnet_resnet.use.deployment import Deployment, NotProven
 

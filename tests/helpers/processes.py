@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
 
 from mxnet_resnet.engines.mxnet import compat
+from tests.helpers import REPOSITORY
 
 LAUNCH = [sys.executable, str(REPOSITORY / "tools/launch.py")]
 

@@ -1,9 +1,8 @@
 """Nets to convert, as if they were trained, and how files of PyTorch are read."""
 
-from family import randomise
-
 from mxnet_resnet.engines.mxnet import models
 from mxnet_resnet.use import weights
+from tests.helpers.family import randomise
 
 SHALLOW = ((1, 16), (2, 16), (2, 32), (2, 64))
 

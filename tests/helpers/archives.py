@@ -5,11 +5,10 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-import pictures
-from conftest import REPOSITORY
 from scipy.io import savemat
 
 from mxnet_resnet.data import recordio
+from tests.helpers import REPOSITORY, pictures
 
 SYNSET = [line.split()[0] for line in (REPOSITORY / "predict/synset.txt").read_text().splitlines()]
 CLASSES = [SYNSET[number] for number in (3, 100, 999)]

@@ -6,12 +6,13 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from conftest import REPOSITORY
+
+from tests.helpers import REPOSITORY
 
 # A worker, or whatever DMLC_ROLE says: `body` is what a worker does with its `store` and `peers`.
 MEMBER = """
 import os, signal, sys, time
-sys.path[:0] = [{repository!r}, {tests!r}]
+sys.path.insert(0, {repository!r})
 from mxnet_resnet.engines.mxnet import cluster
 from mxnet_resnet.base.errors import run
 
@@ -20,9 +21,9 @@ def main():
     cluster.prepare(kind)
     global mx, np
     import mxnet as mx, numpy as np
-    from mxnet_resnet.engines.mxnet.group import Peers
+    from mxnet_resnet.engines.mxnet.group import KVStoreGroup
     with cluster.join(kind) as store:
-        peers = Peers(store)
+        peers = KVStoreGroup(store)
 {body}
 
 run(main)
@@ -64,7 +65,7 @@ def member(folder: Path, body: str, kind: str = "dist_sync", before: str = "") -
     """A script that takes part in a job."""
     script = folder / "member.py"
     lines = "".join(f"        {line}\n" for line in body.strip().splitlines())
-    text = MEMBER.format(repository=str(REPOSITORY), tests=str(REPOSITORY / "tests"), kind=kind, body=lines)
+    text = MEMBER.format(repository=str(REPOSITORY), kind=kind, body=lines)
     script.write_text(text.replace("def main():", f"{before}\ndef main():", 1))
     return script
 
@@ -81,12 +82,12 @@ def assert_as_one_worker_with_two_devices(folder: Path) -> None:
     """Compare what SAVE has saved."""
     import mxnet as mx
 
-    from mxnet_resnet.engines.mxnet.group import Peers
+    from mxnet_resnet.engines.mxnet.group import KVStoreGroup
 
     names: dict = {"mx": mx, "np": np, "os": mock.MagicMock()}
     exec(TWENTY_STEPS, names)
     store = mx.kvstore.create("device")
-    args, auxs = names["train"](store, Peers(store), [mx.cpu(0), mx.cpu(1)], slice(0, 8))
+    args, auxs = names["train"](store, KVStoreGroup(store), [mx.cpu(0), mx.cpu(1)], slice(0, 8))
     for rank in (0, 1):
         found = mx.nd.load(str(folder / f"{rank}.params"))
         assert found.keys() == {**args, **auxs}.keys()
