@@ -29,7 +29,7 @@ def main() -> None:
     netflags.add(parser)
     arguments = parser.parse_args()
     if arguments.json:
-        files.check(arguments.json)
+        files.check_writable(arguments.json)
 
     compat.import_mxnet_quickly()
     net = netflags.load(arguments)

@@ -33,7 +33,7 @@ def main() -> int:
     from mxnet_resnet.use import gradcam, predict
 
     names = netflags.names(net, arguments)
-    drawing.check(arguments.out)
+    drawing.check_target(arguments.out)
     if len(arguments.classes or ()) > MOST_CLASSES:
         raise UserError(f"--classes takes at most {MOST_CLASSES}")
     for label in arguments.classes or ():

@@ -93,7 +93,7 @@ def main() -> None:
     arguments = parse()
     figures.check_format(arguments.out)
     if arguments.csv:
-        files.check(arguments.csv)
+        files.check_writable(arguments.csv)
     if arguments.watch:
         watch(arguments)
     else:

@@ -36,7 +36,7 @@ def main() -> int:
 
     names = netflags.names(net, arguments)
     if arguments.out:
-        drawing.check(arguments.out)
+        drawing.check_target(arguments.out)
     classifier = netflags.classifier(net, arguments, arguments.batch_size, arguments.dtype)
     writer = answers.Writer(arguments.format, titled=not inputs.is_single(arguments.img))
     images, tally, drawn = inputs.find(arguments.img), predict.Tally(), []
