@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 
 from mxnet_resnet.base.ahead import compute_ahead
-from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
@@ -310,8 +310,8 @@ def main() -> None:
     source.add_argument("--source", type=Path, help="the archive, or a folder with it or with what was in it")
     source.add_argument("--download", action="store_true", help="get the binary version from its official place")
     parser.add_argument("--out", type=Path, help="folder for the records (data/cifar10 or data/cifar100)")
-    parser.add_argument("--seed", type=whole(0), default=0, help="of the order of the training records")
-    parser.add_argument("--num-workers", type=whole(1, 1024), default=cores(), help="threads")
+    parser.add_argument("--seed", type=integer(0), default=0, help="of the order of the training records")
+    parser.add_argument("--num-workers", type=integer(1, 1024), default=cores(), help="threads")
     arguments = parser.parse_args()
     dataset = DATASETS[arguments.dataset]
     out = arguments.out or Path("data", arguments.dataset)

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from mxnet_resnet.base.ahead import compute_ahead
-from mxnet_resnet.base.arguments import Parser, integers, whole
+from mxnet_resnet.base.arguments import Parser, integer, integers
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
@@ -267,9 +267,9 @@ def prepare(out: Path) -> None:
 def add_record_flags(parser: Parser) -> None:
     """The flags that both ImageNets share."""
     parser.add_argument("--sizes", type=_sizes, default="480,256", help="short sides of the training images")
-    parser.add_argument("--quality", type=whole(1, 100), default=90, help="of the JPEGs")
-    parser.add_argument("--num-workers", type=whole(1, 1024), default=cores(), help="threads that decode and encode")
-    parser.add_argument("--seed", type=whole(0), default=0, help="of the order of the records")
+    parser.add_argument("--quality", type=integer(1, 100), default=90, help="of the JPEGs")
+    parser.add_argument("--num-workers", type=integer(1, 1024), default=cores(), help="threads that decode and encode")
+    parser.add_argument("--seed", type=integer(0), default=0, help="of the order of the records")
 
 
 def _sizes(text: str) -> list[int]:
