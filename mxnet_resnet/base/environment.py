@@ -26,6 +26,11 @@ def variable(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
+def cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def versions() -> dict[str, str]:
     """Versions and settings that figures may depend on."""
     return {

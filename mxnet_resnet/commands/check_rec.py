@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.data.check import Finding, Report, check
@@ -262,7 +262,7 @@ def main() -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a .rec")
     sheet = "draw random images over their label and # the number of their record (1: or 2: is the file, of several)"
     parser.add_argument("--sheet", type=Path, metavar="PNG", help=sheet)
-    parser.add_argument("--seed", type=whole(0), default=0, help="of the images of --sheet")
+    parser.add_argument("--seed", type=integer(0), default=0, help="of the images of --sheet")
     parser.add_argument("--repair", type=Path, metavar="OUT", help="write OUT.rec, .idx and .lst without bad records")
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()

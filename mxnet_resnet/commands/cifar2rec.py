@@ -27,12 +27,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.ahead import compute_ahead
+from mxnet_resnet.base.arguments import Parser, integer
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.base.progress import progress
-from mxnet_resnet.data.recordio import cores
-from mxnet_resnet.data.writer import RecordWriter, in_order
+from mxnet_resnet.data.writer import RecordWriter
 
 SITE = "https://www.cs.toronto.edu/~kriz/"
 MD5 = {
@@ -296,7 +297,7 @@ def write_split(prefix: Path, images: Images, order: np.ndarray, workers: int) -
     content = zlib.crc32(images.pixels.tobytes(), zlib.crc32(images.labels.tobytes()))
     with RecordWriter(prefix, {"content": content, "order": zlib.crc32(order.tobytes())}) as writer:
         done = 1 + order.tolist().index(writer.last_key) if writer.count else 0
-        encoded = in_order(lambda number: png(images.pixels[number]), order[done:].tolist(), workers)
+        encoded = compute_ahead(lambda number: png(images.pixels[number]), order[done:].tolist(), workers)
         for number, image in progress(encoded, prefix.name, len(order), done):
             writer.write(number, float(images.labels[number]), image, f"{prefix.name}/{number:05d}.png")
     print(f"{prefix}.rec: {writer.count:,} records of {len(np.unique(images.labels))} classes")
@@ -309,8 +310,8 @@ def main() -> None:
     source.add_argument("--source", type=Path, help="the archive, or a folder with it or with what was in it")
     source.add_argument("--download", action="store_true", help="get the binary version from its official place")
     parser.add_argument("--out", type=Path, help="folder for the records (data/cifar10 or data/cifar100)")
-    parser.add_argument("--seed", type=whole(0), default=0, help="of the order of the training records")
-    parser.add_argument("--num-workers", type=whole(1, 1024), default=cores(), help="threads")
+    parser.add_argument("--seed", type=integer(0), default=0, help="of the order of the training records")
+    parser.add_argument("--num-workers", type=integer(1, 1024), default=cores(), help="threads")
     arguments = parser.parse_args()
     dataset = DATASETS[arguments.dataset]
     out = arguments.out or Path("data", arguments.dataset)

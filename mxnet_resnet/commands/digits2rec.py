@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.data.writer import RecordWriter
@@ -46,7 +46,7 @@ def write_split(out: Path, name: str, numbers: np.ndarray, images: np.ndarray, l
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("data/digits"), help="folder for the records")
-    parser.add_argument("--seed", type=whole(0), default=0, help="of the split and of the order of the records")
+    parser.add_argument("--seed", type=integer(0), default=0, help="of the split and of the order of the records")
     arguments = parser.parse_args()
 
     from sklearn.datasets import load_digits

@@ -19,7 +19,9 @@ from pathlib import Path
 
 import cv2
 
-from mxnet_resnet.base.arguments import Parser, number, whole
+from mxnet_resnet.base.ahead import compute_ahead
+from mxnet_resnet.base.arguments import Parser, integer, number
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.base.progress import progress
@@ -33,8 +35,7 @@ from mxnet_resnet.data.lists import (
     split,
     write_lists,
 )
-from mxnet_resnet.data.recordio import cores
-from mxnet_resnet.data.writer import RecordWriter, in_order
+from mxnet_resnet.data.writer import RecordWriter
 
 QUALITIES = {".jpg": range(1, 101), ".png": range(10)}
 
@@ -142,7 +143,7 @@ def _convert(prefix: Path, entries: list[Entry], root: Path, encoder: Encoder, w
         with RecordWriter(prefix, {"job": journal.settings}, listing=False) as writer:  # the list is given, and stays
             done = 1 + [entry.key for entry in entries].index(writer.last_key) if writer.count else 0
             journal.keep({entry.key for entry in entries[:done]})
-            images = in_order(read, entries[done:], workers)
+            images = compute_ahead(read, entries[done:], workers)
             for entry, image in progress(images, prefix.name, len(entries), done):
                 if isinstance(image, bytes):
                     writer.write(entry.key, entry.label, image, entry.path)
@@ -176,21 +177,23 @@ def parse() -> argparse.Namespace:
     lists = parser.add_argument_group("lists")
     lists.add_argument("--list", action="store_true", help="write lists only")
     lists.add_argument("--exts", nargs="+", default=[".jpeg", ".jpg", ".png"], help="endings of image files")
-    lists.add_argument("--chunks", type=whole(), default=1, help="number of lists to divide the images among")
+    lists.add_argument("--chunks", type=integer(), default=1, help="number of lists to divide the images among")
     lists.add_argument("--train-ratio", type=number(0, 1), default=1.0, help="share of each class in PREFIX_train")
     lists.add_argument("--test-ratio", type=number(0, 1), default=0.0, help="share of each class in PREFIX_test")
     lists.add_argument(
         "--recursive", action="store_true", help="subfolders are classes (without --list they are anyway)"
     )
     lists.add_argument("--no-shuffle", action="store_true", help="keep the images sorted by path")
-    lists.add_argument("--seed", type=whole(0), default=0, help="of the order and the split")
+    lists.add_argument("--seed", type=integer(0), default=0, help="of the order and the split")
     images = parser.add_argument_group("records")
     images.add_argument("--pass-through", action="store_true", help="keep the bytes of the image files")
-    images.add_argument("--resize", type=whole(0, 32767), default=0, help="pixels of the short side; 0 keeps the size")
+    images.add_argument(
+        "--resize", type=integer(0, 32767), default=0, help="pixels of the short side; 0 keeps the size"
+    )
     images.add_argument("--center-crop", action="store_true", help="cut images to squares, before the resize")
-    images.add_argument("--quality", type=whole(0, 100), help="of JPEG, 1-100 (95), or compression of PNG, 0-9 (9)")
+    images.add_argument("--quality", type=integer(0, 100), help="of JPEG, 1-100 (95), or compression of PNG, 0-9 (9)")
     images.add_argument("--encoding", choices=QUALITIES, default=".jpg", help="of the images in the records")
-    images.add_argument("--num-workers", "--num-thread", type=whole(1, 1024), default=cores(), help="threads")
+    images.add_argument("--num-workers", "--num-thread", type=integer(1, 1024), default=cores(), help="threads")
     images.add_argument("--color", type=int, choices=[1], default=1, help="records are for ImageRecordIter: 3 channels")
     return _checked(parser.parse_args())
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.data.datasets import DATA_TYPES
@@ -58,8 +58,10 @@ def parse() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("--tar", type=Path, required=True, help="fall11_whole.tar")
     parser.add_argument("--out", type=Path, default=Path("data/imagenet11k"), help="folder for the records")
-    parser.add_argument("--min-images", type=whole(), default=500, help="images that a class must have to be kept")
-    parser.add_argument("--val-per-class", type=whole(), default=50, help="random images of a class that are held out")
+    parser.add_argument("--min-images", type=integer(), default=500, help="images that a class must have to be kept")
+    parser.add_argument(
+        "--val-per-class", type=integer(), default=50, help="random images of a class that are held out"
+    )
     add_record_flags(parser)
     arguments = parser.parse_args()
     if arguments.val_per_class >= arguments.min_images:

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.data import augment
@@ -22,8 +22,8 @@ def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("image", help="the photograph")
     parser.add_argument("--out", type=Path, default=Path("augment.png"), help="the picture")
-    parser.add_argument("--columns", type=whole(high=50), default=8, help="crops of each level")
-    parser.add_argument("--seed", type=whole(0), default=0, help="of the augmentation")
+    parser.add_argument("--columns", type=integer(high=50), default=8, help="crops of each level")
+    parser.add_argument("--seed", type=integer(0), default=0, help="of the augmentation")
     arguments = parser.parse_args()
 
     image = read_image(arguments.image)[:, :, ::-1]

@@ -16,12 +16,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from mxnet_resnet.base.ahead import compute_ahead
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import recordio
 from mxnet_resnet.data.imageheader import DENSEST_IMAGE, LARGEST_IMAGE, chunks_fit, stored_shape
 from mxnet_resnet.data.recordio import FIRST_PART, IMAGE_HEADER, LAST_PART, RECORD_HEADER, SPLIT_AT, WHOLE
 from mxnet_resnet.data.transform import decode
-from mxnet_resnet.data.writer import in_order
 
 LISTED = 1000  # findings that are kept of a file; more are counted
 PROGRESS_BAR = {"unit": "B", "unit_scale": True, "leave": False, "disable": None}  # None: on a terminal only
@@ -256,7 +257,7 @@ def check(path: Path) -> Report:
         return report
     try:
         with recordio.mapped(path) as data, tqdm(total=len(data), desc=path.name, **PROGRESS_BAR) as bar:
-            for item, image in in_order(examine, survey(data, path), recordio.cores()):
+            for item, image in compute_ahead(examine, survey(data, path), cores()):
                 report.records = item.number + 1
                 if image.problem:
                     report.add_bad(item, item.byte if isinstance(item, Damage) else item.offset, image.problem)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from mxnet_resnet.base.ahead import compute_ahead
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.augment import DRAWS, Augmentation, augment
 from mxnet_resnet.data.batch import Batch
-from mxnet_resnet.data.recordio import Record, RecordFile, Summary, cores
+from mxnet_resnet.data.recordio import Record, RecordFile, Summary
 from mxnet_resnet.data.transform import ImageShape, decode, decode_bgr, evaluation_transform
 
 IMAGES_A_TASK = 8  # enough that handing it to a thread costs nothing
@@ -124,45 +125,50 @@ def _told(record: Record) -> Iterator[None]:
         raise UserError(f"{record.where}: {error}") from error
 
 
+class _Task(NamedTuple):
+    """Some images of a batch: from ``first`` on of the record ``numbers``, into ``images`` and ``labels``."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    numbers: Sequence[int]
+    first: int
+
+    @property
+    def end(self) -> int:
+        return min(self.first + IMAGES_A_TASK, len(self.numbers))
+
+
 def _batches(
     load: Load, order: Sequence[int], image_shape: ImageShape, batch_size: int, threads: int
 ) -> Iterator[Batch]:
     """Batches of ``load`` over ``order``, made ahead by threads while the ones before are computed on."""
-    cv2.setNumThreads(1)  # the images are what is done in parallel
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[tuple[np.ndarray, np.ndarray, int, list[Future]]] = deque()
-        try:
-            for begin in range(0, len(order), batch_size):
-                waiting.append(_start_batch(pool, load, order[begin : begin + batch_size], image_shape, batch_size))
-                if len(waiting) > BATCHES_AHEAD:
-                    yield _finish_batch(*waiting.popleft())
-            while waiting:
-                yield _finish_batch(*waiting.popleft())
-        finally:
-            pool.shutdown(cancel_futures=True)
 
-
-def _start_batch(
-    pool: ThreadPoolExecutor, load: Load, numbers: Sequence[int], image_shape: ImageShape, batch_size: int
-) -> tuple[np.ndarray, np.ndarray, int, list[Future]]:
-    data, labels = np.empty((batch_size, *image_shape), np.float32), np.empty(batch_size, np.float32)
-
-    def fill(first: int) -> None:
-        for place in range(first, min(first + IMAGES_A_TASK, len(numbers))):
-            image, labels[place] = load(numbers[place])
+    def fill(task: _Task) -> None:
+        for place in range(task.first, task.end):
+            image, task.labels[place] = load(task.numbers[place])
             for channel, plane in enumerate(cv2.split(image)):
-                data[place, channel] = plane
+                task.images[place, channel] = plane
 
-    tasks = [pool.submit(fill, first) for first in range(0, len(numbers), IMAGES_A_TASK)]
-    return data, labels, len(numbers), tasks
+    cv2.setNumThreads(1)  # the images are what is done in parallel
+    tasks = _tasks(order, image_shape, batch_size)
+    for task, _ in compute_ahead(fill, tasks, threads, BATCHES_AHEAD * -(-batch_size // IMAGES_A_TASK)):
+        if task.end == len(task.numbers):
+            yield _filled_up(task.images, task.labels, task.end)
 
 
-def _finish_batch(data: np.ndarray, labels: np.ndarray, count: int, tasks: list[Future]) -> Batch:
-    """A batch, filled up with its last image."""
-    for task in tasks:
-        task.result()
-    data[count:], labels[count:] = data[count - 1], labels[count - 1]
-    return Batch(data, labels, count)
+def _tasks(order: Sequence[int], image_shape: ImageShape, batch_size: int) -> Iterator[_Task]:
+    """The work of all batches, each of which gets its memory when its turn comes."""
+    for begin in range(0, len(order), batch_size):
+        numbers = order[begin : begin + batch_size]
+        images, labels = np.empty((batch_size, *image_shape), np.float32), np.empty(batch_size, np.float32)
+        for first in range(0, len(numbers), IMAGES_A_TASK):
+            yield _Task(images, labels, numbers, first)
+
+
+def _filled_up(images: np.ndarray, labels: np.ndarray, count: int) -> Batch:
+    """A batch of the first ``count`` images, filled up with the last of them."""
+    images[count:], labels[count:] = images[count - 1], labels[count - 1]
+    return Batch(images, labels, count)
 
 
 class Waiting:

@@ -23,12 +23,14 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 
-from mxnet_resnet.base.arguments import Parser, integers, whole
+from mxnet_resnet.base.ahead import compute_ahead
+from mxnet_resnet.base.arguments import Parser, integer, integers
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.base.progress import progress
 from mxnet_resnet.data.transform import LARGEST_SIDE, decode, sides_for
-from mxnet_resnet.data.writer import RecordWriter, in_order
+from mxnet_resnet.data.writer import RecordWriter
 
 VAL_SIZE = 256
 INDEX_VERSION = 1
@@ -215,7 +217,7 @@ def _fill(writers: dict[int, RecordWriter], images: Images, file: BinaryIO, name
     cv2.setNumThreads(1)  # threads that have an image each use the cores better
     print(f"{name}: {len(images):,} images to {' and '.join(map(str, writers))} pixels, from number {start:,} on")
     make = partial(_versions, images, file, list(writers), arguments.quality)
-    with closing(in_order(make, range(start, len(images)), arguments.num_workers)) as results:
+    with closing(compute_ahead(make, range(start, len(images)), arguments.num_workers)) as results:
         for number, versions in progress(results, name, len(images), start):
             for size, writer in writers.items():
                 if versions[size] is not None and number > lasts[size]:
@@ -264,11 +266,10 @@ def prepare(out: Path) -> None:
 
 def add_record_flags(parser: Parser) -> None:
     """The flags that both ImageNets share."""
-    cores = len(os.sched_getaffinity(0))
     parser.add_argument("--sizes", type=_sizes, default="480,256", help="short sides of the training images")
-    parser.add_argument("--quality", type=whole(1, 100), default=90, help="of the JPEGs")
-    parser.add_argument("--num-workers", type=whole(1, 1024), default=cores, help="threads that decode and encode")
-    parser.add_argument("--seed", type=whole(0), default=0, help="of the order of the records")
+    parser.add_argument("--quality", type=integer(1, 100), default=90, help="of the JPEGs")
+    parser.add_argument("--num-workers", type=integer(1, 1024), default=cores(), help="threads that decode and encode")
+    parser.add_argument("--seed", type=integer(0), default=0, help="of the order of the records")
 
 
 def _sizes(text: str) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import cv2
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.base.files import replacing
+from mxnet_resnet.base.files import check_writable, replacing
 from mxnet_resnet.plot.answers import Answer
 
 if TYPE_CHECKING:
@@ -82,12 +81,11 @@ def overlays(drawn: Sequence[Drawn], maps: Sequence[Sequence[np.ndarray]]) -> Fi
     return figure
 
 
-def check(out: Path) -> None:
+def check_target(out: Path) -> None:
     """Raise UserError unless pictures can be drawn to a file of this name."""
     if out.suffix.lower() not in (".png", ".pdf", ".svg", ".jpg"):
         raise UserError(f"cannot draw to {out}: its name has to end in .png, .jpg, .pdf or .svg")
-    if out.parent.exists() and not (out.parent.is_dir() and os.access(out.parent, os.W_OK)):
-        raise UserError(f"cannot write {out}: {out.parent} is no folder that can be written to")
+    check_writable(out)
 
 
 def save(figure: Figure, out: Path) -> None:

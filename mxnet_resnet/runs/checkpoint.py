@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -147,17 +146,6 @@ def load_graph(prefix: str) -> str:
     if "data" not in variables:
         raise UserError(f"{path} is a graph without an input `data`")
     return text
-
-
-def check_writable(prefix: str) -> None:
-    """Raise UserError unless checkpoints can be written at ``prefix``."""
-    folder = Path(prefix).parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write checkpoints to {folder}: {error.strerror}") from error
 
 
 def check_fit(expected: Mapping[str, Shape], parameters: Arrays, statistics: Arrays) -> None:

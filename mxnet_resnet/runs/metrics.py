@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base.files import explaining_refusals
 from mxnet_resnet.runs import logbook
 
 if TYPE_CHECKING:
@@ -75,14 +76,12 @@ def writing(folder: Path | None, append: bool, events: bool, epoch: int) -> Iter
     if folder is None:
         yield MetricsFile(None)
         return
-    try:
+    with explaining_refusals(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not append:
             logbook.set_aside(folder / NAME)
             logbook.set_aside(folder / EVENTS)
         writer = _writer(folder / EVENTS, epoch) if events else None
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
     try:
         yield MetricsFile(folder / NAME, writer)
     finally:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted, Wish
 from mxnet_resnet.data import reader, recordio
@@ -240,7 +241,7 @@ def training_records(settings: RunSettings, summaries: Summaries, group: Group, 
         settings.seed,
         group.rank,
         group.count,
-        data.threads or recordio.cores(),
+        data.threads or cores(),
     )
 
 

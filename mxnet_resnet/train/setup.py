@@ -48,7 +48,8 @@ def _train(settings: RunSettings, engine: Engine, devices: Devices, group: Group
     begin = find_start(settings.start, settings_now, model.shapes, steps_per_epoch)
     _check_same(group, json.dumps([settings_now, begin.entry.name, begin.entry.step, begin.anew]))
     memory_notes = model.plan_memory()
-    checkpoint.check_writable(settings.saving.prefix)
+    graph = checkpoint.graph_path(settings.saving.prefix)
+    files.check_writable(graph, f"checkpoints to {graph.parent}")
 
     log = _log_path(settings, group.rank)
     append = settings.start.retrain or not begin.anew

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from benchmarks import ours
 from benchmarks.common import in_process, save, spread, table, write_json
-from mxnet_resnet.base.arguments import integers, whole
+from mxnet_resnet.base.arguments import integer, integers
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet.memory import memonger
 from mxnet_resnet.settings.sections import RunSettings
@@ -31,7 +31,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--depths", type=integers, default="20,56,110,164,326,650,1001", help="to train")
     command.add_argument("--images", type=integers, default="1,2,4,8,16,32,64,128,256", help="of a batch")
     command.add_argument("--widths", type=integers, default="1,2,3,4,6,8", help="factors on the channels")
-    command.add_argument("--rounds", type=whole(), default=5, help="steps of each")
+    command.add_argument("--rounds", type=integer(), default=5, help="steps of each")
     command.add_argument("--json", type=Path, help="write the figures here too")
     command.add_argument("--out", type=Path, help="the picture to draw")
 

@@ -24,7 +24,8 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.common import write_json
-from mxnet_resnet.base.arguments import whole
+from mxnet_resnet.base.arguments import integer
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import augment, recordio
 from mxnet_resnet.data.transform import check_sides, decode_bgr, read_image, sides_for
@@ -64,15 +65,15 @@ TRAINING_STEPS = 5
 
 def add_arguments(io: argparse.ArgumentParser) -> None:
     io.add_argument("--images", type=Path, help="folder of photographs")
-    io.add_argument("--count", type=whole(), default=2000, help="records a file")
-    io.add_argument("--runs", type=whole(), default=5, help="of each reader")
-    io.add_argument("--threads", type=whole(high=1024), help="threads of our reader (one a core)")
+    io.add_argument("--count", type=integer(), default=2000, help="records a file")
+    io.add_argument("--runs", type=integer(), default=5, help="of each reader")
+    io.add_argument("--threads", type=integer(high=1024), help="threads of our reader (one a core)")
     io.add_argument("--json", type=Path, help="write the figures here too")
 
 
 def main(arguments: argparse.Namespace) -> None:
     photographs = [read_image(path) for path in image_files(arguments.images)]
-    threads = arguments.threads or recordio.cores()
+    threads = arguments.threads or cores()
     with tempfile.TemporaryDirectory() as folder:
         results = []
         for workload in tqdm(WORKLOADS, "workloads", disable=None):

@@ -17,7 +17,7 @@ import mxnet as mx
 
 from benchmarks import ours
 from benchmarks.common import Net, nets, spread, table, title, write_json
-from mxnet_resnet.base.arguments import whole
+from mxnet_resnet.base.arguments import integer
 from mxnet_resnet.base.interruption import Wish
 from mxnet_resnet.data.batch import Batch
 from mxnet_resnet.engines.mxnet.batches import as_data_batch
@@ -33,8 +33,8 @@ Steps = Callable[[list[Batch]], None]
 
 def add_arguments(loop: argparse.ArgumentParser) -> None:
     loop.add_argument("--nets", type=nets, default="20:128,164:32", help="to train")
-    loop.add_argument("--steps", type=whole(), default=60, help="of each run; --frequent 50 has a line in the log")
-    loop.add_argument("--runs", type=whole(), default=5, help="of each way")
+    loop.add_argument("--steps", type=integer(), default=60, help="of each run; --frequent 50 has a line in the log")
+    loop.add_argument("--runs", type=integer(), default=5, help="of each way")
     loop.add_argument("--json", type=Path, help="write the figures here too")
 
 

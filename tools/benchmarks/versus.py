@@ -24,7 +24,7 @@ from benchmarks import ours
 from benchmarks.common import INSTALL, Net, nets, spread, table, tell_left_out, title, write_json
 from benchmarks.way import TASKS, Way, measure
 from mxnet_resnet.base import environment
-from mxnet_resnet.base.arguments import whole
+from mxnet_resnet.base.arguments import integer
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.commands.model_table import multiply_adds
 from mxnet_resnet.train import trainer
@@ -37,8 +37,8 @@ def add_arguments(command: argparse.ArgumentParser, task: str) -> None:
     command.add_argument("--nets", type=nets, default=default, help="to compute")
     command.add_argument("--compare", action="store_true", help="with all peers that are installed, too")
     command.add_argument("--ways", help=f"these alone, of {', '.join(TASKS[task])}")
-    command.add_argument("--seconds", type=whole(), default=3, help="of each run")
-    command.add_argument("--rounds", type=whole(), default=3, help="of all ways")
+    command.add_argument("--seconds", type=integer(), default=3, help="of each run")
+    command.add_argument("--rounds", type=integer(), default=3, help="of all ways")
     command.add_argument("--json", type=Path, help="write the figures here too")
 
 
