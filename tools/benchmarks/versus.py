@@ -27,7 +27,6 @@ from mxnet_resnet.base import environment
 from mxnet_resnet.base.arguments import integer
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.commands.model_table import multiply_adds
-from mxnet_resnet.train import trainer
 
 OURS = "ours-"
 
@@ -116,8 +115,8 @@ def conditions() -> dict[str, str]:
 
 def gigaflop(net: Net, task: str) -> float:
     """Those of an image through our net, its gradients included in training."""
-    run = ours.parsed(*net)
-    forward = 2 * multiply_adds(trainer.build_net(run), run.image_shape[1]) / 1e9
+    settings = ours.describe_run(*net)
+    forward = 2 * multiply_adds(ours.model_of(settings).net, settings.data.image_shape[1]) / 1e9
     return 3 * forward if task == "train" else forward
 
 
