@@ -44,7 +44,7 @@ def add_arguments(command: argparse.ArgumentParser, task: str) -> None:
 def main(arguments: argparse.Namespace, task: str) -> int:
     """Status 1 where a way failed, which is told and left out."""
     for net in arguments.nets:
-        ours.parsed(*net)  # refuses a net that there is not, before hours are spent on the others
+        ours.describe_run(*net)  # refuses a net that there is not, before hours are spent on the others
     ways = chosen(TASKS[task], arguments.ways, arguments.compare)
     plan = {net: possible(ways, net, named=arguments.ways is not None) for net in arguments.nets}
     for way in ways.values():
