@@ -23,6 +23,7 @@ from tqdm import tqdm
 from benchmarks import ours
 from benchmarks.common import INSTALL, Net, nets, spread, table, tell_left_out, title, write_json
 from benchmarks.way import TASKS, Way, measure
+from mxnet_resnet import engines
 from mxnet_resnet.base import environment
 from mxnet_resnet.base.arguments import integer
 from mxnet_resnet.base.errors import UserError
@@ -110,7 +111,12 @@ def conditions() -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             peers[package] = metadata.version(package)
     processor = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
-    return {**environment.versions(), **peers, "Processor": processor.group(1) if processor else "unknown"}
+    return {
+        **environment.versions(),
+        **engines.choose().versions(),
+        **peers,
+        "Processor": processor.group(1) if processor else "unknown",
+    }
 
 
 def gigaflop(net: Net, task: str) -> float:
