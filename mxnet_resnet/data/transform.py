@@ -106,9 +106,9 @@ def read_image(path: str | Path) -> np.ndarray:
 
 def read_bytes(path: str | Path) -> bytes:
     """The bytes of an image file. Raises UserError where there is none; a pipe would be waited for without end."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"cannot read image {path}: not a file")
     try:
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise UserError(f"cannot read image {path}: not a file")
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read image {path}: {getattr(error, 'strerror', None) or error}") from error

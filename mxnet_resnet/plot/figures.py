@@ -107,7 +107,7 @@ def page(runs: Sequence[Run], view: View) -> Page:
     try:
         from plotly.subplots import make_subplots
     except ImportError as error:
-        raise UserError("pages need plotly: pip install --no-deps -r requirements.txt") from error
+        raise UserError("pages need plotly: pip install plotly") from error
 
     titles = [curves.LABELS.get(metric, metric) for metric in view.metrics]
     drawn = make_subplots(rows=1, cols=len(titles), horizontal_spacing=0.07)

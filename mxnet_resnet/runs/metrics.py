@@ -103,7 +103,5 @@ def _tensorboard():
     try:
         import tensorboardX
     except ImportError as error:
-        raise UserError(
-            "--tensorboard needs tensorboardX: pip install --no-deps -r requirements-tensorboard.txt"
-        ) from error
+        raise UserError("--tensorboard needs tensorboardX: pip install tensorboardX") from error
     return tensorboardX

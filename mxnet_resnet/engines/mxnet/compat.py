@@ -168,7 +168,9 @@ def load() -> None:
     except ModuleNotFoundError as error:
         if error.name != "mxnet":
             raise
-        raise UserError("MXNet is not installed: pip install --no-deps -r requirements.txt") from error
+        raise UserError(
+            "MXNet is not installed: pip install --no-deps mxnet==1.9.1 requests (--no-deps, since it asks for numpy<2)"
+        ) from error
     except OSError as error:
         if reason := missing_library(error):
             raise UserError(reason) from error
