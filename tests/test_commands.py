@@ -41,7 +41,7 @@ def test_devices_on_the_cpu_share_its_cores(command, capsys, monkeypatch):
 def test_predict_gives_the_probabilities_of_validation(trained, digits):
     import mxnet as mx
 
-    from mxnet_resnet.data.reader import validation_batches
+    from mxnet_resnet.data.reader import ValidationRecords
     from mxnet_resnet.data.recordio import scan
     from mxnet_resnet.engines.mxnet.predictor import Classifier
     from mxnet_resnet.use import nets
@@ -50,7 +50,7 @@ def test_predict_gives_the_probabilities_of_validation(trained, digits):
     lines = [line.split("\t") for line in (digits / "digits_val.lst").read_text().splitlines()[:8]]
     images = [cv2.imread(str(digits / name))[:, :, ::-1] for _, _, name in lines]
     path = digits / "digits_val.rec"
-    batch = next(validation_batches(path, scan(path), (3, 32, 32), 8))
+    batch = next(ValidationRecords(path, scan(path), (3, 32, 32), 8).read())
     np.testing.assert_array_equal(batch.images, as_input(images, net.image_shape))
     executor = mx.sym.load(f"{trained}/model/net-symbol.json").simple_bind(
         mx.cpu(), grad_req="null", data=(8, 3, 32, 32)

@@ -100,7 +100,7 @@ def test_an_image_that_does_not_decode_is_told_with_its_place(tmp_path, bad):
     training = reader.TrainingRecords(path, summary, (3, 32, 32), 4, augment.LEVELS[1], 0, True, seed=0)
     readings = [
         lambda: recordio.scan(path, decoding=True),
-        lambda: list(reader.validation_batches(path, summary, (3, 32, 32), 4)),
+        lambda: list(reader.ValidationRecords(path, summary, (3, 32, 32), 4).read()),
         lambda: list(training.epoch(0)),
         lambda: list(imagerecorditer.read_epoch(training, 0)),
     ]
@@ -111,7 +111,7 @@ def test_an_image_that_does_not_decode_is_told_with_its_place(tmp_path, bad):
 
 def test_validation_counts_every_record_once(digits):
     path = digits / "digits_val.rec"
-    batches = list(reader.validation_batches(path, recordio.scan(path), (3, 32, 32), 100))
+    batches = list(reader.ValidationRecords(path, recordio.scan(path), (3, 32, 32), 100).read())
     labels = [label for batch in batches for label in batch.labels[: batch.count]]
     assert labels == [record.label for record in recordio.walk(digits / "digits_val.rec")]
     assert [batch.count for batch in batches] == [100, 100, 100, 60]
@@ -213,7 +213,7 @@ def test_the_validation_iterator_applies_the_evaluation_transform(tmp_path):
 
 def compare_with_mxnets_reader(path, photographs):
     """The evaluation transform, our validation batches and MXNet's ImageRecordIter give the same pixels."""
-    (batch,) = reader.validation_batches(path, recordio.scan(path), (3, 224, 224), len(photographs))
+    (batch,) = reader.ValidationRecords(path, recordio.scan(path), (3, 224, 224), len(photographs)).read()
     mxnets = mx.io.ImageRecordIter(
         path_imgrec=str(path), data_shape=(3, 224, 224), resize=256, batch_size=len(photographs), verbose=False
     )
@@ -231,7 +231,7 @@ def test_real_photographs_too(tmp_path, shared):
 def test_digits_are_split_and_lossless(digits):
     from sklearn.datasets import load_digits
 
-    from mxnet_resnet.commands.digits2rec import enlarge
+    from mxnet_resnet.data.digits import enlarge
 
     source = load_digits()
     seen = []

@@ -69,7 +69,7 @@ class TrainingRecords:
         size = self.image_shape[1:]
 
         def load(place: int) -> tuple[np.ndarray, float]:
-            with _told(record := records.read(place)):
+            with _placing_errors(record := records.read(place)):
                 image = _decoded(decode_bgr, record)
                 return augment(image, draws[place], self.augmentation, size, self.pad, self.mirror), record.label
 
@@ -87,26 +87,39 @@ class TrainingRecords:
         return np.resize(order, (self.batches, self.num_parts, self.batch_size))[:, self.part].ravel()
 
 
-def validation_batches(
-    path: Path,
-    summary: Summary,
-    image_shape: ImageShape,
-    batch_size: int,
-    threads: int | None = None,
-    part: int = 0,
-    num_parts: int = 1,
-) -> Iterator[Batch]:
-    """Every record of a part once, in order, through the evaluation transform; the last batch is filled up.
+@dataclass(frozen=True)
+class ValidationRecords:
+    """Validation images, in the order of the file, through the evaluation transform.
 
-    ``summary`` is that of ``recordio.scan``. Raises UserError for an image that does not decode.
+    Attributes:
+        path: the .rec file.
+        summary: of ``recordio.scan`` of it.
+        image_shape: (C, H, W) of the crops.
+        batch_size: images a batch.
+        part, num_parts: this worker's share, or a sample: each ``num_parts``-th record from number ``part`` on.
+        threads: that decode.
     """
-    records = RecordFile(path, summary.offsets)
 
-    def load(number: int) -> tuple[np.ndarray, float]:
-        with _told(record := records.read(number)):
-            return evaluation_transform(_decoded(decode, record), image_shape), record.label
+    path: Path
+    summary: Summary = field(repr=False)
+    image_shape: ImageShape
+    batch_size: int
+    part: int = 0
+    num_parts: int = 1
+    threads: int = field(default_factory=cores)
 
-    return _batches(load, range(part, summary.count, num_parts), image_shape, batch_size, threads or cores())
+    def read(self) -> Iterator[Batch]:
+        """Each record of the part once; the last batch is filled up. Raises UserError for an image that does not
+        decode.
+        """
+        records = RecordFile(self.path, self.summary.offsets)
+
+        def load(number: int) -> tuple[np.ndarray, float]:
+            with _placing_errors(record := records.read(number)):
+                return evaluation_transform(_decoded(decode, record), self.image_shape), record.label
+
+        numbers = range(self.part, self.summary.count, self.num_parts)
+        return _batches(load, numbers, self.image_shape, self.batch_size, self.threads)
 
 
 def _decoded(decoder: Callable[[bytes], np.ndarray | None], record: Record) -> np.ndarray:
@@ -117,7 +130,7 @@ def _decoded(decoder: Callable[[bytes], np.ndarray | None], record: Record) -> n
 
 
 @contextmanager
-def _told(record: Record) -> Iterator[None]:
+def _placing_errors(record: Record) -> Iterator[None]:
     """Put the place of a record before what is wrong with it."""
     try:
         yield

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import cv2
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
@@ -18,7 +17,6 @@ from mxnet_resnet.plot.answers import Answer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LARGEST_THUMBNAIL = 256  # pixels of the long side
 MOST_DRAWN = 60  # images in a picture
 MOST_BARS = 5
 COLUMNS, OVERLAY_COLUMNS = 4, 6
@@ -31,15 +29,6 @@ class Drawn(NamedTuple):
     image: np.ndarray
     name: str
     answers: Sequence[Answer]
-
-
-def thumbnail(image: np.ndarray) -> np.ndarray:
-    """An RGB image (H, W, 3), uint8, at most LARGEST_THUMBNAIL pixels long."""
-    height, width = image.shape[:2]
-    scale = LARGEST_THUMBNAIL / max(height, width)
-    if scale >= 1:
-        return image
-    return cv2.resize(image, (max(1, int(width * scale)), max(1, int(height * scale))), interpolation=cv2.INTER_AREA)
 
 
 def grid(drawn: Sequence[Drawn]) -> Figure:

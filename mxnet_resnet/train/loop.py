@@ -16,10 +16,10 @@ from tqdm import tqdm
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted, Wish
-from mxnet_resnet.data import reader, recordio
+from mxnet_resnet.data import recordio
 from mxnet_resnet.data.batch import Batch
 from mxnet_resnet.data.datasets import OURS
-from mxnet_resnet.data.reader import TrainingRecords
+from mxnet_resnet.data.reader import TrainingRecords, ValidationRecords, Waiting
 from mxnet_resnet.data.targets import mixed
 from mxnet_resnet.engines.base import Engine, Group, Session
 from mxnet_resnet.runs import checkpoint, ledger, logbook, meters
@@ -87,7 +87,7 @@ class Loop:
         if not first:
             self.meter.clear()
             logbook.write_learning_rate(epoch, rate)
-        waiting = reader.Waiting(read_epoch(records, self.engine, self.settings.data.backend, epoch, first))
+        waiting = Waiting(read_epoch(records, self.engine, self.settings.data.backend, epoch, first))
         bar = tqdm(waiting, f"Epoch[{epoch}]", records.batches, initial=first, **PROGRESS_BAR)
         started = time.time()
         try:
@@ -167,15 +167,15 @@ class Loop:
 
     def _validation_batches(self) -> Iterator[Batch]:
         data = self.settings.data
-        return reader.validation_batches(
+        return ValidationRecords(
             data.val,
             self.summaries[data.val],
             data.image_shape,
             self.settings.batch_size,
-            data.threads,
             self.group.rank,
             self.group.count,
-        )
+            data.threads or cores(),
+        ).read()
 
     def _until_wished(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The batches; a validation by one worker may be left at once, for its checkpoint is written."""

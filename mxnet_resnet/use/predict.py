@@ -16,9 +16,8 @@ from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.inputs import Input
-from mxnet_resnet.data.transform import crops
+from mxnet_resnet.data.transform import crops, thumbnail
 from mxnet_resnet.engines.mxnet.predictor import Classifier
-from mxnet_resnet.plot.drawing import thumbnail
 
 
 class Seen(NamedTuple):
