@@ -57,11 +57,9 @@ def digits(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def trained(digits, tmp_path_factory) -> Path:
     """The folder of a run on the digits: a depth-8 net after three epochs, ``model/net`` and ``log/net/train.log``."""
-    from mxnet_resnet.settings import options
-    from mxnet_resnet.train import trainer
 
     folder = tmp_path_factory.mktemp("run")
-    trainer.train(options.parse(runs.train_arguments(digits, folder, "--epochs", "3", "--frequent", "10", *runs.WELL)))
+    runs.train(runs.train_arguments(digits, folder, "--epochs", "3", "--frequent", "10", *runs.WELL))
     return folder
 
 

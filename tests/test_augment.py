@@ -35,7 +35,7 @@ def read_by(backend, path, preset, side, pad=0, mirror=True, batch_size=1):
         training = reader.TrainingRecords(
             path, recordio.scan(path), (3, side, side), batch_size, preset, pad, mirror, seed=7
         )
-        batches = training.epoch(0)
+        images = [batch.images for batch in training.epoch(0)]
     else:  # without seed_aug: with it MXNet seeds its generator anew for each image, and no longer draws evenly
         batches = mx.io.ImageRecordIter(
             path_imgrec=str(path),
@@ -49,7 +49,8 @@ def read_by(backend, path, preset, side, pad=0, mirror=True, batch_size=1):
             verbose=False,
             **asdict(preset),
         )
-    return np.concatenate([batch.data[0].asnumpy() for batch in batches]).transpose(0, 2, 3, 1)
+        images = [batch.data[0].asnumpy() for batch in batches]
+    return np.concatenate(images).transpose(0, 2, 3, 1)
 
 
 def photograph(height, width):

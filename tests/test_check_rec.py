@@ -23,7 +23,7 @@ TRAIN = "digits_train.rec"
 
 def found(path: Path) -> list[tuple[int, int]]:
     """The (record, byte) of each finding in a file."""
-    return [(finding.record, finding.byte) for finding in check.check(path).findings]
+    return [(finding.record, finding.byte) for finding in check.check_file(path).findings]
 
 
 def test_clean_files_pass(digits, command, capsys):
@@ -246,7 +246,7 @@ def test_an_empty_file_and_one_without_a_good_record(tmp_path, command, capsys):
 def test_findings_are_kept_up_to_a_limit(tmp_path, command, capsys):
     (tmp_path / "a.rec").write_bytes(header(0) * 5000)
     tracemalloc.start()
-    report = check.check(tmp_path / "a.rec")
+    report = check.check_file(tmp_path / "a.rec")
     assert tracemalloc.get_traced_memory()[1] < 3e6
     tracemalloc.stop()
     assert report.wrong == 5000 and len(report.findings) == 1000 and report.bad == [(0, 40000)]

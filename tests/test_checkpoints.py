@@ -20,7 +20,7 @@ def test_a_checkpoint_tells_all_that_it_is(three_epochs):
     entry = ledger.read(prefix, "0003")
     assert (entry.epoch, entry.batch, entry.step) == (3, 0, 3 * 12)
     assert entry.arguments["epochs"] == "3"
-    assert entry.settings["training records"].startswith("360 images")
+    assert entry.settings["data.train"]["images"] == 360
     assert list(entry.validation) == ["0", "1", "2"]
     best = min(entry.errors, key=entry.errors.get)
     assert ledger.best(prefix) == f"{best + 1:04d}"
@@ -28,7 +28,7 @@ def test_a_checkpoint_tells_all_that_it_is(three_epochs):
     momentum = checkpoint.load_state(prefix, "0003")
     args, _ = checkpoint.load_params(prefix, 3)
     assert momentum.keys() == {f"momentum:{name}" for name in args}
-    ledger.check(prefix, entry)
+    ledger.verify(prefix, entry)
 
 
 @pytest.mark.parametrize("suffix", ["params", "state", "json"])
@@ -147,10 +147,11 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(digits, tmp_path):
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-from mxnet_resnet.settings import options
-from mxnet_resnet.train import trainer
+from mxnet_resnet import engines
 from mxnet_resnet.base.errors import run
-run(lambda: trainer.train(options.parse(sys.argv[1:])))
+from mxnet_resnet.settings.run import parse
+from mxnet_resnet.train.setup import train
+run(lambda: train(parse(sys.argv[1:]), engines.choose()))
 """
     given = arguments(digits, tmp_path, "--epochs", "1")
     ended = subprocess.run(

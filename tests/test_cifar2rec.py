@@ -12,9 +12,10 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.errors import run as run_command
 from mxnet_resnet.commands import cifar2rec
-from mxnet_resnet.data import recordio
+from mxnet_resnet.data import cifar, cifarfiles, recordio
 from mxnet_resnet.data.transform import decode
 
 TRAIN, VAL = 40, 30  # images a file
@@ -24,9 +25,9 @@ CIFAR10 = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
 @pytest.fixture
 def tool(monkeypatch):
     """The command, for data sets of fewer images a file."""
-    for name, dataset in cifar2rec.DATASETS.items():
+    for name, dataset in cifar.DATASETS.items():
         small = dataclasses.replace(dataset, train_images=TRAIN, val_images=VAL)
-        monkeypatch.setitem(cifar2rec.DATASETS, name, small)
+        monkeypatch.setitem(cifar.DATASETS, name, small)
     return cifar2rec
 
 
@@ -118,7 +119,7 @@ def read_all(folder) -> dict[str, bytes]:
 @pytest.mark.parametrize("dataset, batches", [("cifar10", cifar10()), ("cifar100", cifar100())])
 @pytest.mark.parametrize("version", ["binary", "python"])
 @pytest.mark.parametrize("source", ["folder", "a.tar.gz", "a.tar.xz", "folder of a.tar.xz"])
-def test_every_form_of_the_data_becomes_the_same_records(tmp_path, convert, tool, dataset, batches, version, source):
+def test_every_form_of_the_data_becomes_the_same_records(tmp_path, convert, dataset, batches, version, source):
     files = contents(batches, version)
     if source == "folder":
         path = write_folder(tmp_path / "in" / "deeper", files).parent
@@ -132,7 +133,7 @@ def test_every_form_of_the_data_becomes_the_same_records(tmp_path, convert, tool
     assert f"{dataset}_val.rec: {VAL} records" in out
     compare(tmp_path / "out" / f"{dataset}_train", train, shuffled=True)
     compare(tmp_path / "out" / f"{dataset}_val", [val], shuffled=False)
-    assert (tmp_path / "out/synset.txt").read_text().split() == list(tool.DATASETS[dataset].classes)
+    assert (tmp_path / "out/synset.txt").read_text().split() == list(cifar.DATASETS[dataset].classes)
     assert len(list((tmp_path / "out").iterdir())) == 7
 
 
@@ -159,7 +160,7 @@ def test_real_images_are_exact(tmp_path, convert, shared):
 def test_mxnets_iterator_reads_the_records(tmp_path, tool, shared):
     file = shared / "cifar10/cifar-10-batches-bin/test_batch.bin"
     real = np.fromfile(file, np.uint8).reshape(10000, 3073)
-    images = tool.read_binary(file.read_bytes(), 10000, tool.DATASETS["cifar10"], str(file))
+    images = cifarfiles.read_binary(file.read_bytes(), 10000, cifar.DATASETS["cifar10"], str(file))
     tool.write_split(tmp_path / "cifar10_val", images, np.arange(10000), 2)
     assert recordio.scan(tmp_path / "cifar10_val.rec") == recordio.Summary(10000, 0.0, 9.0, None)
     iterator = mx.io.ImageRecordIter(
@@ -170,10 +171,10 @@ def test_mxnets_iterator_reads_the_records(tmp_path, tool, shared):
     np.testing.assert_array_equal(np.concatenate([labels for _, labels in batches]), real[:, 0])
 
 
-def test_the_names_of_the_classes_are_the_official_ones(tool, shared):
+def test_the_names_of_the_classes_are_the_official_ones(shared):
     names = (shared / "cifar10/cifar-10-batches-bin/batches.meta.txt").read_text().split()
-    assert list(tool.DATASETS["cifar10"].classes) == names
-    names = tool.DATASETS["cifar100"].classes
+    assert list(cifar.DATASETS["cifar10"].classes) == names
+    names = cifar.DATASETS["cifar100"].classes
     assert len(names) == 100 and list(names) == sorted(set(names))
 
 
@@ -188,11 +189,11 @@ def test_the_order_is_a_function_of_the_seed(tmp_path, convert):
     assert orders[0]["cifar100_val.rec"] == orders[2]["cifar100_val.rec"]
 
 
-def test_an_interrupted_conversion_goes_on(tmp_path, convert, tool, monkeypatch):
+def test_an_interrupted_conversion_goes_on(tmp_path, convert, monkeypatch):
     source = write_folder(tmp_path / "in", contents(cifar10(), "binary"))
     arguments = ["--dataset", "cifar10", "--source", source, "--num-workers", 2, "--out"]
     convert(*arguments, tmp_path / "undisturbed")
-    encode, generator = tool.png, random.Random(0)
+    encode, generator = cifar.encode_png, random.Random(0)
     for number in range(8):
         left = [generator.randrange(5 * TRAIN + VAL)]
 
@@ -202,12 +203,12 @@ def test_an_interrupted_conversion_goes_on(tmp_path, convert, tool, monkeypatch)
                 raise KeyboardInterrupt
             return encode(pixels)
 
-        monkeypatch.setattr(tool, "png", stop)
+        monkeypatch.setattr(cifar, "encode_png", stop)
         status, _, err = convert(*arguments, tmp_path / f"{number}")
         assert (status, err) == (130, "interrupted\n")
         for part in (tmp_path / f"{number}").glob(".*.rec.part"):  # as where the machine stopped
             os.truncate(part, generator.randrange(part.stat().st_size + 1))
-        monkeypatch.setattr(tool, "png", encode)
+        monkeypatch.setattr(cifar, "encode_png", encode)
         assert convert(*arguments, tmp_path / f"{number}")[0] == 0
         assert read_all(tmp_path / f"{number}") == read_all(tmp_path / "undisturbed")
 
@@ -286,11 +287,11 @@ def test_a_hostile_pickle_does_not_run(tmp_path, convert):
     assert not list(tmp_path.glob("mark*"))
 
 
-def test_random_pickles_are_told(tmp_path, tool):
+def test_random_pickles_are_told(tmp_path):
     """Thousands of damaged batches: each is read, or told in one sentence."""
     good = python_version(rows(2))
     generator = random.Random(0)
-    dataset = tool.DATASETS["cifar10"]
+    dataset = cifar.DATASETS["cifar10"]
     for _ in range(3000):
         data = bytearray(good)
         for _ in range(generator.randrange(1, 4)):
@@ -298,23 +299,23 @@ def test_random_pickles_are_told(tmp_path, tool):
                 256
             )
         try:
-            assert tool.read_pickle(bytes(data), 2, dataset, "a").pixels.shape == (2, 3072)
-        except tool.UserError as error:
+            assert cifarfiles.read_pickle(bytes(data), 2, dataset, "a").pixels.shape == (2, 3072)
+        except UserError as error:
             assert str(error).startswith("a ")
 
 
-def test_a_download_is_verified(tmp_path, convert, tool, monkeypatch):
+def test_a_download_is_verified(tmp_path, convert, monkeypatch):
     site = tmp_path / "site"
     site.mkdir()
     archive = write_tar(site / "cifar-10-binary.tar.gz", contents(cifar10(), "binary"))
-    monkeypatch.setattr(tool, "SITE", f"file://{site}/")
+    monkeypatch.setattr(cifar, "SITE", f"file://{site}/")
     arguments = ["--dataset", "cifar10", "--download", "--out", tmp_path / "out"]
 
     status, _, err = convert(*arguments)
     assert status == 2 and "c32a1d4ab5d03f1284b67883e8d87530: it was not kept" in err and err.count("\n") == 1
     assert not list((tmp_path / "out").iterdir())
 
-    monkeypatch.setitem(tool.MD5, archive.name, hashlib.md5(archive.read_bytes()).hexdigest())
+    monkeypatch.setitem(cifar.MD5, archive.name, hashlib.md5(archive.read_bytes()).hexdigest())
     assert convert(*arguments)[0] == 0
     compare(tmp_path / "out/cifar10_val", [cifar10()["test_batch"]], shuffled=False)
 
@@ -325,9 +326,9 @@ def test_a_download_is_verified(tmp_path, convert, tool, monkeypatch):
     assert status == 2 and err.startswith(f"error: cannot download file://{site}/") and err.count("\n") == 1
 
 
-def test_official_addresses(tool):
-    assert tool.SITE == "https://www.cs.toronto.edu/~kriz/"
-    assert {dataset.archive for dataset in tool.DATASETS.values()} <= tool.MD5.keys()
+def test_official_addresses():
+    assert cifar.SITE == "https://www.cs.toronto.edu/~kriz/"
+    assert {dataset.archive for dataset in cifar.DATASETS.values()} <= cifar.MD5.keys()
 
 
 @pytest.mark.parametrize("arguments", ["", "--dataset cifar10", "--dataset svhn --download", "--source a"])

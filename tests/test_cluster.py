@@ -70,10 +70,10 @@ def test_workers_exchange_sums_means_values_and_the_wish_to_stop(start, tmp_path
 def test_a_store_of_one_process_is_trivial():
     import mxnet as mx
 
-    from mxnet_resnet.engines.mxnet.group import Peers
+    from mxnet_resnet.engines.mxnet.group import KVStoreGroup
 
     with cluster.join("local") as store:
-        peers = Peers(store)
+        peers = KVStoreGroup(store)
         arrays = {"x": mx.nd.ones(2)}
         peers.barrier()
         assert peers.total([1, 2.5]) == [1, 2.5]

@@ -9,7 +9,6 @@ import pytest
 
 from mxnet_resnet.data.transform import as_input, crops
 from mxnet_resnet.engines.mxnet import compat
-from mxnet_resnet.train import trainer
 from tests.helpers.runs import train_arguments
 
 
@@ -33,7 +32,7 @@ def test_devices_on_the_cpu_share_its_cores(command, capsys, monkeypatch):
     threads = []
     monkeypatch.setitem(compat.chosen, "OMP_NUM_THREADS", "8")
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
-    monkeypatch.setattr(trainer, "train", lambda options: threads.append(os.environ["OMP_NUM_THREADS"]))
+    monkeypatch.setattr("mxnet_resnet.commands.train.train", lambda *_: threads.append(os.environ["OMP_NUM_THREADS"]))
     for devices in (["--gpus", "none"], ["--cpus", "4"]):
         assert command(capsys, "train_resnet.py", "--data-type", "cifar10", *devices)[0] == 0
     assert threads == ["8", "2"]
@@ -42,7 +41,7 @@ def test_devices_on_the_cpu_share_its_cores(command, capsys, monkeypatch):
 def test_predict_gives_the_probabilities_of_validation(trained, digits):
     import mxnet as mx
 
-    from mxnet_resnet.data.reader import validation_batches
+    from mxnet_resnet.data.reader import ValidationRecords
     from mxnet_resnet.data.recordio import scan
     from mxnet_resnet.engines.mxnet.predictor import Classifier
     from mxnet_resnet.use import nets
@@ -51,14 +50,14 @@ def test_predict_gives_the_probabilities_of_validation(trained, digits):
     lines = [line.split("\t") for line in (digits / "digits_val.lst").read_text().splitlines()[:8]]
     images = [cv2.imread(str(digits / name))[:, :, ::-1] for _, _, name in lines]
     path = digits / "digits_val.rec"
-    batch = next(validation_batches(path, scan(path), (3, 32, 32), 8))
-    np.testing.assert_array_equal(batch.data[0].asnumpy(), as_input(images, net.image_shape))
+    batch = next(ValidationRecords(path, scan(path), (3, 32, 32), 8).read())
+    np.testing.assert_array_equal(batch.images, as_input(images, net.image_shape))
     executor = mx.sym.load(f"{trained}/model/net-symbol.json").simple_bind(
         mx.cpu(), grad_req="null", data=(8, 3, 32, 32)
     )
     _, args, auxs = mx.model.load_checkpoint(str(trained / "model/net"), 3)
     executor.copy_params_from(args, auxs)
-    expected = executor.forward(is_train=False, data=batch.data[0])[0].asnumpy()
+    expected = executor.forward(is_train=False, data=mx.nd.array(batch.images))[0].asnumpy()
     found = Classifier(net, mx.cpu()).probabilities(np.stack([crops(image, net.image_shape) for image in images]))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from mxnet_resnet.runs import logbook
+from mxnet_resnet.plot import logreader
 from tests.helpers import REPOSITORY
 from tests.helpers.processes import LAUNCH, Started, descendants
 from tests.helpers.runs import train_arguments
@@ -57,7 +57,7 @@ def test_two_workers_train_as_one_with_two_devices(start, digits, tmp_path):
         assert found.keys() == expected.keys()
         for key, array in expected.items():
             np.testing.assert_allclose(found[key].asnumpy(), array.asnumpy(), rtol=1e-5, atol=1e-5, err_msg=key)
-    runs = [logbook.read(tmp_path / "two/log/net" / name) for name in ("train.log", "train-worker1.log")]
+    runs = [logreader.read(tmp_path / "two/log/net" / name) for name in ("train.log", "train-worker1.log")]
     assert runs[0].epochs[0].validation == runs[1].epochs[0].validation
     # A whole number of the 360 images: each counted once.
     assert 3.6 * runs[0].epochs[0].validation["top1"] == pytest.approx(
@@ -81,7 +81,7 @@ def test_a_job_that_is_told_to_stop_can_be_resumed(start, digits, tmp_path):
 def test_dist_async_learns_and_resumes(start, digits, tmp_path):
     launched = start(launch(digits, tmp_path, "--epochs", "2", "--lr", "0.02", kind="dist_async"))
     assert launched.wait() == 0, launched.text
-    (_, first), (_, second) = logbook.read(tmp_path / "log/net/train.log").curve("train")
+    (_, first), (_, second) = logreader.read(tmp_path / "log/net/train.log").curve("train")
     assert second < first
     resumed = start(launch(digits, tmp_path, "--epochs", "3", "--lr", "0.02", "--resume", kind="dist_async"))
     assert resumed.wait() == 0, resumed.text

@@ -6,12 +6,13 @@ import ast
 import contextlib
 import io
 import re
+from unittest import mock
 
 import numpy as np
 import pytest
 
 import mxnet_resnet
-from mxnet_resnet.engines.mxnet import symbols
+from mxnet_resnet.engines.mxnet import registry, symbols
 from mxnet_resnet.plans import architecture
 from tests.helpers import REPOSITORY
 
@@ -55,7 +56,8 @@ def execute(code: str, namespace: dict) -> list[tuple[str, object, object]]:
 def library() -> tuple[dict, list[tuple[str, object, object]], str]:
     """The library page after its code has run: the names defined, the values shown, and what was printed."""
     namespace: dict = {"__name__": "docs.library"}
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
+    nets, blocks = mock.patch.dict(architecture.MODELS), mock.patch.dict(registry.BLOCKS)
+    with nets, blocks, contextlib.redirect_stdout(io.StringIO()) as printed:
         shown = [value for block in CODE.findall(LIBRARY) for value in execute(block, namespace)]
     return namespace, shown, printed.getvalue()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mxnet_resnet.engines.mxnet import compat
-from mxnet_resnet.settings import options
+from mxnet_resnet.settings.run import parse
 from mxnet_resnet.use import evaluate as evaluate_module
 from mxnet_resnet.use.evaluate import Result
 from tests.helpers.runs import train_arguments
@@ -63,7 +63,7 @@ def test_train_resnet_evaluates_the_latest_or_a_named_epoch(command, capsys, eva
 def test_train_resnet_evaluates_in_bfloat16(trained, digits, monkeypatch):
     computed = []
     monkeypatch.setattr(evaluate_module, "evaluate", lambda classifier, *_, **more: computed.append(classifier._symbol))
-    evaluate_module.of_options(options.parse([*train_arguments(digits, trained), "--eval-only", "--dtype", "bfloat16"]))
+    evaluate_module.of_options(parse([*train_arguments(digits, trained), "--eval-only", "--dtype", "bfloat16"]))
     assert "amp_cast" in computed[0].tojson(remove_amp_cast=False)
 
 

@@ -10,8 +10,8 @@ import pytest
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import compat, precision
 from mxnet_resnet.engines.mxnet.graphs import execution, folding
-from mxnet_resnet.settings import options
-from mxnet_resnet.train import trainer
+from mxnet_resnet.settings.run import make, parse
+from tests.helpers.runs import model_of
 
 
 def operators(symbol):
@@ -46,8 +46,8 @@ NETS = [
 @pytest.mark.parametrize("flags", NETS)
 def test_the_rewritten_graph_is_the_same_function(flags):
     """Norms of the differences over those of the gradients: a single ReLU near 0 may flip and change an element."""
-    parsed = options.parse(flags.split())
-    symbol = trainer.build_symbol(parsed, trainer.build_net(parsed))
+    parsed = parse(flags.split())
+    symbol = model_of(parsed).symbol
     side = 32 if "cifar10" in flags else 64
     rng = np.random.default_rng(5)
     images = mx.nd.array(rng.uniform(0, 255, (4, 3, side, side)))
@@ -70,8 +70,8 @@ def test_the_rewritten_graph_is_the_same_function(flags):
 
 
 def test_a_preactivation_net_has_all_of_its_relus_fused():
-    parsed = options.parse(["--data-type", "cifar10", "--depth", "20"])
-    symbol = trainer.build_symbol(parsed, trainer.build_net(parsed))
+    parsed = parse(["--data-type", "cifar10", "--depth", "20"])
+    symbol = model_of(parsed).symbol
     before, after = operators(symbol), operators(execution.for_cpu(symbol))
     assert (before["BatchNorm"], before["Activation"], before["Pooling"]) == (20, 19, 1)
     assert (after["BatchNorm"], after["Activation"], after["Pooling"]) == (1, 0, 0)  # bn_data has no ReLU
@@ -81,8 +81,8 @@ def test_a_preactivation_net_has_all_of_its_relus_fused():
 
 
 def test_a_graph_that_is_not_trained_keeps_its_pooling():
-    parsed = options.parse(["--data-type", "cifar10", "--depth", "8"])
-    net = trainer.build_symbol(parsed, trainer.build_net(parsed)).get_children()[0]
+    parsed = parse(["--data-type", "cifar10", "--depth", "8"])
+    net = model_of(parsed).symbol.get_children()[0]
     params = random_parameters(net, mx.nd.zeros((2, 3, 32, 32)))
     found = operators(execution.for_prediction(net, params)[0])
     assert (found["Pooling"], found["mean"]) == (1, 0)
@@ -95,8 +95,8 @@ def test_a_norm_that_others_read_too_is_not_fused():
 
 
 def test_in_bfloat16_the_first_convolution_has_four_channels_and_the_ends_are_float32():
-    parsed = options.parse(["--data-type", "cifar10", "--depth", "8"])
-    symbol = execution.for_cpu(trainer.build_symbol(parsed, trainer.build_net(parsed)), pad_images=True)
+    parsed = parse(["--data-type", "cifar10", "--depth", "8"])
+    symbol = execution.for_cpu(model_of(parsed).symbol, pad_images=True)
     lowered = precision.lower(symbol, "bfloat16")
     internals = lowered.get_internals()
     names = internals.list_outputs()
@@ -108,16 +108,15 @@ def test_in_bfloat16_the_first_convolution_has_four_channels_and_the_ends_are_fl
 
 
 def test_training_fuses_and_pads_in_bfloat16_alone():
-    parsed = options.parse("--data-type cifar10 --depth 8 --gpus none".split())
-    for parsed.dtype, pads in (("float32", False), ("bfloat16", True)):
-        graph = trainer.training_graph(parsed, trainer.build_net(parsed), [mx.cpu()])
+    for dtype, pads in (("float32", False), ("bfloat16", True)):
+        graph = model_of(make(data_type="cifar10", depth=8, dtype=dtype, gpus=[])).executed
         assert operators(graph)[execution.NORM_WITH_RELU] == 7
         assert ("bn_data_padded_output" in graph.get_internals().list_outputs()) == pads
 
 
 def test_fusing_changes_no_gradient_in_float32():
-    parsed = options.parse("--data-type cifar10 --depth 20".split())
-    symbol = trainer.build_symbol(parsed, trainer.build_net(parsed))
+    parsed = parse("--data-type cifar10 --depth 20".split())
+    symbol = model_of(parsed).symbol
     rng = np.random.default_rng(5)
     images, labels = mx.nd.array(rng.uniform(0, 255, (8, 3, 32, 32))), mx.nd.array(rng.integers(10, size=8))
     _, apart, states, params = step(execution.for_cpu(symbol, fuse=False), images, labels)
@@ -131,8 +130,8 @@ def test_fusing_changes_no_gradient_in_bfloat16_where_the_images_are_padded():
     """On the plain layout that three channels leave, it does: 0.86 is the cosine with the float32 gradient then."""
     if not compat.has_bfloat16():
         pytest.skip("this CPU has no AVX512-BF16")
-    parsed = options.parse(["--data-type", "cifar10", "--depth", "20"])
-    symbol = trainer.build_symbol(parsed, trainer.build_net(parsed))
+    parsed = parse(["--data-type", "cifar10", "--depth", "20"])
+    symbol = model_of(parsed).symbol
     rng = np.random.default_rng(5)
     images, labels = mx.nd.array(rng.uniform(0, 255, (32, 3, 32, 32))), mx.nd.array(rng.integers(10, size=32))
     _, gradients, _, params = step(symbol, images, labels)
@@ -221,6 +220,6 @@ def test_what_is_left_out_passes_on_the_output_that_it_reads():
 
 
 def test_a_plan_of_memory_keeps_norms_and_relus_apart():
-    parsed = options.parse(["--data-type", "cifar10", "--depth", "8", "--memonger"])
-    graph = trainer.training_graph(parsed, trainer.build_net(parsed), [mx.cpu()])
+    parsed = parse(["--data-type", "cifar10", "--depth", "8", "--memonger"])
+    graph = model_of(parsed).executed
     assert operators(graph)["Activation"] == 7 and not operators(graph)[execution.NORM_WITH_RELU]

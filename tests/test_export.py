@@ -13,10 +13,9 @@ import pytest
 
 from mxnet_resnet.base import files
 from mxnet_resnet.base.interruption import Interrupted
-from mxnet_resnet.engines.mxnet import models
+from mxnet_resnet.engines.mxnet import models, symbols
 from mxnet_resnet.engines.mxnet.graphs import folding, match
 from mxnet_resnet.plans import architecture
-from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.use import deployment, nets, weights
 
 GLUONCV = ["--mean", "0.4914,0.4822,0.4465", "--std", "0.2023,0.1994,0.2010"]
@@ -325,7 +324,7 @@ def test_the_place_of_the_checkpoint_is_not_taken(trained, export):
 
 def test_a_published_graph_of_the_first_repository_goes_to_onnx(onnx_side, shared, tmp_path):
     """Its graph is in the old format, and ends in SoftmaxOutput."""
-    symbol = checkpoint.load_symbol(str(shared / "symbols/tornadomeet-resnet-18"))
+    symbol = symbols.load(str(shared / "symbols/tornadomeet-resnet-18"))
     symbol = mx.sym.softmax(match.without_softmax(symbol), name="softmax")
     arg_shapes, _, aux_shapes = symbol.infer_shape(data=(1, 3, 224, 224))
     random = np.random.RandomState(0)

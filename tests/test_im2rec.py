@@ -18,7 +18,8 @@ from PIL import Image
 
 from mxnet_resnet.base import progress
 from mxnet_resnet.data import lists, recordio
-from mxnet_resnet.data.lists import Encoder, Entry, read_list
+from mxnet_resnet.data.encoder import Encoder
+from mxnet_resnet.data.lists import ListLine, read_list
 from mxnet_resnet.data.transform import decode_bgr
 from tests.helpers.pictures import photograph, save, save_classes
 from tests.helpers.recordfiles import files_of
@@ -165,7 +166,7 @@ def test_a_split_is_exact_in_each_class_and_as_a_whole():
     generator = random.Random(0)
     for _ in range(300):
         counts = [generator.randrange(1, 40) for _ in range(generator.randrange(1, 20))]
-        entries = [Entry(0, label, "") for label, count in enumerate(counts) for _ in range(count)]
+        entries = [ListLine(0, label, "") for label, count in enumerate(counts) for _ in range(count)]
         entries = [entry._replace(key=key) for key, entry in enumerate(entries)]
         generator.shuffle(entries)
         ratio = Fraction(generator.randrange(1, 100), 100)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mxnet_resnet.data.lists import Encoder
+from mxnet_resnet.data.encoder import Encoder
 from tests.helpers.pictures import photograph, save, save_classes
 
 

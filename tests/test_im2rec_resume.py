@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mxnet_resnet.data.lists import Encoder
+from mxnet_resnet.data.encoder import Encoder
 from tests.helpers import REPOSITORY
 from tests.helpers.pictures import save, save_classes
 from tests.helpers.recordfiles import files_of

@@ -20,8 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mxnet_resnet.data import tars as imagetars
-from mxnet_resnet.data import writer
+from mxnet_resnet.data import tarrecords, writer
 from mxnet_resnet.data.transform import decode
 from tests.helpers import REPOSITORY
 from tests.helpers.archives import (
@@ -149,7 +148,7 @@ def test_odd_images_become_rgb_and_bad_ones_are_listed(tmp_path, command, capsys
 
 def test_a_job_interrupted_at_random_points_ends_the_same(tars, tmp_path, command, capsys, monkeypatch):
     make(command, capsys, *arguments(tars, tmp_path / "whole"))
-    write = imagetars.RecordWriter.write
+    write = writer.RecordWriter.write
     rng, interrupts = random.Random(1), 0
     left = [0]
 
@@ -159,7 +158,7 @@ def test_a_job_interrupted_at_random_points_ends_the_same(tars, tmp_path, comman
             raise KeyboardInterrupt
         write(self, *given)
 
-    monkeypatch.setattr(imagetars.RecordWriter, "write", interrupted)
+    monkeypatch.setattr(writer.RecordWriter, "write", interrupted)
     status = 130
     while status == 130:
         left[0] = rng.randint(2, 9)
@@ -185,7 +184,7 @@ def test_a_killed_job_ends_the_same(tars, tmp_path, command, capsys):
 
 def test_what_is_finished_is_not_made_again(tars, tmp_path, command, capsys, monkeypatch):
     make(command, capsys, *arguments(tars, tmp_path))
-    monkeypatch.setattr(imagetars, "_versions", None)
+    monkeypatch.setattr(tarrecords, "_encode_versions", None)
     make(command, capsys, *arguments(tars, tmp_path))
     monkeypatch.undo()
     make(command, capsys, *arguments(tars, tmp_path, "--seed", 1, "--only", "train"))

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.plot import curves
+from mxnet_resnet.plot import curves, logreader
 from mxnet_resnet.runs import logbook
 
 FIRST_REPOSITORY = """\
@@ -33,9 +33,9 @@ INFO:root:[Epoch 3] validation: err-top1=0.229 err-top5=0.065
 """
 
 
-def read(tmp_path, text: str) -> logbook.Run:
+def read(tmp_path, text: str) -> logreader.Run:
     (tmp_path / "a.log").write_text(text)
-    return logbook.read(tmp_path / "a.log")
+    return logreader.read(tmp_path / "a.log")
 
 
 def test_first_repository(tmp_path):
@@ -104,7 +104,7 @@ def test_what_is_written_is_read_back(tmp_path):
     lines = path.read_text().splitlines()
     assert lines[0] == "INFO:root:Epoch[0] Batch [50]\tSpeed: 226.19 samples/sec\tTrain-accuracy=0.001563"
     assert lines[1] == "INFO:root:Epoch[3] Train-accuracy=0.900000"
-    run = logbook.read(path)
+    run = logreader.read(path)
     assert run.name == "run"
     assert run.epochs[3].train == {"top1": pytest.approx(10), "cross-entropy": 0.25}
     assert (run.epochs[3].validation, run.epochs[3].seconds) == ({"top1": pytest.approx(25)}, 12.5)
@@ -144,7 +144,7 @@ def test_a_log_without_a_curve_is_told(tmp_path, text):
     ],
 )
 def test_published_logs(shared, name, epochs, last, best):
-    run = logbook.read(shared / f"logs/{name}.log")
+    run = logreader.read(shared / f"logs/{name}.log")
     errors = [error for _, error in run.curve("validation")]
     assert [epoch for epoch, _ in run.curve("validation")] == list(range(epochs))
     assert len(run.curve("train")) == epochs
@@ -152,7 +152,7 @@ def test_published_logs(shared, name, epochs, last, best):
 
 
 def test_the_published_error_of_resnet_164_is_that_of_its_best_epoch_and_not_of_its_last(shared):
-    curve = logbook.read(shared / "logs/tornadomeet-resnet-164.log").curve("validation")
+    curve = logreader.read(shared / "logs/tornadomeet-resnet-164.log").curve("validation")
     epoch, best = min(curve, key=lambda point: point[1])
     assert (epoch, round(best, 2)) == (281, 4.68)
     assert (curve[-1][0], round(curve[-1][1], 2)) == (299, 4.71)
@@ -168,7 +168,7 @@ def test_the_published_error_of_resnet_164_is_that_of_its_best_epoch_and_not_of_
     ],
 )
 def test_what_published_logs_tell_beside_metrics(shared, name, steps, images, speed):
-    run = logbook.read(shared / f"logs/{name}.log")
+    run = logreader.read(shared / f"logs/{name}.log")
     assert (run.rate_steps(), run.images) == (steps, images)
     assert round(run.epochs[max(run.epochs)].speed) == speed
 
@@ -198,10 +198,10 @@ def test_a_restart_within_an_epoch_keeps_the_batches_before_it_and_the_rate(tmp_
 
 def test_other_arguments_from_epoch_0_on_are_another_run(tmp_path):
     first, other = "INFO:root:Namespace(depth=20)\n", "INFO:root:Namespace(depth=56)\n"
-    assert len(logbook.read_all(write(tmp_path, first + FIRST_REPOSITORY + first + FIT))) == 1
+    assert len(logreader.read_all(write(tmp_path, first + FIRST_REPOSITORY + first + FIT))) == 1
     resumed = other.replace(")", ", resume=True)")
-    assert len(logbook.read_all(write(tmp_path, first + FIRST_REPOSITORY + resumed + FIT))) == 1
-    runs = logbook.read_all(write(tmp_path, first + FIRST_REPOSITORY + other + FIT))
+    assert len(logreader.read_all(write(tmp_path, first + FIRST_REPOSITORY + resumed + FIT))) == 1
+    runs = logreader.read_all(write(tmp_path, first + FIRST_REPOSITORY + other + FIT))
     assert [run.name for run in runs] == ["a (1)", "a (2)"]
     assert [run.curve("validation")[-1] for run in runs] == [(1, pytest.approx(35)), (0, pytest.approx(50))]
 
@@ -257,7 +257,7 @@ def test_whatever_a_log_holds_it_is_read_or_refused(tmp_path):
         data = random.randbytes(random.randrange(500)) if turn % 4 == 0 else mutated(random, lines)
         (tmp_path / "a.log").write_bytes(data)
         try:
-            runs = logbook.read_all(tmp_path / "a.log")
+            runs = logreader.read_all(tmp_path / "a.log")
             view = curves.View(curves.choose_metrics(runs, None))
             text = curves.table(runs, view) + curves.as_csv(runs, view) + str([run.rate_steps() for run in runs])
         except UserError as error:

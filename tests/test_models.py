@@ -8,7 +8,7 @@ from mxnet.gluon import nn
 
 import mxnet_resnet
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.engines.mxnet import blocks, models, symbols
+from mxnet_resnet.engines.mxnet import blocks, models, registry, symbols
 from mxnet_resnet.plans import architecture
 from tests.helpers.family import DEEP, LARGE, SHALLOW, SMALL, WIDE, both, images, randomise, relative
 
@@ -167,7 +167,7 @@ def test_a_symbol_computes_what_its_gluon_net_does(name, options):
 @pytest.mark.parametrize("kind", [models.ResNet, models.PreActResNet])
 @pytest.mark.parametrize("bottleneck", [False, True])
 def test_zero_init_residual_begins_as_the_shortcut(kind, bottleneck):
-    block = blocks.block_of(bottleneck, kind.preact)
+    block = registry.find_block(("preact_" if kind.preact else "") + ("bottleneck" if bottleneck else "basic"))
     for zero in (False, True):
         net = kind(SHALLOW, block, small_images=True, zero_init_residual=zero)
         net.initialize()

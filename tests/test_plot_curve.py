@@ -9,8 +9,7 @@ import cv2
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from mxnet_resnet.plot import curves, figures
-from mxnet_resnet.runs import logbook
+from mxnet_resnet.plot import curves, figures, logreader
 from tests.helpers import REPOSITORY
 
 DIGITS = REPOSITORY / "log" / "digits.log"
@@ -87,7 +86,7 @@ def test_csv(plot, tmp_path):
 @pytest.fixture
 def run_(tmp_path):
     (tmp_path / "a.log").write_text(TOP5.format("1000 "))
-    return logbook.read(tmp_path / "a.log")
+    return logreader.read(tmp_path / "a.log")
 
 
 @pytest.mark.parametrize("axis, x", [("epoch", [0, 1, 2]), ("hours", [0.5, 1.5, 2.25]), ("images", [1000, 2000, 3000])])
@@ -123,7 +122,7 @@ def test_each_log_has_a_colour_of_its_own(count):
 
 
 def test_the_legend_of_many_logs_hides_no_curve_and_is_not_cut(run_):
-    runs = [logbook.Run(f"a run with quite a long name {i}", run_.epochs) for i in range(30)]
+    runs = [logreader.Run(f"a run with quite a long name {i}", run_.epochs) for i in range(30)]
     drawn = figures.figure(runs, curves.View(("top1",)))
     FigureCanvasAgg(drawn).draw()
     legend, axes = drawn.legends[0].get_window_extent(), drawn.axes[0].get_window_extent()

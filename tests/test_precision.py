@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -6,20 +8,20 @@ from mxnet.contrib.amp.amp import bfloat16
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import compat, precision
 from mxnet_resnet.engines.mxnet.precision import FIRST_SCALE, LARGEST_SCALE, STEPS_BEFORE_DOUBLING, LossScaler
-from mxnet_resnet.runs import logbook
-from mxnet_resnet.settings import options
-from mxnet_resnet.train import trainer
-from tests.helpers.runs import WELL, train_arguments
+from mxnet_resnet.engines.mxnet.session import ModuleSession
+from mxnet_resnet.plot import logreader
+from mxnet_resnet.runs import ledger
+from mxnet_resnet.settings.run import parse
+from tests.helpers.runs import WELL, model_of, train, train_arguments
 
 has_bfloat16 = pytest.mark.skipif(not compat.has_bfloat16(), reason="this CPU has no AVX512-BF16")
-Loop = trainer.Loop
 FEW = ("--batch-size", "256", "--lr", "0.01")
 
 
 @has_bfloat16
 def test_bfloat16_learns_as_float32_does(digits, tmp_path, trained):
-    trainer.train(options.parse(train_arguments(digits, tmp_path, *WELL, "--epochs", "3", "--dtype", "bfloat16")))
-    found, expected = (logbook.read(path / "log/net/train.log").curve("train") for path in (tmp_path, trained))
+    train(train_arguments(digits, tmp_path, *WELL, "--epochs", "3", "--dtype", "bfloat16"))
+    found, expected = (logreader.read(path / "log/net/train.log").curve("train") for path in (tmp_path, trained))
     assert found != expected
     assert found[-1][1] == pytest.approx(expected[-1][1], abs=8)
     # What is saved is float32, for everyone: the graph has no casts, and the weights are whole.
@@ -32,8 +34,8 @@ def test_bfloat16_learns_as_float32_does(digits, tmp_path, trained):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_convolutions_and_the_classifier_compute_in_less_precision(dtype):
-    parsed = options.parse(["--data-type", "cifar10", "--depth", "8"])
-    symbol = trainer.build_symbol(parsed, trainer.build_net(parsed))
+    parsed = parse(["--data-type", "cifar10", "--depth", "8"])
+    symbol = model_of(parsed).symbol
     lowered = precision.lower(symbol, dtype)
     assert lowered.list_arguments() == symbol.list_arguments()
     internals = lowered.get_internals()
@@ -79,39 +81,41 @@ def test_one_value_that_is_not_finite_is_found():
     assert not precision.finite(arrays)
 
 
-def scaled(digits, folder, monkeypatch, *more: str, overflow_at: int | None = None) -> Loop:
+def scaled(digits, folder, monkeypatch, *more: str, overflow_at: int | None = None) -> ModuleSession:
     """A run as with --dtype float16 but for the casts; the gradients of one step may be made to overflow."""
-    fit, update, loops = Loop.run, Loop._scaled_update, []
+    step, update, sessions, numbers = ModuleSession.step, ModuleSession._update_scaled, {}, []
 
-    def run(loop):
-        loops.append(loop)
-        fit(loop)
+    def noting(session, batch, number):
+        sessions[session] = None
+        numbers.append(number)
+        return step(session, batch, number)
 
-    def overflowing(loop, labels):
-        before = loop.scaler.scale
-        if loop.position.batch == overflow_at:
-            loop.scaler.scale = np.inf
-        good = update(loop, labels)
-        if loop.position.batch == overflow_at:
-            loop.scaler.scale = before / 2
+    def overflowing(session, batch, scaler):
+        before, now = scaler.scale, len(numbers) - 1
+        if now == overflow_at:
+            scaler.scale = np.inf
+        good = update(session, batch, scaler)
+        if now == overflow_at:
+            scaler.scale = before / 2
         return good
 
     monkeypatch.setattr(precision, "check", lambda *_: None)
     monkeypatch.setattr(precision, "lower", lambda symbol, _: symbol)
-    monkeypatch.setattr(Loop, "run", run)
-    monkeypatch.setattr(Loop, "_scaled_update", overflowing)
-    trainer.train(options.parse(train_arguments(digits, folder, "--epochs", "1", "--dtype", "float16", *more)))
+    monkeypatch.setattr(ModuleSession, "step", noting)
+    monkeypatch.setattr(ModuleSession, "_update_scaled", overflowing)
+    train(train_arguments(digits, folder, "--epochs", "1", "--dtype", "float16", *more))
     monkeypatch.undo()
-    return loops[0]
+    (session,) = sessions
+    return session
 
 
 @pytest.mark.parametrize("more", ["", "--label-smoothing 0.1", "--mixup 0.5", "--memonger --cpus 2"])
 def test_a_scaled_loss_gives_the_same_weights(digits, tmp_path, monkeypatch, more):
     """But for rounding: gradients are those of SoftmaxOutput, to which float32 leaves room for the scale."""
-    loop = scaled(digits, tmp_path / "scaled", monkeypatch, *FEW, *more.split())
-    assert loop.position.step == 6
-    assert loop.scaler.scale == FIRST_SCALE
-    trainer.train(options.parse(train_arguments(digits, tmp_path / "plain", "--epochs", "1", *FEW, *more.split())))
+    session = scaled(digits, tmp_path / "scaled", monkeypatch, *FEW, *more.split())
+    assert ledger.read(f"{tmp_path}/scaled/model/net", "0001").step == 6
+    assert session.scaler.scale == FIRST_SCALE
+    train(train_arguments(digits, tmp_path / "plain", "--epochs", "1", *FEW, *more.split()))
     expected = mx.nd.load(str(tmp_path / "plain/model/net-0001.params"))
     found = mx.nd.load(str(tmp_path / "scaled/model/net-0001.params"))
     assert found.keys() == expected.keys()
@@ -120,8 +124,9 @@ def test_a_scaled_loss_gives_the_same_weights(digits, tmp_path, monkeypatch, mor
 
 
 def test_a_step_whose_gradients_overflow_is_left_out(digits, tmp_path, monkeypatch):
-    loop = scaled(digits, tmp_path, monkeypatch, *FEW, overflow_at=2)
-    assert loop.position.step == 5
-    assert loop.position.loss_scale == [FIRST_SCALE / 2, 3]
+    scaled(digits, tmp_path, monkeypatch, *FEW, overflow_at=2)
+    entry = ledger.read(f"{tmp_path}/model/net", "0001")
+    assert entry.step == 5
+    assert entry.loss_scale == [FIRST_SCALE / 2, 3]
     for array in mx.nd.load(str(tmp_path / "model/net-0001.params")).values():
         assert np.isfinite(array.asnumpy()).all()

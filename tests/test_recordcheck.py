@@ -22,7 +22,7 @@ def test_records_that_are_cut_at_the_magic_word_are_whole(tmp_path):
     image = png(photograph(9, 9))
     hidden = image + recordio.SPLIT_AT * 3 + b"abc" + recordio.SPLIT_AT
     path = write_records(tmp_path / "a.rec", [image + bytes(-len(image) % 4) + recordio.SPLIT_AT, hidden, image])
-    report = check.check(path)
+    report = check.check_file(path)
     assert not report.findings and [*report.numbers] == [0, 1, 2]
     assert [*report.offsets] == begins(path)
 
@@ -47,7 +47,7 @@ def test_a_damaged_header_hides_no_other_record(twelve, data, message, number):
     if number == 11:
         message = message.replace("leads over the header at byte", "the file ends before")
     change(twelve, places[number], data)
-    report = check.check(twelve)
+    report = check.check_file(twelve)
     assert [finding.record for finding in report.findings] == [number]
     assert places[number] <= report.findings[0].byte < [*places, 1 << 40][number + 1]
     assert message in report.findings[0].message or data == header(200, flag=1)
@@ -61,7 +61,7 @@ def test_each_flipped_bit_of_a_header_is_found_in_its_record(twelve):
         flipped = bytearray(data)
         flipped[places[4] + bit // 8] ^= 1 << bit % 8
         twelve.write_bytes(flipped)
-        report = check.check(twelve)
+        report = check.check_file(twelve)
         harmless = not report.findings  # a length that counts some bytes of padding
         assert harmless or ({finding.record for finding in report.findings} == {4} and len(report.numbers) == 11), bit
         assert not harmless or 32 <= bit < 34
@@ -72,7 +72,7 @@ def test_a_file_cut_anywhere_keeps_the_records_before(twelve):
     for size in range(1, len(data), 61):
         twelve.write_bytes(data[:size])
         whole = sum(place <= size for place in [*places[1:], len(data)])
-        report = check.check(twelve)
+        report = check.check_file(twelve)
         assert len(report.numbers) >= whole
         if size not in places:
             assert [finding.record for finding in report.findings] == [whole]
@@ -83,7 +83,7 @@ def test_lost_and_inserted_bytes_cost_one_record(twelve):
     middle = places[6] + 60
     for changed in (data[:middle] + data[middle + 1 :], data[:middle] + b"xyz" + data[middle:]):
         twelve.write_bytes(changed)
-        report = check.check(twelve)
+        report = check.check_file(twelve)
         assert [finding.record for finding in report.findings] == [6] and len(report.numbers) == 11
 
 
@@ -92,7 +92,7 @@ def test_padding_that_is_missing_is_told(tmp_path):
     image += bytes(1 - len(image) % 4 + 4)
     path = write_records(tmp_path / "a.rec", [image])
     path.write_bytes(path.read_bytes()[:-2])
-    report = check.check(path)
+    report = check.check_file(path)
     assert "padding" in report.findings[0].message and len(report.numbers) == 1
 
 
@@ -101,7 +101,7 @@ def test_an_image_that_claims_gigabytes_is_not_decoded(tmp_path):
     at = image.index(b"\xff\xc0")
     image[at + 5 : at + 9] = struct.pack(">HH", 30000, 30000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    report = check.check(write_records(tmp_path / "a.rec", [bytes(image)]))
+    report = check.check_file(write_records(tmp_path / "a.rec", [bytes(image)]))
     assert "cannot have 30000x30000 pixels" in report.findings[0].message
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
@@ -177,7 +177,7 @@ def test_no_mutated_file_breaks_the_readers(twelve, tmp_path):
         for read in (recordio.scan, lambda path: [*recordio.walk(path)]):
             with suppress(UserError):
                 read(path)
-        report = check.check(path)
+        report = check.check_file(path)
         assert len(report.numbers) <= report.records and report.wrong == len(report.findings)
         assert all(0 <= finding.byte <= len(changed) and finding.record >= 0 for finding in report.findings)
         damaged += bool(report.findings)

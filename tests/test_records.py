@@ -1,16 +1,18 @@
 import hashlib
 import struct
 import time
-from dataclasses import replace
 
 import mxnet as mx
 import numpy as np
 import pytest
 
+from mxnet_resnet import engines
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import augment, reader, recordio
 from mxnet_resnet.data.datasets import BACKENDS
 from mxnet_resnet.data.transform import as_input, decode, read_image, short_side
+from mxnet_resnet.engines.mxnet import imagerecorditer
+from mxnet_resnet.train.loop import read_epoch
 from tests.helpers.pictures import photograph, png
 from tests.helpers.recordfiles import begins, write_records
 
@@ -98,9 +100,9 @@ def test_an_image_that_does_not_decode_is_told_with_its_place(tmp_path, bad):
     training = reader.TrainingRecords(path, summary, (3, 32, 32), 4, augment.LEVELS[1], 0, True, seed=0)
     readings = [
         lambda: recordio.scan(path, decoding=True),
-        lambda: list(reader.validation_batches(path, summary, (3, 32, 32), 4)),
+        lambda: list(reader.ValidationRecords(path, summary, (3, 32, 32), 4).read()),
         lambda: list(training.epoch(0)),
-        lambda: list(replace(training, backend="imagerecorditer").epoch(0)),
+        lambda: list(imagerecorditer.read_epoch(training, 0)),
     ]
     for read in readings:
         with pytest.raises(UserError, match=f"record 5, byte {begins(path)[5]}: the image does not decode"):
@@ -109,10 +111,11 @@ def test_an_image_that_does_not_decode_is_told_with_its_place(tmp_path, bad):
 
 def test_validation_counts_every_record_once(digits):
     path = digits / "digits_val.rec"
-    batches = list(reader.validation_batches(path, recordio.scan(path), (3, 32, 32), 100))
-    labels = [label for batch in batches for label in batch.label[0].asnumpy()[: 100 - batch.pad]]
+    batches = list(reader.ValidationRecords(path, recordio.scan(path), (3, 32, 32), 100).read())
+    labels = [label for batch in batches for label in batch.labels[: batch.count]]
     assert labels == [record.label for record in recordio.walk(digits / "digits_val.rec")]
-    assert [batch.pad for batch in batches] == [0, 0, 0, 40]
+    assert [batch.count for batch in batches] == [100, 100, 100, 60]
+    assert all(batch.images.shape == (100, 3, 32, 32) and batch.labels.shape == (100,) for batch in batches)
 
 
 def training_records(digits, level=1, **options):
@@ -122,25 +125,32 @@ def training_records(digits, level=1, **options):
     return reader.TrainingRecords(path, recordio.scan(path), (3, 32, 32), **options)
 
 
-def hashes(training, epoch, skip=0) -> list[str]:
+def hashes(batches) -> list[str]:
     """A hash of each batch, images and labels."""
-    arrays = ([batch.data[0].asnumpy(), batch.label[0].asnumpy()] for batch in training.epoch(epoch, skip))
-    return [hashlib.sha256(data.tobytes() + label.tobytes()).hexdigest() for data, label in arrays]
+    return [hashlib.sha256(batch.images.tobytes() + batch.labels.tobytes()).hexdigest() for batch in batches]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+READERS = {"opencv": reader.TrainingRecords.epoch, "imagerecorditer": imagerecorditer.read_epoch}
+
+
+def test_each_reader_has_its_flag():
+    assert tuple(READERS) == BACKENDS
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
 @pytest.mark.parametrize("level", [1, 2, 3])
-def test_an_epoch_is_a_function_of_seed_and_number(digits, level, backend):
+def test_an_epoch_is_a_function_of_seed_and_number(digits, level, read):
     """A run resumed at an epoch sees exactly the batches that it would have seen."""
-    training = training_records(digits, level, backend=backend)
-    run = [hashes(training, epoch) for epoch in range(3)]
-    assert hashes(training_records(digits, level, backend=backend), 2) == run[2]
-    assert hashes(training_records(digits, level, backend=backend, seed=1), 2) != run[2]
+    training = training_records(digits, level)
+    run = [hashes(read(training, epoch)) for epoch in range(3)]
+    assert hashes(read(training_records(digits, level), 2)) == run[2]
+    assert hashes(read(training_records(digits, level, seed=1), 2)) != run[2]
     assert len({batch for epoch in run for batch in epoch}) == 3 * training.batches == 3 * 6
 
 
 def test_the_number_of_threads_changes_nothing(digits):
-    assert hashes(training_records(digits, 3, threads=1), 0) == hashes(training_records(digits, 3, threads=5), 0)
+    one, five = (training_records(digits, 3, threads=threads) for threads in (1, 5))
+    assert hashes(one.epoch(0)) == hashes(five.epoch(0))
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])
@@ -156,9 +166,10 @@ def test_every_record_is_in_one_part_and_all_have_as_many_batches(digits, parts)
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_epoch_goes_on_from_any_batch(digits, backend):
-    training = training_records(digits, 2, backend=backend)
-    assert hashes(training, 1, skip=4) == hashes(training, 1)[4:]
-    assert hashes(training, 1, skip=training.batches) == []
+    training, engine = training_records(digits, 2), engines.choose()
+    all_of_it = hashes(read_epoch(training, engine, backend, 1, skip=0))
+    assert hashes(read_epoch(training, engine, backend, 1, skip=4)) == all_of_it[4:] != []
+    assert hashes(read_epoch(training, engine, backend, 1, skip=training.batches)) == []
 
 
 def test_the_augmentation_of_a_record_does_not_depend_on_the_parts(digits):
@@ -166,7 +177,7 @@ def test_the_augmentation_of_a_record_does_not_depend_on_the_parts(digits):
 
     def images(training):
         kept = training.order(0)
-        data = np.concatenate([batch.data[0].asnumpy() for batch in training.epoch(0)])
+        data = np.concatenate([batch.images for batch in training.epoch(0)])
         return {number: image.tobytes() for number, image in zip(kept, data)}
 
     whole = images(training_records(digits, 3))
@@ -202,11 +213,11 @@ def test_the_validation_iterator_applies_the_evaluation_transform(tmp_path):
 
 def compare_with_mxnets_reader(path, photographs):
     """The evaluation transform, our validation batches and MXNet's ImageRecordIter give the same pixels."""
-    (batch,) = reader.validation_batches(path, recordio.scan(path), (3, 224, 224), len(photographs))
+    (batch,) = reader.ValidationRecords(path, recordio.scan(path), (3, 224, 224), len(photographs)).read()
     mxnets = mx.io.ImageRecordIter(
         path_imgrec=str(path), data_shape=(3, 224, 224), resize=256, batch_size=len(photographs), verbose=False
     )
-    for ours, reference, image in zip(batch.data[0].asnumpy(), next(mxnets).data[0].asnumpy(), photographs):
+    for ours, reference, image in zip(batch.images, next(mxnets).data[0].asnumpy(), photographs):
         np.testing.assert_array_equal(ours, as_input([image], (3, 224, 224))[0])
         np.testing.assert_array_equal(ours, reference)
 
@@ -220,7 +231,7 @@ def test_real_photographs_too(tmp_path, shared):
 def test_digits_are_split_and_lossless(digits):
     from sklearn.datasets import load_digits
 
-    from mxnet_resnet.commands.digits2rec import enlarge
+    from mxnet_resnet.data.digits import enlarge
 
     source = load_digits()
     seen = []

@@ -1,26 +1,25 @@
 """What a run leaves beside its log: metrics.jsonl, curve.png, report.html, TensorBoard's events."""
 
-import argparse
 import json
 import logging
 import re
 import sys
+from typing import NamedTuple
 
-import mxnet as mx
 import numpy as np
 import pytest
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import recordio
-from mxnet_resnet.plot import report
-from mxnet_resnet.runs import logbook, metrics
-from mxnet_resnet.runs.confusions import Confusion, Confusions
-from mxnet_resnet.settings import options
+from mxnet_resnet.plot import logreader, report
+from mxnet_resnet.runs import metrics
+from mxnet_resnet.runs.meters import Confusion, Confusions, Figures
+from mxnet_resnet.settings.run import parse
 
 
 def test_a_run_leaves_its_figures_its_curve_and_its_report(trained):
     folder = trained / "log/net"
-    noted, logged = (logbook.read(folder / name) for name in ("metrics.jsonl", "train.log"))
+    noted, logged = (logreader.read(folder / name) for name in ("metrics.jsonl", "train.log"))
     for phase in ("train", "validation"):
         found, expected = noted.curve(phase), logged.curve(phase)
         assert [epoch for epoch, _ in found] == [0, 1, 2]
@@ -52,10 +51,19 @@ def test_images_in_the_report_are_those_confused(trained, digits):
         assert {records.read(int(number)).label for number in numbers} == {float(label)}
 
 
+class Known(NamedTuple):
+    """Figures that are there."""
+
+    figures: Figures
+
+    def result(self) -> Figures:
+        return self.figures
+
+
 def test_confusions_count_pairs_and_keep_the_numbers_of_records():
     counted = Confusions(first=1, step=2)  # worker 1 of 2
     for labels, taken in (([0, 1, 2], [0, 2, 2]), ([1, 1, 0], [2, 1, 2])):
-        counted.update(mx.nd.one_hot(mx.nd.array(taken), 3), mx.nd.array(labels))
+        counted.update(Known(Figures(3, 0, None, 0.0, np.array(taken))), np.array(labels, np.float32))
     assert counted.worst(5) == [Confusion(1, 2, 2, 3, [3, 7]), Confusion(0, 2, 1, 2, [11])]
     assert counted.worst(1) == counted.worst(5)[:1]
 
@@ -70,7 +78,7 @@ def note(folder, append, epoch, *accuracies, events=False):
 def test_a_resumed_run_counts_with_its_later_values(tmp_path):
     note(tmp_path, False, 0, 0.1, 0.2, 0.3)
     note(tmp_path, True, 1, 0.6)
-    run = logbook.read(tmp_path / "metrics.jsonl")
+    run = logreader.read(tmp_path / "metrics.jsonl")
     expected = [(0, pytest.approx(90)), (1, pytest.approx(40))]
     assert run.curve("train") == run.curve("validation") == expected
     lines = [json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "metrics.jsonl").open()]
@@ -84,25 +92,26 @@ def test_a_line_that_a_kill_cut_off_spoils_no_other(tmp_path):
     note(tmp_path, False, 0, 0.1, 0.2)
     path.write_bytes(path.read_bytes()[:-30])
     note(tmp_path, True, 1, 0.4)
-    assert logbook.read(path).curve("validation") == [(0, pytest.approx(90)), (1, pytest.approx(60))]
+    assert logreader.read(path).curve("validation") == [(0, pytest.approx(90)), (1, pytest.approx(60))]
 
 
 def test_a_new_run_keeps_the_older_figures(tmp_path):
     note(tmp_path, False, 0, 0.1, 0.2)
     note(tmp_path, False, 0, 0.5)
-    assert len(logbook.read(tmp_path / "metrics.jsonl").epochs) == 1
+    assert len(logreader.read(tmp_path / "metrics.jsonl").epochs) == 1
     assert len(list(tmp_path.glob("metrics-*.jsonl"))) == 1
 
 
 def test_a_journal_that_cannot_be_written_does_not_end_the_run(tmp_path, caplog):
-    figures = metrics.Journal(tmp_path)  # a folder
+    figures = metrics.MetricsFile(tmp_path)  # a folder
     figures.validation(0, [("accuracy", 0.5)])
     assert "cannot write" in caplog.text
 
 
 def test_a_report_that_fails_does_not_end_the_run(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
-    report.attempt(tmp_path, argparse.Namespace(), [], [], None, Confusions())
+    subject = report.Subject("a net", {}, frozenset(), [], {}, {}, {})
+    report.attempt(tmp_path, subject, None, Confusions())
     assert "There is no report: " in caplog.text
     assert not list(tmp_path.iterdir())
 
@@ -118,7 +127,7 @@ def test_tensorboard_events_on_request(tmp_path):
 
 def test_tensorboard_that_is_missing_is_told_before_anything_else(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    assert not options.parse(["--data-type", "digits"]).tensorboard
+    assert not parse(["--data-type", "digits"]).saving.tensorboard
     with pytest.raises(UserError, match="pip install tensorboardX"):
-        metrics.check(options.parse(["--data-type", "digits", "--tensorboard"]).tensorboard)
+        metrics.check(parse(["--data-type", "digits", "--tensorboard"]).saving.tensorboard)
     metrics.check(False)

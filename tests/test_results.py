@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from mxnet_resnet.plot import curves
-from mxnet_resnet.runs import ledger, logbook
+from mxnet_resnet.plot import curves, logreader
+from mxnet_resnet.runs import ledger
 from tests.helpers import REPOSITORY
 
 LOGS = REPOSITORY / "log"
@@ -15,7 +15,7 @@ ROWS = ROW.findall((LOGS / "README.md").read_text(encoding="utf-8"))
 
 @pytest.mark.parametrize(("log", "epochs", "last", "best"), ROWS)
 def test_a_row_is_what_its_log_tells(log, epochs, last, best):
-    run = logbook.read(LOGS / log)
+    run = logreader.read(LOGS / log)
     points = run.curve("validation", "top1")
     assert (points[-1][0] + 1, len(points)) == (int(epochs), int(epochs))
     assert (f"{points[-1][1]:.2f}", f"{curves.best_point(run, 'top1')[1]:.2f}") == (last, best)
@@ -42,4 +42,4 @@ def test_logs_and_checkpoints_are_small_and_whole():
     for pointer in pointers:
         prefix = str(pointer).removesuffix("-latest.json")
         for name in ledger.names(prefix):
-            ledger.check(prefix, ledger.read(prefix, name))
+            ledger.verify(prefix, ledger.read(prefix, name))

@@ -6,8 +6,9 @@ import pytest
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted
-from mxnet_resnet.runs import checkpoint, ledger, logbook
-from mxnet_resnet.settings import options, schedule
+from mxnet_resnet.plot import logreader
+from mxnet_resnet.runs import checkpoint, ledger
+from mxnet_resnet.settings.run import parse
 from tests.helpers.runs import assert_same_run, copy, run, stop
 
 
@@ -44,8 +45,8 @@ def test_training_starts_from_the_parameters_of_someone_else(three_epochs, digit
     mx.model.save_checkpoint(str(tmp_path / "theirs"), 0, symbol, args, auxs)
     theirs = ("--retrain", "--load-params", f"{tmp_path}/theirs-0000.params", "--lr", "0.001", "--epochs", "1")
     run(digits, tmp_path / "file", *theirs)
-    train = logbook.read(tmp_path / "file/log/net/train.log").epochs[0].train["top1"]
-    assert train < logbook.read(three_epochs / "log/net/train.log").epochs[2].train["top1"] + 5
+    train = logreader.read(tmp_path / "file/log/net/train.log").epochs[0].train["top1"]
+    assert train < logreader.read(three_epochs / "log/net/train.log").epochs[2].train["top1"] + 5
     run(digits, tmp_path / "epoch", "--retrain", "--model-load-epoch", "0", "--model-prefix", f"{tmp_path}/theirs",
         "--epochs", "1", "--lr", "0.001")  # fmt: skip
     log = (tmp_path / "epoch/log/theirs/train.log").read_text()
@@ -85,7 +86,7 @@ def test_the_warm_up_of_a_recipe_does_not_come_again(tmp_path):
     recipe = tmp_path / "a.yaml"
     recipe.write_text("data-type: cifar10\nlr: 0.2\nlr-steps: [10]\nwarmup-steps: 400\n")
     begun = ["--recipe", str(recipe), "--retrain", "--model-load-epoch", "50"]
-    rates = [schedule.from_options(options.parse([*begun, *more]), 100, 128) for more in ([], ["--lr", "0.0005"])]
+    rates = [parse([*begun, *more]).rate.schedule(100, 128) for more in ([], ["--lr", "0.0005"])]
     assert [rate(5000) for rate in rates] == [pytest.approx(0.02), 0.0005]
 
 
@@ -95,4 +96,4 @@ def test_a_loss_that_is_not_finite_stops_the_run(three_epochs, digits, tmp_path)
         run(digits, folder, "--epochs", "5", "--retrain", "--model-load-epoch", "3", "--lr", "1e18")
     for name in ledger.names(f"{folder}/model/net"):
         for array in checkpoint.load_arrays(ledger.file(f"{folder}/model/net", name, "params")).values():
-            assert np.isfinite(array.asnumpy()).all()
+            assert np.isfinite(array).all()

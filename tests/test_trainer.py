@@ -4,16 +4,17 @@ import pytest
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import augment, recordio
-from mxnet_resnet.engines.mxnet import optimizer
-from mxnet_resnet.engines.mxnet.group import Peers
-from mxnet_resnet.runs import checkpoint, logbook
-from mxnet_resnet.settings import options, schedule
-from mxnet_resnet.train import loop, trainer
-from tests.helpers.runs import WELL, train_arguments
+from mxnet_resnet.data.batch import Batch
+from mxnet_resnet.engines.mxnet.group import KVStoreGroup
+from mxnet_resnet.plot import logreader
+from mxnet_resnet.runs import checkpoint
+from mxnet_resnet.settings.run import make, parse
+from mxnet_resnet.train import loop, setup
+from tests.helpers.runs import WELL, begin, train, train_arguments
 
 
 def test_a_run_learns_and_logs(trained):
-    run = logbook.read(trained / "log/net/train.log")
+    run = logreader.read(trained / "log/net/train.log")
     train, validation = run.curve("train"), run.curve("validation")
     assert [epoch for epoch, _ in train] == [epoch for epoch, _ in validation] == [0, 1, 2]
     assert train[2][1] < 25 < 50 < train[0][1]
@@ -40,17 +41,17 @@ def test_mxnet_loads_the_checkpoint_and_agrees_on_the_error(trained, digits):
     module.bind(images.provide_data, images.provide_label, for_training=False)
     module.set_params(args, auxs)
     accuracy = dict(module.score(images, "acc"))["accuracy"]
-    logged = logbook.read(trained / "log/net/train.log").epochs[2].validation["top1"]
+    logged = logreader.read(trained / "log/net/train.log").epochs[2].validation["top1"]
     assert 100 * (1 - accuracy) == pytest.approx(logged, abs=1e-3)
 
 
 def test_the_same_seed_gives_the_same_parameters(trained, digits, tmp_path):
-    trainer.train(options.parse(train_arguments(digits, tmp_path, *WELL, "--epochs", "1")))
+    train(train_arguments(digits, tmp_path, *WELL, "--epochs", "1"))
     assert_same(tmp_path / "model/net", trained / "model/net", epoch=1)
 
 
 def test_memonger_gives_the_same_parameters_in_less_memory(trained, digits, tmp_path):
-    trainer.train(options.parse(train_arguments(digits, tmp_path, *WELL, "--epochs", "1", "--memonger")))
+    train(train_arguments(digits, tmp_path, *WELL, "--epochs", "1", "--memonger"))
     assert_same(tmp_path / "model/net", trained / "model/net", epoch=1)
     assert "Planned activation memory" in (tmp_path / "log/net/train.log").read_text()
 
@@ -58,8 +59,8 @@ def test_memonger_gives_the_same_parameters_in_less_memory(trained, digits, tmp_
 @pytest.mark.parametrize("network", ["resnet20 --shortcut A", "preact_wide_resnet16_8 --width 1 --drop-rate 0.2"])
 def test_other_networks_train(digits, tmp_path, network):
     arguments = train_arguments(digits, tmp_path, "--epochs", "2", "--network", *network.split())
-    trainer.train(options.parse(arguments))
-    (_, first), (_, second) = logbook.read(tmp_path / "log/net/train.log").curve("train")
+    train(arguments)
+    (_, first), (_, second) = logreader.read(tmp_path / "log/net/train.log").curve("train")
     assert second < min(75, first - 10)
 
 
@@ -67,7 +68,7 @@ def assert_same(prefix, other, epoch):
     for found, expected in zip(checkpoint.load_params(str(prefix), epoch), checkpoint.load_params(str(other), epoch)):
         assert found.keys() == expected.keys()
         for name, array in expected.items():
-            np.testing.assert_array_equal(found[name].asnumpy(), array.asnumpy(), err_msg=name)
+            np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
 def test_retrain_goes_on_from_the_checkpoint(trained, digits, tmp_path):
@@ -75,21 +76,21 @@ def test_retrain_goes_on_from_the_checkpoint(trained, digits, tmp_path):
         (tmp_path / "model").mkdir(exist_ok=True)
         (tmp_path / "model" / path.name).write_bytes(path.read_bytes())
     more = ("--epochs", "4", "--retrain", "--model-load-epoch", "3", "--lr", "1e-9", "--reset-optimizer")
-    trainer.train(options.parse(train_arguments(digits, tmp_path, *more)))
+    train(train_arguments(digits, tmp_path, *more))
     before, _ = checkpoint.load_params(str(tmp_path / "model/net"), 3)
     after, _ = checkpoint.load_params(str(tmp_path / "model/net"), 4)
     for name, array in before.items():
-        np.testing.assert_allclose(after[name].asnumpy(), array.asnumpy(), atol=2e-4)
-    assert logbook.read(tmp_path / "log/net/train.log").epochs.keys() == {3}
+        np.testing.assert_allclose(after[name], array, atol=2e-4)
+    assert logreader.read(tmp_path / "log/net/train.log").epochs.keys() == {3}
 
 
 def test_the_augmentation_goes_off_for_the_last_epochs(digits):
     arguments = f"--data-type imagenet --aug-level 3 --data-dir {digits} --aug-off-epoch 95"
-    parsed = options.parse(arguments.split())
+    parsed = parse(arguments.split())
     summary = recordio.scan(digits / "digits_val.rec")
     summaries = {digits / name: summary for name in ("train_480_q90.rec", "train_256_q90.rec")}
-    peers = Peers(mx.kvstore.create("local"))
-    before, after = (loop.training_records(parsed, summaries, peers, epoch) for epoch in (94, 95))
+    group = KVStoreGroup(mx.kvstore.create("local"))
+    before, after = (loop.training_records(parsed, summaries, group, epoch) for epoch in (94, 95))
     assert (before.path.name, before.augmentation.max_rotate_angle) == ("train_480_q90.rec", 10)
     assert (after.path.name, after.augmentation) == ("train_256_q90.rec", augment.LEVELS[1])
 
@@ -100,10 +101,8 @@ def test_the_log_tells_how_long_training_waited(trained):
 
 
 def test_given_examples_move_the_steps():
-    parsed = options.parse("--data-type digits --num-examples 640 --batch-size 64 --lr-steps 2".split())
-    assert trainer._steps_per_epoch(parsed, counted=1437, workers=1) == 10
-    parsed.num_examples = None
-    assert trainer._steps_per_epoch(parsed, counted=1437, workers=2) == 12
+    assert setup.count_steps(make(data_type="digits", num_examples=640, batch_size=64), counted=1437, workers=1) == 10
+    assert setup.count_steps(make(data_type="digits", batch_size=64), counted=1437, workers=2) == 12
 
 
 @pytest.mark.parametrize(
@@ -124,48 +123,41 @@ def test_given_examples_move_the_steps():
 )
 def test_bad_input_is_told_before_anything_is_written(digits, tmp_path, more, message):
     with pytest.raises(UserError, match=message):
-        trainer.train(options.parse(train_arguments(digits, tmp_path, *more)))
+        train(train_arguments(digits, tmp_path, *more))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_checkpoint_of_another_net_is_told(trained, digits, tmp_path):
     arguments = train_arguments(digits, trained, "--depth", "14", "--retrain", "--model-load-epoch", "2")
     with pytest.raises(UserError, match="does not fit the net: it has no stage1_unit2_bn1_gamma"):
-        trainer.train(options.parse(arguments))
+        train(arguments)
     arguments = train_arguments(digits, trained, "--num-classes", "12", "--retrain", "--model-load-epoch", "2")
     with pytest.raises(UserError, match=r"fc1_weight has shape \(10, 64\), expected \(12, 64\)"):
-        trainer.train(options.parse(arguments))
+        train(arguments)
 
 
 def test_two_devices_do_the_work_of_one():
     """Both halves of the batch are the same, so that BatchNorm sees the same statistics on each of two devices."""
-    parsed = options.parse(["--data-type", "digits", "--depth", "8", "--batch-size", "8"])
-    half, labels = mx.nd.random.uniform(0, 255, (4, 3, 32, 32)), mx.nd.arange(4)
-    batch = mx.io.DataBatch([mx.nd.concat(half, half, dim=0)], [mx.nd.concat(labels, labels, dim=0)])
+    settings = make(data_type="digits", depth=8, batch_size=8)
+    rng = np.random.default_rng(0)
+    half, labels = rng.uniform(0, 255, (4, 3, 32, 32)).astype(np.float32), np.arange(4, dtype=np.float32)
+    batch = Batch(np.concatenate([half, half]), np.concatenate([labels, labels]), 8)
     results = []
     for contexts in ([mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]):
-        peers = Peers(mx.kvstore.create("device"))
-        module = trainer.bind(parsed, trainer.training_graph(parsed, trainer.build_net(parsed), contexts), contexts)
-        optimizer.install(module, parsed, schedule.Schedule(0.1), peers, step=0)
-        module.forward_backward(batch)
-        module.update()
-        results.append(module.get_params()[0])
+        session = begin(settings, contexts=contexts)
+        before = session.snapshot().params["conv0_weight"]
+        session.step(batch, 0)
+        results.append(session.snapshot().params)
+        assert not np.array_equal(results[-1]["conv0_weight"], before)
     for name, array in results[0].items():
-        np.testing.assert_allclose(results[1][name].asnumpy(), array.asnumpy(), rtol=1e-3, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(results[1][name], array, rtol=1e-3, atol=1e-5, err_msg=name)
 
 
 def test_resnet50_takes_a_step_at_224_pixels():
-    parsed = options.parse(["--batch-size", "2"])
-    module = trainer.bind(parsed, trainer.training_graph(parsed, trainer.build_net(parsed), [mx.cpu()]), [mx.cpu()])
-    optimizer.install(module, parsed, schedule.Schedule(0.1), Peers(mx.kvstore.create("device")), step=0)
-    images = mx.nd.random.uniform(0, 255, (2, 3, 224, 224))
-    batch = mx.io.DataBatch([images], [mx.nd.array([3, 7])])
-    before = module.get_params()[0]["conv0_weight"].asnumpy()
-    losses = []
-    for _ in range(3):
-        module.forward_backward(batch)
-        probabilities = module.get_outputs()[0].asnumpy()
-        losses.append(-np.log(probabilities[[0, 1], [3, 7]]).mean())
-        module.update()
+    session = begin(make(batch_size=2))
+    images = np.random.default_rng(0).uniform(0, 255, (2, 3, 224, 224)).astype(np.float32)
+    batch = Batch(images, np.array([3, 7], np.float32), 2)
+    before = session.snapshot().params["conv0_weight"]
+    losses = [session.step(batch, number).result().loss for number in range(3)]
     assert losses[-1] < losses[0]
-    assert not np.array_equal(module.get_params()[0]["conv0_weight"].asnumpy(), before)
+    assert not np.array_equal(session.snapshot().params["conv0_weight"], before)

@@ -47,7 +47,7 @@ def shape(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def whole(low: int = 1, high: int = LARGEST_SEED) -> Callable[[str], int]:
+def integer(low: int = 1, high: int = LARGEST_SEED) -> Callable[[str], int]:
     """The kind of flag that is a whole number from ``low`` to ``high``."""
 
     def convert(text: str) -> int:
@@ -80,7 +80,7 @@ def epoch(text: str) -> int | str:
     if text in ("best", "latest"):
         return text
     try:
-        return whole(0)(text)
+        return integer(0)(text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(f"{error}, best or latest") from None
 

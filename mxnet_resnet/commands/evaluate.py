@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mxnet_resnet.base import files
-from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.engines.mxnet import compat
 from mxnet_resnet.settings import netflags
 
@@ -22,14 +22,14 @@ def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the .rec")
     parser.add_argument("--per-class", action="store_true", help="print the error of each class")
-    parser.add_argument("--confusion", type=whole(), default=0, metavar="N", help="print the N most frequent errors")
+    parser.add_argument("--confusion", type=integer(), default=0, metavar="N", help="print the N most frequent errors")
     parser.add_argument("--json", type=Path, help="write all of it to a file")
     netflags.add_crops(parser, batch_size=64)
     netflags.add_gpu(parser)
     netflags.add(parser)
     arguments = parser.parse_args()
     if arguments.json:
-        files.check(arguments.json)
+        files.check_writable(arguments.json)
 
     compat.import_mxnet_quickly()
     net = netflags.load(arguments)

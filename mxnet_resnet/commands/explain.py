@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mxnet_resnet.base.arguments import Parser, integers, whole
+from mxnet_resnet.base.arguments import Parser, integer, integers
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import compat
 from mxnet_resnet.settings import netflags
@@ -18,7 +18,7 @@ def main() -> int:
     parser.add_argument("--img", nargs="+", default=["test.jpg"], help="images, as predict.py takes them")
     parser.add_argument("--classes", type=integers, help="numbers of the classes to look for: 281,282 (the best ones)")
     parser.add_argument(
-        "--topk", type=whole(high=MOST_CLASSES), default=1, help="how many of the best classes to look for"
+        "--topk", type=integer(high=MOST_CLASSES), default=1, help="how many of the best classes to look for"
     )
     parser.add_argument("--out", type=Path, default=Path("heat.png"), help="the picture")
     netflags.add_gpu(parser)
@@ -33,7 +33,7 @@ def main() -> int:
     from mxnet_resnet.use import gradcam, predict
 
     names = netflags.names(net, arguments)
-    drawing.check(arguments.out)
+    drawing.check_target(arguments.out)
     if len(arguments.classes or ()) > MOST_CLASSES:
         raise UserError(f"--classes takes at most {MOST_CLASSES}")
     for label in arguments.classes or ():

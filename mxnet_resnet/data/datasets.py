@@ -12,7 +12,8 @@ from pathlib import Path
 IMAGENET_CLASSES = 1000
 IMAGENET_SYNSET = Path(__file__).resolve().with_name("synset.txt")  # their names, a line each
 # Who reads training records: our threads, or MXNet's ImageRecordIter.
-BACKENDS = ("opencv", "imagerecorditer")
+OURS = "opencv"
+BACKENDS = (OURS, "imagerecorditer")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from mxnet_resnet.data.imageheader import is_whole, may_have_alpha, plausible
 
 ImageShape = tuple[int, int, int]
 LARGEST_SIDE = 32766  # that OpenCV resizes and warps
+LARGEST_THUMBNAIL = 256  # pixels of the long side
 SMALLEST_SIDE = 2  # of an image to be classified
 CROPS = ("center", "ten", "squash")
 SHORT_SIDES = {224: 256, 320: 364}  # before the centre crop, by the crop
@@ -87,6 +88,15 @@ def as_input(images: Sequence[np.ndarray], image_shape: ImageShape) -> np.ndarra
     """RGB images (H, W, 3), uint8, through the evaluation transform to the input (N, 3, H, W), float32, 0..255."""
     crops = np.stack([evaluation_transform(image, image_shape) for image in images])
     return crops.transpose(0, 3, 1, 2).astype(np.float32)
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """An RGB image (H, W, 3), uint8, at most LARGEST_THUMBNAIL pixels long."""
+    height, width = image.shape[:2]
+    scale = LARGEST_THUMBNAIL / max(height, width)
+    if scale >= 1:
+        return image
+    return cv2.resize(image, (max(1, int(width * scale)), max(1, int(height * scale))), interpolation=cv2.INTER_AREA)
 
 
 def read_image(path: str | Path) -> np.ndarray:

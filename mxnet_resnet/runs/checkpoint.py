@@ -5,18 +5,40 @@ Beside them lie the state of the optimizer, ``PREFIX-0004.state``, and an entry 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 import re
-import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import mxnet as mx
+import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.runs import ledger, params
 
-Arrays = dict[str, mx.nd.NDArray]
+Arrays = dict[str, np.ndarray]
+Shape = tuple[int, ...]
+PARAMETER, STATISTIC = "arg:", "aux:"  # before the names of arrays in a file
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a run has learned, under the names of the published MXNet ResNets.
+
+    Attributes:
+        params: weights, biases, gammas and betas.
+        statistics: the running means and variances of BatchNorms.
+        momentum: of each parameter, as ``momentum:conv0_weight``; empty before the first step.
+        loss_scale: the (scale, steps since it changed) of float16.
+    """
+
+    params: Arrays = field(repr=False)
+    statistics: Arrays = field(repr=False)
+    momentum: Arrays = field(default_factory=dict, repr=False)
+    loss_scale: tuple[float, int] | None = None
 
 
 def params_path(prefix: str, epoch: int) -> Path:
@@ -24,67 +46,66 @@ def params_path(prefix: str, epoch: int) -> Path:
     return Path(f"{prefix}-{epoch:04d}.params")
 
 
-def save(prefix: str, epoch: int, symbol: mx.sym.Symbol, arg_params: Arrays, aux_params: Arrays) -> Path:
-    """Write the graph and the parameters after ``epoch`` epochs, each file whole or not at all."""
-    target = params_path(prefix, epoch)
-    with replacing(Path(f"{prefix}-symbol.json"), target) as (symbol_path, arrays_path):
-        symbol_path.write_text(symbol.tojson())
-        _save_arrays(arrays_path, _prefixed(arg_params, aux_params))
-    return target
+def graph_path(prefix: str) -> Path:
+    """The file of the graph."""
+    return Path(f"{prefix}-symbol.json")
 
 
-def save_run(prefix: str, entry: ledger.Entry, symbol: mx.sym.Symbol, params: tuple[Arrays, Arrays], state: Arrays):
-    """Write all of a checkpoint, its entry last, so that it counts only when it is whole.
+def save(prefix: str, epoch: int, graph: str, parameters: Arrays, statistics: Arrays) -> Path:
+    """Write the graph, as MXNet's JSON, and the arrays after ``epoch`` epochs, each file whole or not at all.
 
     Raises UserError where the system refuses, or the disk is full.
     """
-    paths = [Path(f"{prefix}-symbol.json"), *(ledger.file(prefix, entry.name, suffix) for suffix in ledger.ARRAYS)]
-    with replacing(*paths) as (symbol_path, params_path, state_path):
-        symbol_path.write_text(symbol.tojson())
-        _save_arrays(params_path, _prefixed(*params))
-        _save_arrays(state_path, state)
-    ledger.write(prefix, entry)
+    target = params_path(prefix, epoch)
+    with replacing(graph_path(prefix), target) as (graph_file, arrays_file):
+        graph_file.write_text(graph)
+        params.write(arrays_file, _prefixed(parameters, statistics))
+    return target
 
 
-def load_run(prefix: str, entry: ledger.Entry) -> tuple[tuple[Arrays, Arrays], Arrays]:
-    """The (parameters, auxiliary states) and the state of the optimizer. Raises UserError where they are damaged."""
-    ledger.check(prefix, entry)
-    return read_params(ledger.file(prefix, entry.name, "params")), load_state(prefix, entry.name)
+def save_run(prefix: str, entry: ledger.Entry, graph: str, snapshot: Snapshot) -> None:
+    """Write all of a checkpoint, its entry last, so that it counts only when it is whole.
+
+    The entry gets the snapshot's loss scale. Raises UserError where the system refuses, or the disk is full.
+    """
+    paths = [graph_path(prefix), *(ledger.file(prefix, entry.name, suffix) for suffix in ledger.ARRAYS)]
+    with replacing(*paths) as (graph_file, arrays_file, state_file):
+        graph_file.write_text(graph)
+        params.write(arrays_file, _prefixed(snapshot.params, snapshot.statistics))
+        params.write(state_file, snapshot.momentum)
+    scale = None if snapshot.loss_scale is None else list(snapshot.loss_scale)
+    ledger.write(prefix, dataclasses.replace(entry, loss_scale=scale))
+
+
+def load_run(prefix: str, entry: ledger.Entry) -> Snapshot:
+    """What `save_run` wrote. Raises UserError where a file of it is missing or damaged."""
+    ledger.verify(prefix, entry)
+    parameters, statistics = read_params(ledger.file(prefix, entry.name, "params"))
+    scale = None if entry.loss_scale is None else (entry.loss_scale[0], int(entry.loss_scale[1]))
+    return Snapshot(parameters, statistics, load_state(prefix, entry.name), scale)
 
 
 def load_state(prefix: str, name: str) -> Arrays:
-    """The state of the optimizer. Raises UserError where it is missing or damaged."""
+    """The momentum of the checkpoint called ``name``. Raises UserError where it is missing or damaged."""
     return load_arrays(ledger.file(prefix, name, "state"))
 
 
-def digest(*several: Arrays) -> str:
+def digest(*several: Mapping[str, np.ndarray]) -> str:
     """SHA-256 of the names and values of arrays."""
     result = hashlib.sha256()
     for arrays in several:
         for name in sorted(arrays):
-            result.update(name.encode() + arrays[name].asnumpy().tobytes())
+            result.update(name.encode() + arrays[name].tobytes())
     return result.hexdigest()
 
 
-def _prefixed(arg_params: Arrays, aux_params: Arrays) -> Arrays:
-    arrays = {f"arg:{name}": array for name, array in arg_params.items()}
-    return {**arrays, **{f"aux:{name}": array for name, array in aux_params.items()}}
-
-
-def _save_arrays(path: Path, arrays: Arrays) -> None:
-    """Write arrays, and see that all of them arrived: MXNet does not notice a full disk."""
-    try:
-        mx.nd.save(str(path), arrays)
-    except mx.base.MXNetError as error:
-        raise UserError(f"cannot write {path.parent}: is the disk full?") from error
-    try:
-        params.check(path)
-    except UserError as error:
-        raise UserError(f"cannot write {path.parent}: the disk is full") from error
+def _prefixed(parameters: Arrays, statistics: Arrays) -> Arrays:
+    arrays = {PARAMETER + name: array for name, array in parameters.items()}
+    return {**arrays, **{STATISTIC + name: array for name, array in statistics.items()}}
 
 
 def load_params(prefix: str, epoch: int) -> tuple[Arrays, Arrays]:
-    """The arguments and auxiliary states after ``epoch`` epochs. Raises UserError, which lists the epochs there are."""
+    """The (parameters, statistics) after ``epoch`` epochs. Raises UserError, which lists the epochs there are."""
     path = params_path(prefix, epoch)
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}: {_there(prefix)}")
@@ -92,69 +113,45 @@ def load_params(prefix: str, epoch: int) -> tuple[Arrays, Arrays]:
 
 
 def read_params(path: Path) -> tuple[Arrays, Arrays]:
-    """The arguments and auxiliary states in a file. Raises UserError where it has others, is missing or damaged."""
+    """The (parameters, statistics) in a file. Raises UserError where it has others, is missing or damaged."""
     arrays = load_arrays(path)
-    if not all(name.startswith(("arg:", "aux:")) for name in arrays):
+    if not all(name.startswith((PARAMETER, STATISTIC)) for name in arrays):
         raise UserError(f"{path} is not a Module checkpoint: its arrays are not named arg:... and aux:...")
-    args = {name[4:]: array for name, array in arrays.items() if name.startswith("arg:")}
-    auxs = {name[4:]: array for name, array in arrays.items() if name.startswith("aux:")}
-    return args, auxs
+    kinds = (PARAMETER, STATISTIC)
+    parameters, statistics = (
+        {name[len(kind) :]: array for name, array in arrays.items() if name.startswith(kind)} for kind in kinds
+    )
+    return parameters, statistics
 
 
 def load_arrays(path: Path) -> Arrays:
     """The named arrays of an MXNet parameter file. Raises UserError where it is missing or damaged."""
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
-    params.check(path)
-    try:
-        arrays = mx.nd.load(str(path))
-    except mx.base.MXNetError as error:
-        raise UserError(f"{path} is cut short or no MXNet parameter file") from error
-    if arrays == []:
-        return {}  # how MXNet reads a file of no arrays
-    if not isinstance(arrays, dict):
-        raise UserError(f"{path} holds arrays without names")
-    return arrays
+    return params.read(path)
 
 
-def load_symbol(prefix: str) -> mx.sym.Symbol:
-    """The graph of a checkpoint. Raises UserError where it is missing or no graph."""
-    path = Path(f"{prefix}-symbol.json")
+def load_graph(prefix: str) -> str:
+    """The graph of a checkpoint, as MXNet's JSON. Raises UserError where it is missing or no graph of images."""
+    path = graph_path(prefix)
     if not path.is_file():
         there = ", ".join(_prefixes(path.parent))
         reason = f"the prefixes there are {there}" if there else "the prefix of a checkpoint is its path up to it"
         raise UserError(f"there is no graph {path}: {reason}")
     try:
-        symbol = mx.sym.load(str(path))
-        names = symbol.list_arguments()
-    except (mx.base.MXNetError, ValueError) as error:
+        text = path.read_text(encoding="utf-8")
+        variables = [node["name"] for node in json.loads(text)["nodes"] if node["op"] == "null"]
+    except (ValueError, TypeError, KeyError, OSError) as error:
         raise UserError(f"{path} is damaged or not an MXNet graph") from error
-    if "data" not in names:
+    if "data" not in variables:
         raise UserError(f"{path} is a graph without an input `data`")
-    return symbol
+    return text
 
 
-def check_writable(prefix: str) -> None:
-    """Raise UserError unless checkpoints can be written at ``prefix``."""
-    folder = Path(prefix).parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write checkpoints to {folder}: {error.strerror}") from error
-
-
-def check_fit(symbol: mx.sym.Symbol, input_shape: tuple[int, ...], arg_params: Arrays, aux_params: Arrays) -> None:
-    """Raise UserError unless the parameters are those of ``symbol`` on ``data`` of ``input_shape`` (N, C, H, W)."""
-    arg_shapes, _, aux_shapes = symbol.infer_shape(data=input_shape)
-    expected = dict(zip(symbol.list_arguments(), arg_shapes))
-    inputs = {name for name in expected if name == "data" or name.endswith("label")}
-    expected.update(zip(symbol.list_auxiliary_states(), aux_shapes))
-    found = {name: array.shape for name, array in {**arg_params, **aux_params}.items()}
+def check_fit(expected: Mapping[str, Shape], parameters: Arrays, statistics: Arrays) -> None:
+    """Raise UserError unless the arrays have the names and shapes ``expected``, those of a net."""
+    found = {name: array.shape for name, array in {**parameters, **statistics}.items()}
     for name, shape in expected.items():
-        if name in inputs:
-            continue
         if name not in found:
             raise UserError(f"the checkpoint does not fit the net: it has no {name}, expected with shape {shape}")
         if found[name] != shape:
@@ -175,7 +172,10 @@ def last_epoch(prefix: str) -> int:
 
 
 def load_named(prefix: str, which: str) -> tuple[Arrays, Arrays]:
-    """The parameters that ``PREFIX-best.json`` or ``PREFIX-latest.json`` points to. Raises UserError as load_params."""
+    """The (parameters, statistics) that ``PREFIX-best.json`` or ``PREFIX-latest.json`` points to.
+
+    Raises UserError as load_params does.
+    """
     name = ledger.best(prefix) if which == "best" else ledger.latest(prefix)
     if name is None:
         raise UserError(f"{prefix}-{which}.json is not there or names no checkpoint: {_there(prefix)}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base.files import explaining_refusals
 from mxnet_resnet.runs import logbook
 
 if TYPE_CHECKING:
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 NAME, EVENTS = "metrics.jsonl", "tensorboard"
 
 
-class Journal:
+class MetricsFile:
     """Notes the figures of epochs; what cannot be written is told in the log, and does not end a run.
 
-    An epoch that is trained again is noted again: of ``metrics.jsonl`` the later lines count, as for ``logbook.read``.
+    An epoch that is trained again is noted again: of ``metrics.jsonl`` the later lines count, as for logreader.read.
     """
 
     def __init__(self, path: Path | None, events: SummaryWriter | None = None):
@@ -66,25 +67,23 @@ def _append(path: Path, line: str) -> None:
 
 
 @contextmanager
-def writing(folder: Path | None, append: bool, events: bool, epoch: int) -> Iterator[Journal]:
-    """A journal in ``folder``, or of nothing; without ``append`` an older one there is kept under its date.
+def writing(folder: Path | None, append: bool, events: bool, epoch: int) -> Iterator[MetricsFile]:
+    """Metrics to ``folder``, or to nothing; without ``append`` an older one there is kept under its date.
 
     ``epoch`` is the first one to come, from which on earlier ``events`` are void. Raises UserError where it cannot be
     written.
     """
     if folder is None:
-        yield Journal(None)
+        yield MetricsFile(None)
         return
-    try:
+    with explaining_refusals(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not append:
             logbook.set_aside(folder / NAME)
             logbook.set_aside(folder / EVENTS)
         writer = _writer(folder / EVENTS, epoch) if events else None
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
     try:
-        yield Journal(folder / NAME, writer)
+        yield MetricsFile(folder / NAME, writer)
     finally:
         if writer:
             writer.close()

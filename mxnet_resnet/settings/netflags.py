@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from mxnet_resnet.base.arguments import Parser, channels, deviations, epoch, shape, whole
+from mxnet_resnet.base.arguments import Parser, channels, deviations, epoch, integer, shape
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.datasets import IMAGENET_CLASSES, IMAGENET_SYNSET
 from mxnet_resnet.data.transform import CROPS
@@ -35,12 +35,12 @@ def add(parser: Parser) -> None:
 
 def add_gpu(parser: Parser) -> None:
     """Add the flag of the device."""
-    parser.add_argument("--gpu", type=whole(0), help="the GPU to compute on (0 if it can serve, else the CPU)")
+    parser.add_argument("--gpu", type=integer(0), help="the GPU to compute on (0 if it can serve, else the CPU)")
 
 
 def add_crops(parser: Parser, batch_size: int) -> None:
     """Add the flags of what is computed of each image, and how much at a time."""
-    parser.add_argument("--batch-size", type=whole(), default=batch_size, help="crops to compute at a time")
+    parser.add_argument("--batch-size", type=integer(), default=batch_size, help="crops to compute at a time")
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
@@ -87,7 +87,7 @@ def classifier(net: Net, arguments: argparse.Namespace, batch_size: int, dtype: 
 
 def names(net: Net, arguments: argparse.Namespace) -> list[str]:
     """The names of the classes. Raises UserError where there are not as many as classes."""
-    from mxnet_resnet.engines.mxnet.predictor import read_synset
+    from mxnet_resnet.data.synset import read_synset
 
     synset = arguments.synset or (IMAGENET_SYNSET if net.classes == IMAGENET_CLASSES else None)
     return read_synset(synset, net.classes) if synset else [f"class {number}" for number in range(net.classes)]

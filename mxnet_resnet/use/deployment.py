@@ -11,9 +11,10 @@ import numpy as np
 
 from mxnet_resnet.base.files import staged
 from mxnet_resnet.data.transform import ImageShape
+from mxnet_resnet.engines.mxnet import symbols
 from mxnet_resnet.engines.mxnet.graphs import folding
+from mxnet_resnet.engines.mxnet.ndarrays import Arrays, to_mxnet, to_numpy
 from mxnet_resnet.runs import checkpoint
-from mxnet_resnet.runs.checkpoint import Arrays
 from mxnet_resnet.use import proof, weights
 from mxnet_resnet.use.nets import Net
 
@@ -112,9 +113,9 @@ def write(prefix: str, net: Deployment, prove: Callable[[Deployment], list[str]]
     """
     with staged(Path(f"{prefix}-symbol.json"), checkpoint.params_path(prefix, 0)) as (symbol_path, _):
         staging = str(symbol_path)[: -len("-symbol.json")]
-        checkpoint.save(staging, 0, net.symbol, net.args, net.auxs)
-        args, auxs = checkpoint.load_params(staging, 0)
-        return prove(replace(net, symbol=checkpoint.load_symbol(staging), args=args, auxs=auxs))
+        checkpoint.save(staging, 0, net.symbol.tojson(), *map(to_numpy, (net.args, net.auxs)))
+        args, auxs = map(to_mxnet, checkpoint.load_params(staging, 0))
+        return prove(replace(net, symbol=symbols.load(staging), args=args, auxs=auxs))
 
 
 def export_folded(prefix: str, net: Deployment) -> list[str]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from mxnet_resnet.base.ahead import compute_ahead
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.progress import progress
 from mxnet_resnet.data import recordio
@@ -147,20 +150,8 @@ def _batches(
             raise UserError(f"{record.where}: {error}") from error
 
     cv2.setNumThreads(1)  # the images are what is done in parallel
-    with ThreadPoolExecutor(threads or recordio.cores()) as pool:
-        waiting: deque[list[Future]] = deque()
-        try:
-            for begin in range(0, len(records.offsets), size):
-                numbers = range(begin, min(begin + size, len(records.offsets)))
-                waiting.append([pool.submit(load, number) for number in numbers])
-                if len(waiting) > AHEAD:
-                    yield _stacked(waiting.popleft())
-            while waiting:
-                yield _stacked(waiting.popleft())
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _stacked(tasks: list[Future]) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = zip(*(task.result() for task in tasks))
-    return np.stack(images), np.array(labels)
+    numbers = range(len(records.offsets))
+    with closing(compute_ahead(load, numbers, threads or cores(), AHEAD * size)) as loaded:
+        while some := list(islice(loaded, size)):
+            images, labels = zip(*(result for _, result in some))
+            yield np.stack(images), np.array(labels)

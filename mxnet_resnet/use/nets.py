@@ -13,9 +13,9 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.transform import ImageShape
 from mxnet_resnet.engines.mxnet import symbols
 from mxnet_resnet.engines.mxnet.graphs.match import first_input, first_stride, without_softmax
+from mxnet_resnet.engines.mxnet.ndarrays import Arrays, to_mxnet
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.runs import checkpoint
-from mxnet_resnet.runs.checkpoint import Arrays
 from mxnet_resnet.use import proof, weights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in 0..1, as by torchvision
@@ -65,9 +65,9 @@ def load(
     ``image_shape`` (C, H, W) and ``normalisation``, a (mean, std) of RGB in 0..1, win over what the checkpoint tells.
     Raises UserError where its files are missing, damaged or do not fit each other.
     """
-    graph = checkpoint.load_symbol(prefix)
+    graph = symbols.load(prefix)
     found = checkpoint.load_named(prefix, epoch) if isinstance(epoch, str) else checkpoint.load_params(prefix, epoch)
-    return _net(f"{prefix}, epoch {epoch}", graph, found, image_shape, normalisation)
+    return _net(f"{prefix}, epoch {epoch}", graph, tuple(map(to_mxnet, found)), image_shape, normalisation)
 
 
 def load_file(
@@ -102,7 +102,7 @@ def _net(
         shape = (3, 32, 32) if first_stride(graph) == 1 else (3, 224, 224)
         notes.append(f"assuming an input of {shape}: --image-shape says otherwise")
     try:
-        checkpoint.check_fit(symbol, (1, *shape), *params)
+        checkpoint.check_fit(symbols.parameter_shapes(symbol, (1, *shape)), *params)
     except mx.base.MXNetError as error:
         raise UserError(f"the net does not take images of {shape}: --image-shape says which it takes") from error
     if _takes_bytes(graph, params):

@@ -16,6 +16,7 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.engines.mxnet import models, symbols
 from mxnet_resnet.engines.mxnet.graphs import match
+from mxnet_resnet.engines.mxnet.ndarrays import Arrays, to_mxnet, to_numpy
 from mxnet_resnet.plans import architecture, layouts
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs import checkpoint
@@ -87,14 +88,14 @@ def read(path: str, epoch: int | None = None, plan: Architecture | None = None) 
 
 
 def _read_module(prefix: str, epoch: int | None, plan: Architecture | None) -> Weights:
-    symbol = checkpoint.load_symbol(prefix)
+    symbol = symbols.load(prefix)
     params = checkpoint.load_params(prefix, checkpoint.last_epoch(prefix) if epoch is None else epoch)
-    return of_graph(symbol, params, f"{prefix}-symbol.json", plan)
+    return of_graph(symbol, tuple(map(to_mxnet, params)), f"{prefix}-symbol.json", plan)
 
 
 def of_graph(
     symbol: mx.sym.Symbol,
-    params: tuple[checkpoint.Arrays, checkpoint.Arrays],
+    params: tuple[Arrays, Arrays],
     name: str,
     plan: Architecture | None = None,
 ) -> Weights:
@@ -162,7 +163,7 @@ def _candidates(shapes: Mapping[str, layouts.Shape]) -> Iterator[tuple[str, Arch
                 yield name, replace(plan, data_norm=data_norm), _classes(shapes)
 
 
-def _symbol_scores(symbol: mx.sym.Symbol, args: checkpoint.Arrays, auxs: checkpoint.Arrays) -> Scores:
+def _symbol_scores(symbol: mx.sym.Symbol, args: Arrays, auxs: Arrays) -> Scores:
     """A graph without its softmax, bound and computed."""
     graph = match.without_softmax(symbol)
 
@@ -177,7 +178,7 @@ def _symbol_scores(symbol: mx.sym.Symbol, args: checkpoint.Arrays, auxs: checkpo
 def _read_gluon(path: Path, plan: Architecture | None) -> Weights:
     loaded = checkpoint.load_arrays(path)
     names = {name: name.partition(":")[2] if name.startswith(("arg:", "aux:")) else name for name in loaded}
-    arrays = {names[name]: array.asnumpy().astype(np.float32) for name, array in loaded.items()}
+    arrays = {names[name]: array.astype(np.float32) for name, array in loaded.items()}
     note = _note(path)
     if plan is None and note.is_file():
         plan = _read_note(note)
@@ -226,12 +227,10 @@ def _read_note(path: Path) -> Architecture:
 def write_module(prefix: str, weights: Weights, image_shape: tuple[int, int, int]) -> Path:
     """Write ``PREFIX-symbol.json`` and ``PREFIX-0000.params``, which end in a softmax and every MXNet tool loads."""
     symbol, params = as_module(weights, image_shape)
-    return checkpoint.save(prefix, 0, symbol, *params)
+    return checkpoint.save(prefix, 0, symbol.tojson(), *map(to_numpy, params))
 
 
-def as_module(
-    weights: Weights, image_shape: tuple[int, int, int]
-) -> tuple[mx.sym.Symbol, tuple[checkpoint.Arrays, checkpoint.Arrays]]:
+def as_module(weights: Weights, image_shape: tuple[int, int, int]) -> tuple[mx.sym.Symbol, tuple[Arrays, Arrays]]:
     """A net as a graph that ends in a softmax, and its (arguments, auxiliary states)."""
     net = weights.net()
     symbol = symbols.softmax(net, image_shape=image_shape)
@@ -290,6 +289,7 @@ def _check_torch_can(plan: Architecture, layout: layouts.Layout) -> None:
         "a projection in its first unit, where the shapes match": plan.project_first and not stem_to_first,
         "the stride of its bottlenecks in the first convolution": plan.bottleneck and plan.stride_first,
         "biases in its convolutions": plan.bias,
+        f"units of the block {plan.block}": plan.block is not None,
         f"the shortcut {plan.shortcut}": plan.shortcut in ("raw_projection", "centered_identity"),
     }
     for reason, true in reasons.items():

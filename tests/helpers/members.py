@@ -21,9 +21,9 @@ def main():
     cluster.prepare(kind)
     global mx, np
     import mxnet as mx, numpy as np
-    from mxnet_resnet.engines.mxnet.group import Peers
+    from mxnet_resnet.engines.mxnet.group import KVStoreGroup
     with cluster.join(kind) as store:
-        peers = Peers(store)
+        peers = KVStoreGroup(store)
 {body}
 
 run(main)
@@ -82,12 +82,12 @@ def assert_as_one_worker_with_two_devices(folder: Path) -> None:
     """Compare what SAVE has saved."""
     import mxnet as mx
 
-    from mxnet_resnet.engines.mxnet.group import Peers
+    from mxnet_resnet.engines.mxnet.group import KVStoreGroup
 
     names: dict = {"mx": mx, "np": np, "os": mock.MagicMock()}
     exec(TWENTY_STEPS, names)
     store = mx.kvstore.create("device")
-    args, auxs = names["train"](store, Peers(store), [mx.cpu(0), mx.cpu(1)], slice(0, 8))
+    args, auxs = names["train"](store, KVStoreGroup(store), [mx.cpu(0), mx.cpu(1)], slice(0, 8))
     for rank in (0, 1):
         found = mx.nd.load(str(folder / f"{rank}.params"))
         assert found.keys() == {**args, **auxs}.keys()

@@ -1,5 +1,6 @@
 """Short runs: their arguments, and how they are stopped and compared."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -8,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mxnet_resnet import engines
 from mxnet_resnet.runs import checkpoint, ledger
-from mxnet_resnet.settings import options
-from mxnet_resnet.train import trainer
+from mxnet_resnet.settings.run import parse
+from mxnet_resnet.settings.schedule import Schedule
+from mxnet_resnet.train import setup
 from mxnet_resnet.train.loop import Loop
 
 WELL = ("--batch-size", "32", "--lr-steps", "2")  # three epochs bring 2 to 6% error, whatever the rounding
@@ -30,8 +33,31 @@ def arguments(digits, folder, *more: str) -> list[str]:
     return train_arguments(digits, folder, *small, *more)
 
 
+def train(flags: list[str]) -> None:
+    """What train_resnet.py does with these flags."""
+    setup.train(parse(flags), engines.choose())
+
+
 def run(digits, folder, *more: str) -> None:
-    trainer.train(options.parse(arguments(digits, folder, *more)))
+    train(arguments(digits, folder, *more))
+
+
+def model_of(settings, rate=0.1, contexts=None):
+    """The net of a run as the MXNet engine trains it, on the devices of the settings or on these."""
+    engine = engines.choose()
+    devices = engine.choose_devices(settings.devices.gpus, settings.devices.cpus)
+    if contexts:
+        devices = dataclasses.replace(devices, handles=contexts)
+    return engine.model(settings.net.plan, setup.training_spec(settings, Schedule(rate)), devices)
+
+
+def begin(settings, **given):
+    """A session of the run from random weights, without other workers."""
+    import mxnet as mx
+
+    from mxnet_resnet.engines.mxnet.group import KVStoreGroup
+
+    return model_of(settings, **given).start(KVStoreGroup(mx.kvstore.create("device")), None, 0)
 
 
 def stop(monkeypatch, method: str, epoch: int, batch: int = 0, number: int = signal.SIGTERM) -> None:
@@ -63,7 +89,7 @@ def assert_same_run(folder, other, name="0004") -> None:
         assert found.keys() == expected.keys()
         assert len(found) > 20
         for key, array in expected.items():
-            np.testing.assert_array_equal(found[key].asnumpy(), array.asnumpy(), err_msg=key)
+            np.testing.assert_array_equal(found[key], array, err_msg=key)
 
 
 def copy(folder, target) -> Path:

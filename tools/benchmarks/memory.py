@@ -29,7 +29,7 @@ from benchmarks.common import (
     title,
     write_json,
 )
-from mxnet_resnet.base.arguments import whole
+from mxnet_resnet.base.arguments import integer
 from mxnet_resnet.engines.mxnet import models, symbols
 from mxnet_resnet.engines.mxnet.memory import memonger, mirrorgraph, mirrorplan
 from mxnet_resnet.plans import architecture
@@ -44,7 +44,7 @@ def add_arguments(memory: argparse.ArgumentParser) -> None:
     memory.add_argument("--curves", type=nets, default="50:16,200:4", help="to measure memory against time of")
     memory.add_argument("--peaks", type=nets, default="50:16,200:8,164:64", help="to measure processes of")
     memory.add_argument("--depths", type=nets, default="164,245,326,488,650,812,1001", help="of CIFAR nets to plan for")
-    memory.add_argument("--runs", type=whole(), default=5, help="steps of each plan")
+    memory.add_argument("--runs", type=integer(), default=5, help="steps of each plan")
     memory.add_argument("--json", type=Path, help="write the figures here too")
     memory.add_argument("--out", type=Path, help="folder to draw memory-time.png and memory-depth.png in")
 

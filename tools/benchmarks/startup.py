@@ -19,7 +19,8 @@ from tqdm import tqdm
 from benchmarks.common import output, spread, table, tell_left_out, write_json
 from benchmarks.ours import random_net
 from benchmarks.way import INFER
-from mxnet_resnet.base.arguments import whole
+from mxnet_resnet.base.arguments import integer
+from mxnet_resnet.engines.mxnet.ndarrays import to_numpy
 from mxnet_resnet.runs import checkpoint
 
 PYTHON = sys.executable
@@ -48,7 +49,7 @@ torch.save(net.state_dict(), "{folder}/net.pth")
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--compare", action="store_true", help="with the peers that are installed, too")
-    command.add_argument("--rounds", type=whole(), default=5, help="of all commands")
+    command.add_argument("--rounds", type=integer(), default=5, help="of all commands")
     command.add_argument("--json", type=Path, help="write the figures here too")
 
 
@@ -73,7 +74,7 @@ def main(arguments: argparse.Namespace) -> None:
 def of_one_image(folder: str, compare: bool) -> dict[str, list[str]]:
     """The commands that classify one image, whose net and image are in ``folder`` from now on."""
     net = random_net(50)
-    checkpoint.save(f"{folder}/net", 0, net.symbol, net.args, net.auxs)
+    checkpoint.save(f"{folder}/net", 0, net.symbol.tojson(), *map(to_numpy, (net.args, net.auxs)))
     cv2.imwrite(f"{folder}/image.png", np.random.default_rng(0).integers(0, 255, (256, 256, 3)).astype(np.uint8))
     given = ["--img", f"{folder}/image.png", "--prefix", f"{folder}/net"]
     commands = {"predict.py, one image": [PYTHON, "predict/predict.py", *given]}

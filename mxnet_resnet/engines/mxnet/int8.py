@@ -11,8 +11,9 @@ import numpy as np
 from mxnet.contrib.quantization import quantize_model
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data import reader, recordio
-from mxnet_resnet.runs.checkpoint import Arrays
+from mxnet_resnet.data import recordio
+from mxnet_resnet.data.reader import ValidationRecords
+from mxnet_resnet.engines.mxnet.ndarrays import Arrays
 from mxnet_resnet.use import deployment
 from mxnet_resnet.use.deployment import Deployment, NotProven
 
@@ -40,10 +41,10 @@ class Sample:
     def batches(self, net: Deployment) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Images (N, 3, H, W) in 0..255 and labels (N,). Raises UserError for an image that does not decode."""
         left = self.count
-        part = {"part": self.first, "num_parts": self.step}
-        for batch in reader.validation_batches(self.path, self.summary, net.image_shape, BATCH, **part):
-            number = min(left, BATCH - batch.pad)
-            yield batch.data[0].asnumpy()[:number], batch.label[0].asnumpy()[:number]
+        every = {"part": self.first, "num_parts": self.step}
+        for batch in ValidationRecords(self.path, self.summary, net.image_shape, BATCH, **every).read():
+            number = min(left, batch.count)
+            yield batch.images[:number], batch.labels[:number]
             left -= number
             if not left:
                 return

@@ -5,7 +5,6 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 
-from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet.graphs import execution
 from mxnet_resnet.use.nets import Net
 
@@ -48,15 +47,3 @@ def as_data(net: Net, images: np.ndarray) -> np.ndarray:
     if net.mean.any() or (net.std != 1).any():
         data = (data - net.mean.reshape(1, 3, 1, 1)) / net.std.reshape(1, 3, 1, 1)
     return data
-
-
-def read_synset(path: str, num_classes: int) -> list[str]:
-    """The class names of a synset file, a line a class. Raises UserError unless there are ``num_classes``."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            names = [line.strip() for line in file if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read class names from {path}: {error}") from error
-    if len(names) != num_classes:
-        raise UserError(f"{path} names {len(names)} classes, and the net has {num_classes}")
-    return names

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.runs import checkpoint
+
 TRACED_SUFFIX = "_fwd"  # Gluon calls the operator of layer `conv0` `conv0_fwd`; published graphs call it `conv0`
 
 
@@ -70,6 +73,23 @@ def noted_image_shape(symbol: mx.sym.Symbol) -> tuple[int, int, int] | None:
     """The (C, H, W) that ``softmax`` noted on a graph, or None for a graph from elsewhere."""
     noted = symbol.attr_dict().get("data", {}).get("__image_shape__", "")
     return tuple(map(int, noted.split(","))) if re.fullmatch(r"\d+,\d+,\d+", noted) else None
+
+
+def load(prefix: str) -> mx.sym.Symbol:
+    """The graph of a checkpoint. Raises UserError where it is missing or no graph."""
+    text = checkpoint.load_graph(prefix)
+    try:
+        return mx.sym.load_json(text)
+    except (mx.base.MXNetError, ValueError) as error:
+        raise UserError(f"{checkpoint.graph_path(prefix)} is damaged or not an MXNet graph") from error
+
+
+def parameter_shapes(symbol: mx.sym.Symbol, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The shapes of a graph's parameters and statistics on ``data`` of ``input_shape`` (N, C, H, W), by name."""
+    shapes, _, state_shapes = symbol.infer_shape(data=input_shape)
+    found = dict(zip(symbol.list_arguments(), shapes))
+    parameters = {name: shape for name, shape in found.items() if name != "data" and not name.endswith("label")}
+    return {**parameters, **dict(zip(symbol.list_auxiliary_states(), state_shapes))}
 
 
 def nodes(symbol: mx.sym.Symbol) -> Iterator[mx.sym.Symbol]:

@@ -16,7 +16,7 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet.graphs import folding
 from mxnet_resnet.engines.mxnet.graphs.match import ADDITIONS
 from mxnet_resnet.engines.mxnet.graphs.rewriting import Entry, Node, Rewriting, setting
-from mxnet_resnet.runs.checkpoint import Arrays
+from mxnet_resnet.engines.mxnet.ndarrays import Arrays
 
 VERSION = 2  # of the graphs that are executed: another one rounds otherwise
 NORM_WITH_RELU = "_contrib_BatchNormWithReLU"

@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 
 from mxnet_resnet.engines.mxnet.graphs.rewriting import Node, Rewriting, setting
-from mxnet_resnet.runs.checkpoint import Arrays
+from mxnet_resnet.engines.mxnet.ndarrays import Arrays
 
 MXNET_EPSILON = 1e-3  # of a BatchNorm that does not tell
 
