@@ -16,7 +16,7 @@ def prediction(depth: int, images: int, kind: str) -> Step:
     """Probabilities of one batch, by a net of random weights."""
     net = random_net(depth)
     with tempfile.TemporaryDirectory() as folder:
-        onnx.export(Path(folder, "net.onnx"), net, [str(label) for label in range(net.classes)])
+        onnx.write(Path(folder, "net.onnx"), net, [str(label) for label in range(net.classes)])
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = CORES
         session = onnxruntime.InferenceSession(f"{folder}/net.onnx", settings, providers=["CPUExecutionProvider"])
