@@ -11,7 +11,6 @@ from functools import partial
 import mxnet as mx
 import numpy as np
 import pytest
-from conversions import as_net
 
 from mxnet_resnet.base import files
 from mxnet_resnet.base.interruption import Interrupted
@@ -24,6 +23,7 @@ from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.use import export as exporting
 from mxnet_resnet.use import reading, samples, writing
 from mxnet_resnet.use.proof import NotProven, compare_probabilities
+from tests.helpers.conversions import as_net
 
 GLUONCV = ["--mean", "0.4914,0.4822,0.4465", "--std", "0.2023,0.1994,0.2010"]
 FAMILY = [
