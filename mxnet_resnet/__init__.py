@@ -5,10 +5,10 @@ the first of them is asked for; nothing else here needs it.
 """
 
 import mxnet_resnet.engines.mxnet  # noqa: F401  (until all rooms but that one do without MXNet)
-from mxnet_resnet.plans.architecture import class_names
+from mxnet_resnet.plans.architecture import CLASSES
 
 __version__ = "0.1.0"
-__all__ = sorted(["PreActResNet", "ResNet", *class_names(), "build", "count_layers", "count_parameters", "list_models"])
+__all__ = sorted(["PreActResNet", "ResNet", *CLASSES, "build", "count_layers", "count_parameters", "list_models"])
 
 
 def __getattr__(name: str) -> object:

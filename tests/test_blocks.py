@@ -6,8 +6,6 @@ from dataclasses import replace
 import mxnet as mx
 import numpy as np
 import pytest
-from conversions import ours
-from family import images, randomise, relative
 from mxnet import autograd, gluon
 from mxnet.gluon import HybridBlock, nn
 
@@ -16,6 +14,8 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import blocks, models, registry, symbols
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.use import weights
+from tests.helpers.conversions import ours
+from tests.helpers.family import images, randomise, relative
 
 DIMENSIONS = ((1, 8), (2, 8), (1, 16))
 NETS = {  # a net of each block

@@ -43,10 +43,11 @@ def test_predict_gives_the_probabilities_of_validation(trained, digits):
 
     from mxnet_resnet.data.reader import ValidationRecords
     from mxnet_resnet.data.recordio import scan
-    from mxnet_resnet.engines.mxnet.predictor import Classifier
-    from mxnet_resnet.use import nets
+    from mxnet_resnet.engines.mxnet.predictor import Predictor
+    from mxnet_resnet.use import reading
+    from mxnet_resnet.use.classifier import Classifier
 
-    net = nets.load(str(trained / "model/net"), 3)
+    net = reading.read(str(trained / "model/net"), 3)
     lines = [line.split("\t") for line in (digits / "digits_val.lst").read_text().splitlines()[:8]]
     images = [cv2.imread(str(digits / name))[:, :, ::-1] for _, _, name in lines]
     path = digits / "digits_val.rec"
@@ -58,7 +59,9 @@ def test_predict_gives_the_probabilities_of_validation(trained, digits):
     _, args, auxs = mx.model.load_checkpoint(str(trained / "model/net"), 3)
     executor.copy_params_from(args, auxs)
     expected = executor.forward(is_train=False, data=mx.nd.array(batch.images))[0].asnumpy()
-    found = Classifier(net, mx.cpu()).probabilities(np.stack([crops(image, net.image_shape) for image in images]))
+    found = Classifier(Predictor(net, mx.cpu())).probabilities(
+        np.stack([crops(image, net.image_shape) for image in images])
+    )
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints from elsewhere in our nets, and ours elsewhere: `tools/convert.py` and mxnet_resnet.use.weights."""
+"""Checkpoints from elsewhere in our nets, and ours elsewhere: `tools/convert.py` and mxnet_resnet.use.reading."""
 
 import re
 from dataclasses import replace
@@ -9,10 +9,10 @@ import pytest
 from mxnet.gluon.model_zoo import vision
 
 import mxnet_resnet
-from mxnet_resnet.engines.mxnet import models
+from mxnet_resnet.engines.mxnet import models, nets
 from mxnet_resnet.plans import architecture
-from mxnet_resnet.use import weights
-from tests.helpers.conversions import SHALLOW, load_torch, ours
+from mxnet_resnet.use import reading, writing
+from tests.helpers.conversions import SHALLOW, as_net, load_torch, ours, with_arrays
 from tests.helpers.family import images, randomise
 
 GLUONCV_NORMALISATION = ([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010])
@@ -74,7 +74,7 @@ def accuracy(net, shared, normalisation, number):
 def test_published_checkpoints_are_as_good_in_our_nets(request, shared, file, normalisation, on_1000, on_all, number):
     if file.endswith(".th"):
         request.getfixturevalue("torch")
-    net = weights.read(str(shared / "checkpoints" / file)).net()
+    net = nets.build_gluon(reading.read_known(str(shared / "checkpoints" / file)))
     expected = on_all if number == 10_000 else on_1000
     assert abs(accuracy(net, shared, normalisation, number) - expected) <= (0.05 if number == 10_000 else 0.2)
 
@@ -89,7 +89,7 @@ def test_published_option_a_net_goes_to_ours_and_to_gluon(torch, shared, convert
     net = mxnet_resnet.ResNet20(shortcut="centered_identity", classes=10)
     net.load_parameters(str(tmp_path / "gluon.params"))
     data = images(32)
-    assert_same(net(mx.nd.array(data)).asnumpy(), weights.read(str(source)).scores(data))
+    assert_same(net(mx.nd.array(data)).asnumpy(), reading.read_known(str(source)).scores(data))
 
 
 def test_published_gluoncv_net_goes_to_ours(shared, convert, tmp_path):
@@ -120,11 +120,11 @@ def test_torch_resnet_to_ours_and_back(torch, torch_resnet, convert, tmp_path, s
 def test_bottlenecks_of_the_symbolic_v2_go_to_torch_resnet(torch, torch_resnet, convert, tmp_path):
     source = ours(replace(architecture.symbolic_v2(164, "cifar"), dimensions=SHALLOW))
     small = {name: array * 0.003 for name, array in source.arrays.items() if re.fullmatch("stage.*_var", name)}
-    source = replace(source, arrays={**source.arrays, **small})  # so that what epsilon is shows
-    weights.write_module(str(tmp_path / "net"), source, (3, 32, 32))
+    source = with_arrays(source, **small)  # so that what epsilon is shows
+    writing.write_module(str(tmp_path / "net"), source)
     status, out, err = convert(tmp_path / "net", tmp_path / "net.pth")
     assert_proven(status, out, err)
-    mean, std = weights.input_normalisation(source)
+    mean, std = reading.input_normalisation(source)
     assert f"less {mean[0]:.4f}" in out and f"by {std[0]:.4f}" in out
     from torch_resnet.preact_resnet import PreActBottleneck
 
@@ -132,7 +132,7 @@ def test_bottlenecks_of_the_symbolic_v2_go_to_torch_resnet(torch, torch_resnet, 
     target.load_state_dict(load_torch(torch, tmp_path / "net.pth"), strict=True)
     data = images(32) * 64 + 128
     normalised = (data - mean.reshape(1, 3, 1, 1)) / std.reshape(1, 3, 1, 1)
-    expected = source.net()(mx.nd.array(data)).asnumpy()
+    expected = nets.build_gluon(source)(mx.nd.array(data)).asnumpy()
     assert_same(torch_scores(torch, target, normalised.astype(np.float32)), expected)
 
 
@@ -154,7 +154,7 @@ def test_resnet50_gets_torchvisions_names(torch, tmp_path):
     plan = architecture.find("resnet50")
     net = models.from_architecture(plan, 1000)
     arrays = {name: np.ones(parameter.shape, np.float32) for name, parameter in net.collect_params().items()}
-    weights.write_torch(tmp_path / "net.pth", weights.Weights(plan, 1000, arrays, "a test"))
+    writing.write_torch(tmp_path / "net.pth", as_net(plan, 1000, arrays))
     state = load_torch(torch, tmp_path / "net.pth")
     assert set(state) == torchvision_names((3, 4, 6, 3))
     trained = (tensor for name, tensor in state.items() if not name.endswith(("mean", "var", "tracked")))
@@ -166,8 +166,8 @@ NARROW = ((1, 8), (3, 8), (4, 16), (6, 32), (3, 64))
 
 @pytest.mark.parametrize("layout", ["torchvision", "torch-resnet"])
 def test_large_bottleneck_nets_go_to_torch_and_back(torch, torch_resnet, convert, tmp_path, layout):
-    source = ours(replace(architecture.find("resnet50"), dimensions=NARROW))
-    weights.write_module(str(tmp_path / "net"), source, (3, 64, 64))
+    source = replace(ours(replace(architecture.find("resnet50"), dimensions=NARROW)), image_shape=(3, 64, 64))
+    writing.write_module(str(tmp_path / "net"), source)
     file = tmp_path / "net.safetensors"
     assert_proven(*convert(tmp_path / "net", file, "--layout", layout))
     state = load_torch(torch, file)
@@ -179,8 +179,8 @@ def test_large_bottleneck_nets_go_to_torch_and_back(torch, torch_resnet, convert
         target = theirs(torch, torch_resnet.ResNet(list(NARROW), Bottleneck))
         target.load_state_dict(state, strict=True)
         data = images(64)
-        assert_same(torch_scores(torch, target, data), source.net()(mx.nd.array(data)).asnumpy())
-    back = weights.read(str(file))
+        assert_same(torch_scores(torch, target, data), nets.build_gluon(source)(mx.nd.array(data)).asnumpy())
+    back = reading.read_known(str(file))
     assert replace(back.plan, source="") == replace(source.plan, source="")
     assert back.arrays.keys() == source.arrays.keys()
     assert all(np.array_equal(back.arrays[name], array) for name, array in source.arrays.items())
@@ -197,10 +197,10 @@ def test_state_dicts_as_scripts_save_them(torch, torch_resnet, tmp_path, kind):
     elif kind == "wrapped":
         state = {"epoch": 3, "state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}
     torch.save(state, tmp_path / "net.pth", _use_new_zipfile_serialization=kind != "old")
-    found = weights.read(str(tmp_path / "net.pth"))
+    found = reading.read_known(str(tmp_path / "net.pth"))
     assert (found.origin, found.classes) == ("torch-resnet ResNet", 10)
     data = images(32)
-    scores, expected = found.net()(mx.nd.array(data)).asnumpy(), torch_scores(torch, net, data)
+    scores, expected = nets.build_gluon(found)(mx.nd.array(data)).asnumpy(), torch_scores(torch, net, data)
     assert np.abs(scores - expected).max() < (1e-2 if kind == "half" else 1e-4) * np.abs(expected).max()
     assert_same(found.scores(data), scores)
 
@@ -209,10 +209,10 @@ def test_state_dicts_as_scripts_save_them(torch, torch_resnet, tmp_path, kind):
 def test_gluons_zoo_parameters_are_recognised(tmp_path, name):
     net = randomise(getattr(vision, name)(classes=5))
     net.save_parameters(str(tmp_path / "net.params"))
-    found = weights.read(str(tmp_path / "net.params"))
+    found = reading.read_known(str(tmp_path / "net.params"))
     assert (found.origin, found.classes) == (f"Gluon ResNet {name[-2:]}", 5)
     data = mx.nd.array(images(48))
-    assert_same(found.net()(data).asnumpy(), net(data).asnumpy())
+    assert_same(nets.build_gluon(found)(data).asnumpy(), net(data).asnumpy())
 
 
 def test_gluons_zoo_exports_are_recognised_by_their_graph(tmp_path):
@@ -221,10 +221,10 @@ def test_gluons_zoo_exports_are_recognised_by_their_graph(tmp_path):
     data = mx.nd.array(images(48))
     expected = net(data).asnumpy()
     net.export(str(tmp_path / "net"))
-    found = weights.read(str(tmp_path / "net-symbol.json"))
+    found = reading.read_known(str(tmp_path / "net-symbol.json"))
     assert "gluon_resnet18_v2" in found.origin and found.classes == 5
     assert_same(found.scores(data.asnumpy()), expected)
-    assert_same(found.net()(data).asnumpy(), expected)
+    assert_same(nets.build_gluon(found)(data).asnumpy(), expected)
 
 
 def test_published_old_graphs_are_read(shared, tmp_path):
@@ -244,9 +244,9 @@ def test_published_old_graphs_are_read(shared, tmp_path):
     mx.nd.save(str(tmp_path / "net-0007.params"), arrays)
     data = mx.nd.array(images(64))
     expected = executor.forward(is_train=False, data=data)[0].asnumpy()
-    found = weights.read(str(tmp_path / "net"))
+    found = reading.read_known(str(tmp_path / "net"))
     assert replace(found.plan, source="") == replace(architecture.symbolic_v2(18, "imagenet"), source="")
-    assert_same(mx.nd.softmax(found.net()(data)).asnumpy(), expected)
+    assert_same(mx.nd.softmax(nets.build_gluon(found)(data)).asnumpy(), expected)
     assert_same(mx.nd.softmax(mx.nd.array(found.scores(data.asnumpy()))).asnumpy(), expected)
 
 
@@ -255,25 +255,25 @@ def test_published_old_graphs_are_read(shared, tmp_path):
 )
 def test_our_gluon_parameters_are_read_again_as_the_net_they_are(tmp_path, name):
     source = ours(architecture.find(name))
-    weights.write_gluon(tmp_path / "net.params", source)
-    found = weights.read(str(tmp_path / "net.params"))
+    writing.write_gluon(tmp_path / "net.params", source)
+    found = reading.read_known(str(tmp_path / "net.params"))
     data = mx.nd.array(images(32))
-    assert_same(found.net()(data).asnumpy(), source.net()(data).asnumpy())
+    assert_same(nets.build_gluon(found)(data).asnumpy(), nets.build_gluon(source)(data).asnumpy())
 
 
 def test_the_network_can_be_named_where_a_gluon_file_leaves_a_choice(convert, tmp_path):
     source = ours(architecture.find("gluoncv_cifar_resnet20_v2"))
-    weights.write_gluon(tmp_path / "net.params", source)
+    writing.write_gluon(tmp_path / "net.params", source)
     name = ("--network", "gluoncv_cifar_resnet20_v2")
     assert convert(tmp_path / "net.params", tmp_path / "out", *name)[0] == 0
-    found = weights.read(str(tmp_path / "out"), 0)
+    found = reading.read_known(str(tmp_path / "out"), 0)
     assert found.plan.shortcut == "raw_projection"
     data = images(32)
-    assert_same(found.scores(data), source.net()(mx.nd.array(data)).asnumpy())
+    assert_same(found.scores(data), nets.build_gluon(source)(mx.nd.array(data)).asnumpy())
 
 
 def test_what_our_gluon_files_leave_open_is_noted_beside_them(tmp_path):
     for name in ("gluoncv_cifar_resnet20_v2", "gluon_resnet18_v1"):
         source = ours(architecture.find(name))
-        weights.write_gluon(tmp_path / "net.params", source)
-        assert weights.read(str(tmp_path / "net.params")).plan == source.plan
+        writing.write_gluon(tmp_path / "net.params", source)
+        assert reading.read_known(str(tmp_path / "net.params")).plan == source.plan

@@ -11,9 +11,10 @@ import pytest
 from mxnet.gluon.model_zoo import vision
 
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.mxnet import nets
 from mxnet_resnet.plans import architecture
-from mxnet_resnet.use import weights
-from tests.helpers.conversions import SHALLOW, load_torch, ours
+from mxnet_resnet.use import reading, writing
+from tests.helpers.conversions import SHALLOW, load_torch, ours, with_arrays
 
 
 def assert_told(status, out, err, message):
@@ -55,9 +56,9 @@ def whole(torch, tmp_path_factory):
     """A net in a file of each kind."""
     folder = tmp_path_factory.mktemp("whole")
     source = ours(replace(architecture.find("resnet20"), dimensions=((1, 4), (1, 4), (1, 8))))
-    weights.write_torch(folder / "net.pth", source)
-    weights.write_torch(folder / "net.safetensors", source)
-    weights.write_gluon(folder / "net.params", source)
+    writing.write_torch(folder / "net.pth", source)
+    writing.write_torch(folder / "net.safetensors", source)
+    writing.write_gluon(folder / "net.params", source)
     torch.save(load_torch(torch, folder / "net.pth"), folder / "net.th", _use_new_zipfile_serialization=False)
     return folder
 
@@ -104,7 +105,7 @@ def test_a_state_dict_with_a_layer_missing_is_told(torch, torch_resnet, tmp_path
     rest = {name: tensor for name, tensor in state.items() if not name.startswith(f"layers.{unit}.{part}.")}
     source = torch_file(torch, tmp_path / "net.pth", rest)
     with pytest.raises(UserError, match=r"^the checkpoint .*(has no|fits no)"):
-        weights.read(str(source)).net()
+        nets.build_gluon(reading.read_known(str(source)))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +115,7 @@ def test_a_state_dict_with_a_layer_missing_is_told(torch, torch_resnet, tmp_path
 def test_a_state_dict_with_a_wrong_shape_is_told(torch, torch_resnet, tmp_path, name, shape):
     source = torch_file(torch, tmp_path / "net.pth", {**torch_resnet.ResNet20().state_dict(), name: torch.ones(shape)})
     with pytest.raises(UserError, match=r"^the checkpoint .*(has shape|fits no)"):
-        weights.read(str(source)).net()
+        nets.build_gluon(reading.read_known(str(source)))
 
 
 @pytest.mark.parametrize("name", ["none.pth", "none.safetensors", "none.params", "none-symbol.json", "none"])
@@ -140,14 +141,14 @@ def with_options(name, **options):
 )
 def test_nets_that_torch_has_not_are_told(torch, tmp_path, name, options, reason):
     with pytest.raises(UserError, match=f"torch-resnet .* cannot be this net, which has {reason}"):
-        weights.write_torch(tmp_path / "net.pth", with_options(name, **options))
+        writing.write_torch(tmp_path / "net.pth", with_options(name, **options))
     assert not list(tmp_path.iterdir())
 
 
 def test_nets_that_torchvision_has_not_are_told(torch, convert, whole, tmp_path):
     for name in ("preact_resnet20", "resnet20"):
         with pytest.raises(UserError, match="torchvision has post-activation nets"):
-            weights.write_torch(tmp_path / "net.pth", ours(architecture.find(name)), "torchvision")
+            writing.write_torch(tmp_path / "net.pth", ours(architecture.find(name)), "torchvision")
 
 
 @pytest.mark.parametrize("target", ["out", "out.params"])
@@ -163,12 +164,12 @@ def test_a_target_that_cannot_be_written_is_told(torch, whole, convert, tmp_path
 
 
 def test_a_target_that_computes_something_else_is_no_success(torch, whole, convert, tmp_path, monkeypatch):
-    write = weights.write_gluon
+    write = writing.write_gluon
 
     def write_another(path, source):
-        write(path, replace(source, arrays={**source.arrays, "fc1_bias": source.arrays["fc1_bias"] + 1}))
+        write(path, with_arrays(source, fc1_bias=source.params["fc1_bias"] + 1))
 
-    monkeypatch.setattr(weights, "write_gluon", write_another)
+    monkeypatch.setattr(writing, "write_gluon", write_another)
     status, _, err = convert(whole / "net.pth", tmp_path / "out.params")
     assert status == 1
     assert re.fullmatch("error: .*out.params does not compute what .*net.pth does\n", err)
@@ -177,7 +178,7 @@ def test_a_target_that_computes_something_else_is_no_success(torch, whole, conve
 def test_nan_is_not_the_same(convert, tmp_path):
     source = ours(architecture.find("resnet20"))
     source.arrays["fc1_bias"][0] = np.nan
-    weights.write_module(str(tmp_path / "net"), source, (3, 32, 32))
+    writing.write_module(str(tmp_path / "net"), source)
     assert convert(tmp_path / "net", tmp_path / "out.params")[0] == 1
 
 
@@ -193,23 +194,23 @@ def test_tensors_that_are_no_weights_are_told(torch, torch_resnet, tmp_path, kin
     }
     source = torch_file(torch, tmp_path / "net.pth", {**state, "init_layer.0.weight": odd[kind]})
     with pytest.raises(UserError):
-        weights.read(str(source))
+        reading.read_known(str(source))
 
 
 @pytest.mark.parametrize("place", [24, 32, 40])
 @pytest.mark.parametrize("value", [b"\xff\xff\xff\x7f", b"\xff\xff\xff\xff"])
 def test_a_hostile_size_in_a_params_file_is_told_at_once(tmp_path, place, value):
-    weights.write_gluon(tmp_path / "net.params", ours(architecture.find("resnet20")))
+    writing.write_gluon(tmp_path / "net.params", ours(architecture.find("resnet20")))
     data = bytearray((tmp_path / "net.params").read_bytes())
     data[place : place + 4] = value
     (tmp_path / "net.params").write_bytes(data)
     with pytest.raises(UserError, match=r"net\.params is cut short or no MXNet parameter file"):
-        weights.read(str(tmp_path / "net.params"))
+        reading.read_known(str(tmp_path / "net.params"))
 
 
 @pytest.mark.parametrize("target", ["net", ".", "dir/", "x.PTH.tar", "net-0003.params", "y.bin"])
 def test_targets_that_cannot_be_are_told(convert, tmp_path, target):
-    weights.write_module(str(tmp_path / "net"), ours(architecture.find("resnet20")), (3, 32, 32))
+    writing.write_module(str(tmp_path / "net"), ours(architecture.find("resnet20")))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     source, message = f"{tmp_path}/net", "(cannot write|the name of an epoch|take the place of the source)"
     assert_told(*convert(source, f"{tmp_path}/{target}"), message)
@@ -217,5 +218,5 @@ def test_targets_that_cannot_be_are_told(convert, tmp_path, target):
 
 
 def test_an_epoch_of_a_single_file_is_told(convert, tmp_path):
-    weights.write_gluon(tmp_path / "net.params", ours(architecture.find("resnet20")))
+    writing.write_gluon(tmp_path / "net.params", ours(architecture.find("resnet20")))
     assert_told(*convert(tmp_path / "net.params", tmp_path / "out", "--epoch", 7), "is one file, which has no epoch 7")

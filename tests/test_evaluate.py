@@ -8,7 +8,9 @@ import re
 import numpy as np
 import pytest
 
-from mxnet_resnet.engines.mxnet import compat
+from mxnet_resnet import engines
+from mxnet_resnet.commands.train import measure
+from mxnet_resnet.engines.mxnet import compat, predictor
 from mxnet_resnet.settings.run import parse
 from mxnet_resnet.use import evaluate as evaluate_module
 from mxnet_resnet.use.evaluate import Result
@@ -62,9 +64,12 @@ def test_train_resnet_evaluates_the_latest_or_a_named_epoch(command, capsys, eva
 @pytest.mark.skipif(not compat.has_bfloat16(), reason="this CPU has no AVX512-BF16")
 def test_train_resnet_evaluates_in_bfloat16(trained, digits, monkeypatch):
     computed = []
-    monkeypatch.setattr(evaluate_module, "evaluate", lambda classifier, *_, **more: computed.append(classifier._symbol))
-    evaluate_module.of_options(parse([*train_arguments(digits, trained), "--eval-only", "--dtype", "bfloat16"]))
+    monkeypatch.setattr(predictor, "Executor", lambda symbol, *_: computed.append(symbol))
+    monkeypatch.setattr(evaluate_module, "evaluate_records", lambda *_, **more: None)
+    measure(parse([*train_arguments(digits, trained), "--eval-only", "--dtype", "bfloat16"]), engines.choose())
     assert "amp_cast" in computed[0].tojson(remove_amp_cast=False)
+    types = computed[0].infer_type(data="float32")
+    assert types[1] == [np.float32]
 
 
 def test_classes_and_confusions_add_up(evaluate, digits, tmp_path):

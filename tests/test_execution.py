@@ -10,6 +10,8 @@ import pytest
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import compat, precision
 from mxnet_resnet.engines.mxnet.graphs import execution, folding
+from mxnet_resnet.engines.mxnet.ndarrays import to_numpy
+from mxnet_resnet.engines.mxnet.symbols import from_graph, to_graph
 from mxnet_resnet.settings.run import make, parse
 from tests.helpers.runs import model_of
 
@@ -84,7 +86,7 @@ def test_a_graph_that_is_not_trained_keeps_its_pooling():
     parsed = parse(["--data-type", "cifar10", "--depth", "8"])
     net = model_of(parsed).symbol.get_children()[0]
     params = random_parameters(net, mx.nd.zeros((2, 3, 32, 32)))
-    found = operators(execution.for_prediction(net, params)[0])
+    found = operators(for_prediction(net, params)[0])
     assert (found["Pooling"], found["mean"]) == (1, 0)
 
 
@@ -164,6 +166,11 @@ def random_parameters(symbol, images):
     return tuple({name: mx.nd.array(array) for name, array in arrays.items()} for arrays in (args, auxs))
 
 
+def for_prediction(symbol, params, dtype="float32"):
+    executed, *own = execution.for_prediction(to_graph(symbol), *map(to_numpy, params), dtype)
+    return executed, own
+
+
 def predicted(symbol, params, images):
     executor = symbol.simple_bind(mx.cpu(), grad_req="null", data=images.shape)
     executor.copy_params_from(*params)
@@ -179,7 +186,7 @@ def test_a_graph_from_elsewhere_predicts_the_same(convolution, dtype):
     symbol = hand_made(**convolution)
     images = mx.nd.random.uniform(0, 1, (4, 3, 8, 8))
     params = random_parameters(symbol, images)
-    executed, own = execution.for_prediction(symbol, params, dtype)
+    executed, own = for_prediction(symbol, params, dtype)
     assert operators(executed)["BatchNorm"] == 1
     np.testing.assert_allclose(
         predicted(executed, own, images), predicted(symbol, params, images), atol=1e-6 if dtype == "float32" else 0.02
@@ -190,7 +197,7 @@ def test_float16_parameters_predict():
     symbol, images = hand_made(), mx.nd.random.uniform(0, 1, (4, 3, 8, 8))
     params = random_parameters(symbol, images)
     halved = tuple({name: array.astype("float16") for name, array in arrays.items()} for arrays in params)
-    executed, own = execution.for_prediction(symbol, halved)
+    executed, own = for_prediction(symbol, halved)
     np.testing.assert_allclose(predicted(executed, own, images), predicted(symbol, params, images), atol=1e-3)
 
 
@@ -209,14 +216,14 @@ def test_without_onednn_nothing_is_fused(monkeypatch):
 def test_int8_has_no_bfloat16():
     quantized = mx.sym.contrib.quantize_v2(mx.sym.var("data"), min_calib_range=0.0, max_calib_range=1.0)[0]
     with pytest.raises(UserError, match="computes in int8: it cannot do so in bfloat16"):
-        execution.for_prediction(quantized, ({}, {}), "bfloat16")
+        for_prediction(quantized, ({}, {}), "bfloat16")
 
 
 def test_what_is_left_out_passes_on_the_output_that_it_reads():
     halves = mx.sym.split(mx.sym.var("data"), num_outputs=2)
-    folded, _, _ = folding.fold(mx.sym.Dropout(halves[1]), {}, {})
+    folded, _, _ = folding.fold(to_graph(mx.sym.Dropout(halves[1])), {}, {})
     images = mx.nd.arange(8).reshape((1, 2, 2, 2))
-    np.testing.assert_array_equal(predicted(folded, ({}, {}), images), images.asnumpy()[:, 1:])
+    np.testing.assert_array_equal(predicted(from_graph(folded), ({}, {}), images), images.asnumpy()[:, 1:])
 
 
 def test_a_plan_of_memory_keeps_norms_and_relus_apart():

@@ -6,17 +6,24 @@ import re
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
 
 import mxnet as mx
 import numpy as np
 import pytest
+from conversions import as_net
 
 from mxnet_resnet.base import files
 from mxnet_resnet.base.interruption import Interrupted
-from mxnet_resnet.engines.mxnet import models, symbols
-from mxnet_resnet.engines.mxnet.graphs import folding, match
+from mxnet_resnet.engines.mxnet import models, nets, symbols
+from mxnet_resnet.engines.mxnet.graphs import deployment, folding
+from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet
+from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.plans import architecture
-from mxnet_resnet.use import deployment, nets, weights
+from mxnet_resnet.runs import checkpoint
+from mxnet_resnet.use import export as exporting
+from mxnet_resnet.use import reading, samples, writing
+from mxnet_resnet.use.proof import NotProven, compare_probabilities
 
 GLUONCV = ["--mean", "0.4914,0.4822,0.4465", "--std", "0.2023,0.1994,0.2010"]
 FAMILY = [
@@ -61,17 +68,17 @@ def as_trained(name, options):
     random = np.random.RandomState(0)
     arrays = {}
     for parameter_name, parameter in net.collect_params().items():
-        arrays[parameter_name] = parameter.data()
+        arrays[parameter_name] = parameter.data().asnumpy()
         if parameter_name.endswith(("mean", "beta", "bias")):
-            arrays[parameter_name] = mx.nd.array(random.normal(0, 0.1, parameter.shape))
+            arrays[parameter_name] = random.normal(0, 0.1, parameter.shape).astype(np.float32)
         elif parameter_name.endswith(("var", "gamma")):
-            arrays[parameter_name] = mx.nd.array(random.uniform(0.5, 1.5, parameter.shape))
-    symbol = mx.sym.softmax(net(mx.sym.var("data")), name="softmax")
+            arrays[parameter_name] = random.uniform(0.5, 1.5, parameter.shape).astype(np.float32)
+    symbol = net(mx.sym.var("data"))
     auxiliary = set(symbol.list_auxiliary_states())
     args = {key: array for key, array in arrays.items() if key not in auxiliary}
     auxs = {key: array for key, array in arrays.items() if key in auxiliary}
-    made = deployment.Deployment(symbol, args, auxs, (3, side, side), 10)
-    deviation = float(np.std(scores(made, images(made))))
+    made = TrainedNet(name, args, auxs, (3, side, side), 10, symbols.to_graph(symbol))
+    deviation = np.float32(np.std(scores(made, images(made))))
     args["fc1_weight"], args["fc1_bias"] = args["fc1_weight"] / deviation, args["fc1_bias"] / deviation
     return made
 
@@ -81,51 +88,50 @@ def images(net, number=4):
 
 
 def scores(net, batch):
-    executor = match.without_softmax(net.symbol).simple_bind(mx.cpu(), grad_req="null", data=batch.shape)
-    executor.copy_params_from(net.args, net.auxs)
+    executor = symbols.from_graph(net.graph).simple_bind(mx.cpu(), grad_req="null", data=batch.shape)
+    executor.copy_params_from(to_mxnet(net.params), to_mxnet(net.statistics))
     return executor.forward(is_train=False, data=mx.nd.array(batch))[0].asnumpy()
 
 
 @pytest.mark.parametrize(("name", "options"), [*FAMILY, *SLOW])
 def test_a_folded_net_computes_the_same(name, options):
     net = as_trained(name, options)
-    folded = deployment.folded(net)
+    folded = deployment.fold(net)
     expected, found = (scores(each, images(net)) for each in (net, folded))
     assert np.abs(expected - found).max() < 2e-5 * np.abs(expected).max()
-    left = folding.count(folded.symbol, "BatchNorm")
-    assert left < folding.count(net.symbol, "BatchNorm")
+    left = folded.graph.count("BatchNorm")
+    assert left < net.graph.count("BatchNorm")
     if not name.startswith(("preact", "gluon_resnet18_v2")):
         assert left == bool(options.get("data_norm"))
-    assert not folding.count(folded.symbol, "Dropout")
+    assert not folded.graph.count("Dropout")
 
 
 def test_a_convolution_that_a_shortcut_reads_keeps_its_batchnorm():
     data = mx.sym.var("data")
     convolution = mx.sym.Convolution(data, kernel=(3, 3), pad=(1, 1), num_filter=4, name="conv")
     norm = mx.sym.BatchNorm(convolution, name="bn")
-    values = {name: mx.nd.ones((4,)) for name in ("conv_bias", "bn_gamma", "bn_beta")}
-    values["conv_weight"] = mx.nd.random.normal(shape=(4, 3, 3, 3))
-    auxs = {"bn_moving_mean": mx.nd.ones((4,)), "bn_moving_var": 2 * mx.nd.ones((4,))}
+    values = {name: np.ones(4, np.float32) for name in ("conv_bias", "bn_gamma", "bn_beta")}
+    values["conv_weight"] = np.random.RandomState(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    auxs = {"bn_moving_mean": np.ones(4, np.float32), "bn_moving_var": np.full(4, 2, np.float32)}
     for graph, left in ((norm, 0), (norm + convolution, 1), (mx.sym.Group([norm, convolution]), 1)):
-        assert folding.count(folding.fold(graph, values, auxs)[0], "BatchNorm") == left
+        assert folding.fold(symbols.to_graph(graph), values, auxs)[0].count("BatchNorm") == left
 
 
 def test_a_gamma_that_mxnet_takes_for_1_is_1():
     net = as_trained("resnet20", {"data_norm": "shift"})
-    fixed = folding.ones_where_fixed(net.symbol, net.args)
-    assert np.all(fixed["bn_data_gamma"].asnumpy() == 1)
-    assert np.any(fixed["bn0_gamma"].asnumpy() != 1)
+    fixed = folding.set_fixed_to_one(net.graph, net.params)
+    assert np.all(fixed["bn_data_gamma"] == 1)
+    assert np.any(fixed["bn0_gamma"] != 1)
 
 
 @pytest.mark.parametrize(("name", "options"), [*FAMILY, *SLOW])
 def test_onnx_runtime_computes_the_same(onnx_side, tmp_path, name, options):
     net = as_trained(name, options)
-    net.args.update(folding.ones_where_fixed(net.symbol, net.args))
-    onnx_side.export(tmp_path / "net.onnx", net, [f"class {number}" for number in range(10)])
-    runtime = onnx_side._runtime(tmp_path / "net.onnx")
+    exporting.export_onnx(tmp_path / "net.onnx", net, [f"class {number}" for number in range(10)])
+    runtime = onnx_side.open_runtime(tmp_path / "net.onnx")
     for number in (1, 3):
         batch = images(net, number)
-        assert np.abs(runtime(batch) - net.probabilities(batch)).max() < 1e-5
+        assert np.abs(runtime(batch) - nets.compute_probabilities(net, batch)).max() < 1e-5
 
 
 @pytest.mark.parametrize(("name", "options"), [*FAMILY[1::3], *SLOW])
@@ -134,12 +140,11 @@ def test_int8_computes_nearly_the_same(name, options):
 
     net = as_trained(name, options)
     given = images(net, 16)
-    symbol, args, auxs = int8.in_int8(deployment.folded(net), given, "naive")
-    nodes = json.loads(symbol.tojson())["nodes"]
+    quantized = int8.quantize(deployment.fold(net), given, "naive")
+    nodes = json.loads(symbols.from_graph(quantized.graph).tojson())["nodes"]
     layers = [node["attrs"] for node in nodes if node["op"] in ("_sg_mkldnn_conv", "_sg_mkldnn_fully_connected")]
-    assert len(layers) == sum(folding.count(net.symbol, kind) for kind in ("Convolution", "FullyConnected"))
+    assert len(layers) == sum(net.graph.count(kind) for kind in ("Convolution", "FullyConnected"))
     assert all(attributes.get("quantized", "").lower() == "true" for attributes in layers)
-    quantized = replace(net, symbol=symbol, args=args, auxs=auxs)
     expected, found = (scores(each, given[:8]).ravel() for each in (net, quantized))
     assert np.corrcoef(expected, found)[0, 1] > 0.95
 
@@ -193,8 +198,7 @@ def test_a_state_dict(export, tmp_path):
     net = models.build("preact_resnet20", classes=10)
     net.initialize()
     arrays = {name: parameter.data().asnumpy() for name, parameter in net.collect_params().items()}
-    source = weights.Weights(architecture.find("preact_resnet20"), 10, arrays, "a test")
-    weights.write_module(str(tmp_path / "net"), source, (3, 32, 32))
+    writing.write_module(str(tmp_path / "net"), as_net(architecture.find("preact_resnet20"), 10, arrays))
     for name in ("net.pth", "net.safetensors"):
         status, out, err = export(
             "--prefix", tmp_path / "net", "--epoch", "0", "--to", "torch", "--out", tmp_path / name
@@ -212,10 +216,15 @@ def test_a_net_that_pytorch_has_no_place_for(trained, export, tmp_path):
 
 
 def test_what_is_not_proven_is_not_left(trained, tmp_path):
-    net = deployment.of(nets.load(str(trained / "model/net"), 3))
-    other = replace(net, args={**net.args, "fc1_bias": net.args["fc1_bias"] + mx.nd.arange(10)})
-    with pytest.raises(deployment.NotProven, match="a probability differs"):
-        deployment.write(str(tmp_path / "net"), other, lambda written: deployment.compare(net, written.probabilities))
+    net = deployment.deploy(reading.read(str(trained / "model/net"), 3))
+    other = replace(net, params={**net.params, "fc1_bias": net.params["fc1_bias"] + np.arange(10, dtype=np.float32)})
+
+    def prove(written, graph):
+        expected, found = (partial(nets.compute_probabilities, each) for each in (net, written))
+        return compare_probabilities(net, expected, found)
+
+    with pytest.raises(NotProven, match="a probability differs"):
+        exporting.write_proven(str(tmp_path / "net"), other, prove)
     assert not list(tmp_path.iterdir())
 
 
@@ -251,10 +260,8 @@ def test_a_signal_that_python_swallows_ends_an_export_all_the_same(tmp_path):
 
 
 def test_int8_that_loses_too_much_is_not_left(trained, digits, export, tmp_path, monkeypatch):
-    from mxnet_resnet.engines.mxnet import int8
-
     errors = iter([5.0, 9.0])
-    monkeypatch.setattr(int8, "error", lambda net, sample: next(errors))
+    monkeypatch.setattr(exporting, "measure_error", lambda net, sample: next(errors))
     records = ["--calib", digits / "digits_train.rec", "--images", "20"]
     net = ["--prefix", trained / "model/net", "--epoch", "3"]
     status, out, err = export(*net, "--to", "int8", "--out", tmp_path / "net", *records)
@@ -263,14 +270,13 @@ def test_int8_that_loses_too_much_is_not_left(trained, digits, export, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
-def test_records_to_calibrate_on_and_to_measure_on_are_others(trained, digits):
-    from mxnet_resnet.engines.mxnet import int8
-
-    net = deployment.of(nets.load(str(trained / "model/net"), 3))
+def test_records_to_calibrate_on_and_to_measure_on_are_others(digits):
     for number in (5, 100, 100_000):
-        samples = int8.samples(net, number, str(digits / "digits_train.rec"))
-        found = [np.concatenate([images for images, _ in sample.batches(net)]) for sample in samples]
-        assert len(found[0]) == len(found[1]) == min(number, samples[0].summary.count // 2)
+        taken = samples.take_two(10, number, digits / "digits_train.rec")
+        found = [
+            np.concatenate([images for images, _ in sample.batches((3, 32, 32), "center", 50)]) for sample in taken
+        ]
+        assert len(found[0]) == len(found[1]) == min(number, taken[0].summary.count // 2)
         assert not {image.tobytes() for image in found[0]} & {image.tobytes() for image in found[1]}
 
 
@@ -324,12 +330,12 @@ def test_the_place_of_the_checkpoint_is_not_taken(trained, export):
 
 def test_a_published_graph_of_the_first_repository_goes_to_onnx(onnx_side, shared, tmp_path):
     """Its graph is in the old format, and ends in SoftmaxOutput."""
-    symbol = symbols.load(str(shared / "symbols/tornadomeet-resnet-18"))
-    symbol = mx.sym.softmax(match.without_softmax(symbol), name="softmax")
+    graph = checkpoint.load_graph(str(shared / "symbols/tornadomeet-resnet-18")).without_softmax()
+    symbol = symbols.from_graph(graph)
     arg_shapes, _, aux_shapes = symbol.infer_shape(data=(1, 3, 224, 224))
     random = np.random.RandomState(0)
-    args = dict(zip(symbol.list_arguments(), (mx.nd.array(random.normal(0, 0.05, shape)) for shape in arg_shapes)))
-    auxs = dict(zip(symbol.list_auxiliary_states(), (mx.nd.array(random.uniform(0.5, 1, s)) for s in aux_shapes)))
+    args = dict(zip(symbol.list_arguments(), (random.normal(0, 0.05, shape).astype("f4") for shape in arg_shapes)))
+    auxs = dict(zip(symbol.list_auxiliary_states(), (random.uniform(0.5, 1, s).astype("f4") for s in aux_shapes)))
     del args["data"]
-    net = deployment.Deployment(symbol, folding.ones_where_fixed(symbol, args), auxs, (3, 224, 224), 1000)
-    onnx_side.export(tmp_path / "net.onnx", net, [str(number) for number in range(1000)])
+    net = TrainedNet("a published net", args, auxs, (3, 224, 224), 1000, graph)
+    exporting.export_onnx(tmp_path / "net.onnx", net, [str(number) for number in range(1000)])

@@ -6,10 +6,10 @@ import struct
 import mxnet as mx
 import numpy as np
 import pytest
-from recordfiles import mutated
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.runs import params
+from tests.helpers.recordfiles import mutated
 
 TYPES = ("float32", "float64", "float16", "uint8", "int32", "int8", "int64", "bool")
 SHAPES = ((1,), (3,), (2, 3), (2, 3, 1, 5), (0,), (0, 3), (2, 0))

@@ -146,10 +146,10 @@ def test_an_epoch_can_be_the_best_or_the_latest(predict, trained, digits, tmp_pa
 
 
 def test_parameters_alone_make_the_net(predict, trained, digits, tmp_path):
-    from mxnet_resnet.use import weights
+    from mxnet_resnet.use import reading, writing
 
-    source = weights.read(str(trained / "model/net"), 3)
-    weights.write_gluon(tmp_path / "alone.params", source)
+    source = reading.read_known(str(trained / "model/net"), 3)
+    writing.write_gluon(tmp_path / "alone.params", source)
     image = digits / "val/0021-1.png"
     assert predict("--img", image, net=("--params", tmp_path / "alone.params")) == predict("--img", image)
     data = (tmp_path / "alone.params").read_bytes()
@@ -163,13 +163,14 @@ def test_parameters_alone_make_the_net(predict, trained, digits, tmp_path):
 def test_ten_crops_are_averaged(predict, trained, photo, tmp_path):
     import mxnet as mx
 
-    from mxnet_resnet.engines.mxnet.predictor import Classifier
-    from mxnet_resnet.use import nets
+    from mxnet_resnet.engines.mxnet.predictor import Predictor
+    from mxnet_resnet.use import reading
+    from mxnet_resnet.use.classifier import Classifier
 
     cv2.imwrite(str(tmp_path / "photo.png"), photo)
-    net = nets.load(str(trained / "model/net"), 3)
+    net = reading.read(str(trained / "model/net"), 3)
     crops = transform.crops(photo[:, :, ::-1], net.image_shape, "ten")
-    one_by_one = Classifier(net, mx.cpu(), 1).probabilities(crops[:, None])
+    one_by_one = Classifier(Predictor(net, mx.cpu(), 1)).probabilities(crops[:, None])
     assert np.abs(one_by_one - one_by_one[0]).max() > 1e-3
     _, out, _ = predict("--img", tmp_path / "photo.png", "--crop", "ten", "--format", "jsonl", "--batch-size", 4)
     for answer in lines(out)[0]["top"]:
@@ -177,10 +178,11 @@ def test_ten_crops_are_averaged(predict, trained, photo, tmp_path):
 
 
 def test_a_net_on_normalised_images_gets_them(shared):
-    from mxnet_resnet.use import nets
+    from mxnet_resnet.use import reading
 
     prefix = str(shared / "checkpoints/cifar_resnet20_v2")
-    assumed, told = nets.load(prefix, 0), nets.load(prefix, 0, normalisation=((0.5, 0.4, 0.3), (0.2, 0.1, 0.3)))
+    given = reading.Given(mean=(0.5, 0.4, 0.3), std=(0.2, 0.1, 0.3))
+    assumed, told = reading.read(prefix, 0), reading.read(prefix, 0, given)
     np.testing.assert_allclose(assumed.mean, [123.675, 116.28, 103.53])
     np.testing.assert_allclose(told.mean, [127.5, 102, 76.5], rtol=1e-6)
     np.testing.assert_allclose(told.std, [51, 25.5, 76.5], rtol=1e-6)
@@ -223,7 +225,9 @@ def test_mxnet_starts_without_what_it_has_no_use_for():
     code = (
         "from mxnet_resnet.engines.mxnet import compat; compat.import_mxnet_quickly(); import sys; import mxnet;"
         "assert not {'sklearn', 'scipy', 'pandas', 'matplotlib'} & set(sys.modules);"
-        "from mxnet_resnet import nets, classifier, answers, drawing, inputs, prediction;"
+        "from mxnet_resnet.use import chosen, gradcam, predict, reading;"
+        "from mxnet_resnet.plot import answers, drawing;"
+        "from mxnet_resnet.engines.mxnet import predictor;"
         "assert not {'sklearn', 'scipy', 'pandas', 'matplotlib', 'torch'} & set(sys.modules);"
         "import sklearn.base"
     )

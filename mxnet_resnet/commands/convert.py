@@ -17,9 +17,8 @@ from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.errors import UserError
 
 if TYPE_CHECKING:
-    from mxnet_resnet.use.weights import Weights
+    from mxnet_resnet.engines.net import TrainedNet
 
-LARGEST_RELATIVE_DIFFERENCE = 1e-4
 OTHER_SUFFIXES = (".th", ".bin", ".onnx", ".json", ".tar", ".pkl", ".npz", ".h5", ".rec")
 TORCH_TARGETS = (".pth", ".pt", ".safetensors")
 
@@ -37,19 +36,19 @@ def main() -> int:
     check_target(arguments.source, arguments.target, arguments.layout)
 
     from mxnet_resnet.plans import architecture
-    from mxnet_resnet.use import proof, weights
+    from mxnet_resnet.use import proof, reading
 
     plan = architecture.find(arguments.network) if arguments.network else None
-    source = weights.read(arguments.source, arguments.epoch, plan)
+    source = reading.read_known(arguments.source, arguments.epoch, reading.Given(plan=plan))
     for line in proof.describe(source):
         print(line)
-    images = proof.images(source, arguments.images)
+    images = proof.make_images(source, arguments.images)
     print(f"Written: {write(arguments.target, source, arguments.layout)}")
-    written = weights.read(arguments.target)
+    written = reading.read_known(arguments.target)
     same = True
     for kind, batch in images.items():
-        absolute, relative, whose = proof.difference(source, written, batch)
-        same &= relative <= LARGEST_RELATIVE_DIFFERENCE  # not so for NaN
+        absolute, relative, whose = proof.compare_scores(source, written, batch)
+        same &= relative <= proof.LARGEST_DIFFERENCE  # not so for NaN
         print(f"{len(batch)} {kind} images: largest difference {absolute:.2e}, {relative:.2e} of the scores ({whose})")
     if not same:
         print(f"error: {arguments.target} does not compute what {arguments.source} does", file=sys.stderr)
@@ -70,14 +69,14 @@ def check_target(source: str, target: str, layout: str | None) -> None:
         raise UserError(f"--layout is for PyTorch targets ({', '.join(TORCH_TARGETS)}), not for {target}")
 
 
-def write(target: str, source: Weights, layout: str | None) -> str:
+def write(target: str, source: TrainedNet, layout: str | None) -> str:
     """Write ``source`` in the form that the name of ``target`` asks for; a sentence of what was written."""
-    from mxnet_resnet.use import proof, weights
+    from mxnet_resnet.use import writing
 
     suffix = Path(target).suffix
     if suffix in TORCH_TARGETS:
-        return f"{target}, {weights.write_torch(Path(target), source, layout)}"
+        return f"{target}, {writing.write_torch(Path(target), source, layout)}"
     if suffix == ".params":
-        weights.write_gluon(Path(target), source)
+        writing.write_gluon(Path(target), source)
         return f"{target}, for load_parameters of the Gluon net"
-    return f"{target}-symbol.json and {weights.write_module(target, source, proof.image_shape(source))}"
+    return f"{target}-symbol.json and {writing.write_module(target, source)}"

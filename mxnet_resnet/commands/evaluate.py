@@ -32,14 +32,15 @@ def main() -> None:
         files.check_writable(arguments.json)
 
     compat.import_mxnet_quickly()
-    net = netflags.load(arguments)
 
-    from mxnet_resnet.use import evaluate
+    from mxnet_resnet.use import chosen, evaluate
 
-    names = netflags.names(net, arguments)
-    classifier = netflags.classifier(net, arguments, arguments.batch_size, arguments.dtype)
-    result = evaluate.evaluate(classifier, arguments.data, arguments.crop)
-    print(evaluate.sentence(result))
+    choice = netflags.read(arguments)
+    net = chosen.load_net(choice)
+    names = chosen.name_classes(net, choice)
+    classifier = chosen.open_classifier(net, arguments.gpu, arguments.batch_size, arguments.dtype)
+    result = evaluate.evaluate_records(classifier, arguments.data, arguments.crop)
+    print(evaluate.describe(result))
     if arguments.per_class:
         print_classes(result, names)
     for true, taken, count in result.confusions(arguments.confusion):

@@ -26,21 +26,22 @@ def main() -> int:
     arguments = parser.parse_args()
 
     compat.import_mxnet_quickly()
-    net = netflags.load(arguments)
 
     from mxnet_resnet.data import inputs
     from mxnet_resnet.plot import answers, drawing
-    from mxnet_resnet.use import gradcam, predict
+    from mxnet_resnet.use import chosen, predict
 
-    names = netflags.names(net, arguments)
+    choice = netflags.read(arguments)
+    net = chosen.load_net(choice)
+    names = chosen.name_classes(net, choice)
     drawing.check_target(arguments.out)
     if len(arguments.classes or ()) > MOST_CLASSES:
         raise UserError(f"--classes takes at most {MOST_CLASSES}")
     for label in arguments.classes or ():
         if label >= net.classes:
             raise UserError(f"there is no class {label}: the net has 0 to {net.classes - 1}")
-    classifier = netflags.classifier(net, arguments, drawing.MOST_DRAWN)
-    cam = gradcam.GradCam(net, classifier.context)
+    classifier = chosen.open_classifier(net, arguments.gpu, drawing.MOST_DRAWN)
+    cam = chosen.open_gradcam(net, arguments.gpu)
     tally, drawn, heats = predict.Tally(), [], []
     for seen in predict.classify(inputs.find(arguments.img), classifier, "center", tally):
         if len(drawn) == drawing.MOST_DRAWN:

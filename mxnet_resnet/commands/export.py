@@ -14,25 +14,27 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mxnet_resnet.base.arguments import Parser, integer
+from mxnet_resnet.base.arguments import Parser, integer, number
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.settings import netflags
 
 if TYPE_CHECKING:
-    from mxnet_resnet.use.nets import Net
+    from mxnet_resnet.engines.net import TrainedNet
 
 SUFFIXES = {"onnx": (".onnx",), "torch": (".pth", ".pt", ".safetensors"), "folded": (), "int8": ()}
 
 
 def main() -> int:
     arguments = parse()
-    check(arguments)
+    check_flags(arguments)
 
-    from mxnet_resnet.use.deployment import NotProven
+    from mxnet_resnet.use import chosen
+    from mxnet_resnet.use.proof import NotProven
 
-    net = netflags.load_silently(arguments) if arguments.to == "torch" else netflags.load(arguments)
+    choice = netflags.read(arguments)
+    net = chosen.load_net_silently(choice) if arguments.to == "torch" else chosen.load_net(choice)
     try:
-        sentences = {"onnx": onnx, "torch": torch, "folded": folded, "int8": int8}[arguments.to](arguments, net)
+        sentences = export(arguments, net)
     except NotProven as reason:
         print(f"error: nothing was written to {arguments.out}: {reason}", file=sys.stderr)
         return 1
@@ -41,6 +43,26 @@ def main() -> int:
     for sentence in sentences:
         print(f"  {sentence}")
     return 0
+
+
+def export(arguments: argparse.Namespace, net: TrainedNet) -> list[str]:
+    """Write ``net`` in the form that was asked for; sentences on what was written. Raises NotProven."""
+    from mxnet_resnet.use import chosen, export
+
+    if arguments.to == "onnx":
+        return export.export_onnx(Path(arguments.out), net, chosen.name_classes(net, netflags.read(arguments)))
+    if arguments.to == "torch":
+        return export.export_torch(Path(arguments.out), net, arguments.layout)
+    if arguments.to == "folded":
+        return export.export_folded(arguments.out, net)
+    calibration = export.Calibration(
+        Path(arguments.calib),
+        Path(arguments.val) if arguments.val else None,
+        arguments.images,
+        arguments.calib_mode,
+        arguments.most,
+    )
+    return export.export_int8(arguments.out, net, calibration)
 
 
 def parse() -> argparse.Namespace:
@@ -54,23 +76,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--calib-mode", choices=["naive", "entropy"], default="naive", help="as in MXNet; entropy is slow"
     )
-    parser.add_argument("--most", type=percent, default=2.0, help="percent that the top-1 error may rise by in int8")
+    parser.add_argument(
+        "--most", type=number(0, 100), default=2.0, help="percent that the top-1 error may rise by in int8"
+    )
     netflags.add(parser)
     return parser.parse_args()
 
 
-def percent(text: str) -> float:
-    """A number from 0 to 100."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 100")
-    return number
-
-
-def check(arguments: argparse.Namespace) -> None:
+def check_flags(arguments: argparse.Namespace) -> None:
     """Raise UserError for flags that do not go together."""
     suffixes = SUFFIXES[arguments.to]
     if suffixes and Path(arguments.out).suffix not in suffixes:
@@ -93,32 +106,3 @@ def check_prefix(arguments: argparse.Namespace) -> None:
     others = {*out.parent.glob(f"{glob.escape(out.name)}-[0-9]*.params")} - {Path(f"{out}-0000.params")}
     if others or Path(f"{out}-latest.json").exists():
         raise UserError(f"--out {out} is the prefix of another checkpoint, whose graph would be lost")
-
-
-def onnx(arguments: argparse.Namespace, net: Net) -> list[str]:
-    from mxnet_resnet.engines.mxnet import onnx
-    from mxnet_resnet.use import deployment
-
-    names = netflags.names(net, arguments)
-    return [onnx.versions(), *onnx.export(Path(arguments.out), deployment.of(net), names)]
-
-
-def torch(arguments: argparse.Namespace, net: Net) -> list[str]:
-    from mxnet_resnet.use import deployment
-
-    return deployment.export_torch(Path(arguments.out), net, arguments.layout)
-
-
-def folded(arguments: argparse.Namespace, net: Net) -> list[str]:
-    from mxnet_resnet.use import deployment
-
-    return deployment.export_folded(arguments.out, deployment.of(net))
-
-
-def int8(arguments: argparse.Namespace, net: Net) -> list[str]:
-    from mxnet_resnet.engines.mxnet import int8
-    from mxnet_resnet.use import deployment
-
-    source = deployment.of(net)
-    calibration, others = int8.samples(source, arguments.images, arguments.calib, arguments.val)
-    return int8.export(arguments.out, source, calibration, others, arguments.calib_mode, arguments.most)

@@ -28,16 +28,17 @@ def main() -> int:
     arguments = parser.parse_args()
 
     compat.import_mxnet_quickly()
-    net = netflags.load(arguments)
 
     from mxnet_resnet.data import inputs
     from mxnet_resnet.plot import drawing
-    from mxnet_resnet.use import predict
+    from mxnet_resnet.use import chosen, predict
 
-    names = netflags.names(net, arguments)
+    choice = netflags.read(arguments)
+    net = chosen.load_net(choice)
+    names = chosen.name_classes(net, choice)
     if arguments.out:
         drawing.check_target(arguments.out)
-    classifier = netflags.classifier(net, arguments, arguments.batch_size, arguments.dtype)
+    classifier = chosen.open_classifier(net, arguments.gpu, arguments.batch_size, arguments.dtype)
     writer = answers.Writer(arguments.format, titled=not inputs.is_single(arguments.img))
     images, tally, drawn = inputs.find(arguments.img), predict.Tally(), []
     for seen in predict.classify(images, classifier, arguments.crop, tally, bool(arguments.out)):

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import sys
-
 from mxnet_resnet import engines
 from mxnet_resnet.engines.base import Engine
-from mxnet_resnet.runs import checkpoint, ledger
 from mxnet_resnet.settings.run import parse
 from mxnet_resnet.settings.sections import RunSettings
 from mxnet_resnet.train.setup import train
+from mxnet_resnet.use import chosen, evaluate, reading
+from mxnet_resnet.use.classifier import Classifier
+from mxnet_resnet.use.evaluate import Result
 
 
 def main() -> None:
     settings = parse()
     engine = engines.choose()
     if settings.eval_only:
-        measure(settings, engine)
+        print(evaluate.describe(measure(settings, engine)))
         return
     engine.prepare(settings.devices.store, settings.devices.cpus)
     train(settings, engine)
 
 
-def measure(settings: RunSettings, engine: Engine) -> None:
-    """Print the errors of a checkpoint on the validation records: of --model-load-epoch, or else of the latest one."""
-    from mxnet_resnet.use import evaluate, reading
-
-    prefix, epoch = settings.start.prefix, settings.start.epoch
-    which = "latest" if epoch is None and ledger.latest(prefix) else epoch
-    net = reading.read_checkpoint(
-        prefix, checkpoint.last_epoch(prefix) if which is None else which, settings.data.image_shape
-    )
-    for note in net.notes:
-        print(note, file=sys.stderr)
+def measure(settings: RunSettings, engine: Engine) -> Result:
+    """The errors of a checkpoint of the run on its validation records, on the first device."""
+    prefix = settings.start.prefix
+    epoch = evaluate.choose_epoch(prefix, settings.start.epoch)
+    net = reading.read_prefix(prefix, epoch, reading.Given(settings.data.image_shape))
+    chosen.tell_notes(net)
     devices = engine.choose_devices(settings.devices.gpus, settings.devices.cpus)
     predictor = engine.predictor(net, devices, settings.batch_size, settings.devices.dtype)
-    result = evaluate.evaluate(predictor, settings.data.val, threads=settings.data.threads)
-    print(evaluate.sentence(result))
+    return evaluate.evaluate_records(Classifier(predictor), settings.data.val, threads=settings.data.threads)

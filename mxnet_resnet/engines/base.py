@@ -11,11 +11,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-
 from mxnet_resnet.data.batch import Batch
 from mxnet_resnet.data.reader import TrainingRecords
-from mxnet_resnet.engines.net import TrainedNet
+from mxnet_resnet.engines.net import Gradients, Predictor, TrainedNet
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs.checkpoint import Snapshot
 from mxnet_resnet.runs.meters import Figures
@@ -161,16 +159,6 @@ class Model(Protocol):
         """Begin, or go on after ``step`` steps, from a snapshot, or from weights drawn from the seed."""
 
 
-class Predictor(Protocol):
-    """A trained net at work on one device."""
-
-    net: TrainedNet
-    batch_size: int
-
-    def scores(self, images: np.ndarray) -> np.ndarray:
-        """The scores (N, classes), before the softmax, of images (N, C, H, W) as the net takes them, float32."""
-
-
 class Engine(Protocol):
     """Who computes.
 
@@ -211,3 +199,6 @@ class Engine(Protocol):
 
     def predictor(self, net: TrainedNet, devices: Devices, batch_size: int, dtype: str) -> Predictor:
         """A trained net on the first of the devices, ``batch_size`` images at a time. Raises UserError."""
+
+    def gradients(self, net: TrainedNet, devices: Devices) -> Gradients:
+        """A trained net's last feature map on the first of the devices. Raises UserError for a net without one."""

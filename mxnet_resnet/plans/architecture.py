@@ -222,7 +222,6 @@ CLASSES = {
     **{f"PreAct{name}": f"preact_{plan}" for name, plan in _POST_ACTIVATION_CLASSES.items()},
 }
 
-_OF_A_CLASS = re.compile(r"(preact_)?(wide_)?resnet(\d+)(_\d+)?")
 _WIDE = re.compile(r"(preact_)?wide_resnet(\d+)_(\d+)")
 
 
@@ -238,21 +237,6 @@ def find(name: str) -> Architecture:
     if match and int(match[2]) in WIDE_CIFAR_UNITS and int(match[3]) >= 1:
         return _wide(int(match[2]), int(match[3]), bool(match[1]))
     raise UserError(f"there is no network {given!r}: the nearest are {', '.join(_nearest(name))}")
-
-
-def class_names() -> dict[str, str]:
-    """The classes of the library, each with the name of its plan: ``PreActResNet18`` is ``preact_resnet18``.
-
-    A wide net for small images is there in any width, and its class has width 1: ``WideResNet28``.
-    """
-    found = {}
-    for name, plan in MODELS.items():
-        if match := _OF_A_CLASS.fullmatch(name):
-            preact, wide, depth, width = (part or "" for part in match.groups())
-            any_width = bool(wide) and plan.small_images
-            title = f"{'PreAct' * bool(preact)}{'Wide' * bool(wide)}ResNet{depth}{'' if any_width else width}"
-            found[title] = f"{preact}{wide}resnet{depth}_1" if any_width else name
-    return found
 
 
 def _nearest(name: str) -> list[str]:

@@ -17,6 +17,7 @@ Shape = tuple[int, ...]
 
 TORCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_var"}
 TORCH_COUNTER = "num_batches_tracked"
+TORCH_EPSILON = 1e-5  # of the BatchNorms of PyTorch's nets
 GLUON_NORM = {"gamma": "gamma", "beta": "beta", "running_mean": "moving_mean", "running_var": "moving_var"}
 OUR_NORM = {name: name for name in ("gamma", "beta", "moving_mean", "moving_var")}
 WEIGHTS = {"weight": "weight", "bias": "bias"}

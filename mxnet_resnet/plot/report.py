@@ -16,9 +16,9 @@ import cv2
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
+from mxnet_resnet.data.classnames import read_class_names
 from mxnet_resnet.data.datasets import IMAGENET_SYNSET
 from mxnet_resnet.data.recordio import RecordFile
-from mxnet_resnet.data.synset import read_synset
 from mxnet_resnet.data.transform import decode
 from mxnet_resnet.plot import curves, figures, logreader
 from mxnet_resnet.plot.logreader import ERRORS, Run
@@ -209,7 +209,7 @@ def name_classes(records: Path, classes: int, of_imagenet: bool) -> dict[int, st
     lists = [records.with_name(beside), records.with_name("synset.txt")]
     for path in [*lists, *([IMAGENET_SYNSET] if of_imagenet else [])]:
         try:
-            names = read_synset(str(path), classes)
+            names = read_class_names(str(path), classes)
         except UserError:
             continue
         return {number: re.sub(r"^n\d{8} ", "", name).split(",")[0] for number, name in enumerate(names)}

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
-from mxnet_resnet.runs import ledger, params
+from mxnet_resnet.runs import graph, ledger, params
 
 Arrays = dict[str, np.ndarray]
 Shape = tuple[int, ...]
@@ -51,26 +50,26 @@ def graph_path(prefix: str) -> Path:
     return Path(f"{prefix}-symbol.json")
 
 
-def save(prefix: str, epoch: int, graph: str, parameters: Arrays, statistics: Arrays) -> Path:
+def save(prefix: str, epoch: int, graph_text: str, parameters: Arrays, statistics: Arrays) -> Path:
     """Write the graph, as MXNet's JSON, and the arrays after ``epoch`` epochs, each file whole or not at all.
 
     Raises UserError where the system refuses, or the disk is full.
     """
     target = params_path(prefix, epoch)
     with replacing(graph_path(prefix), target) as (graph_file, arrays_file):
-        graph_file.write_text(graph)
+        graph_file.write_text(graph_text)
         params.write(arrays_file, _prefixed(parameters, statistics))
     return target
 
 
-def save_run(prefix: str, entry: ledger.Entry, graph: str, snapshot: Snapshot) -> None:
+def save_run(prefix: str, entry: ledger.Entry, graph_text: str, snapshot: Snapshot) -> None:
     """Write all of a checkpoint, its entry last, so that it counts only when it is whole.
 
     The entry gets the snapshot's loss scale. Raises UserError where the system refuses, or the disk is full.
     """
     paths = [graph_path(prefix), *(ledger.file(prefix, entry.name, suffix) for suffix in ledger.ARRAYS)]
     with replacing(*paths) as (graph_file, arrays_file, state_file):
-        graph_file.write_text(graph)
+        graph_file.write_text(graph_text)
         params.write(arrays_file, _prefixed(snapshot.params, snapshot.statistics))
         params.write(state_file, snapshot.momentum)
     scale = None if snapshot.loss_scale is None else list(snapshot.loss_scale)
@@ -131,21 +130,20 @@ def load_arrays(path: Path) -> Arrays:
     return params.read(path)
 
 
-def load_graph(prefix: str) -> str:
-    """The graph of a checkpoint, as MXNet's JSON. Raises UserError where it is missing or no graph of images."""
+def load_graph(prefix: str) -> graph.Graph:
+    """The graph of a checkpoint. Raises UserError where it is missing or no graph of images."""
     path = graph_path(prefix)
     if not path.is_file():
         there = ", ".join(_prefixes(path.parent))
         reason = f"the prefixes there are {there}" if there else "the prefix of a checkpoint is its path up to it"
         raise UserError(f"there is no graph {path}: {reason}")
     try:
-        text = path.read_text(encoding="utf-8")
-        variables = [node["name"] for node in json.loads(text)["nodes"] if node["op"] == "null"]
-    except (ValueError, TypeError, KeyError, OSError) as error:
+        found = graph.parse(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
         raise UserError(f"{path} is damaged or not an MXNet graph") from error
-    if "data" not in variables:
+    if graph.IMAGES not in found.variables:
         raise UserError(f"{path} is a graph without an input `data`")
-    return text
+    return found
 
 
 def check_fit(expected: Mapping[str, Shape], parameters: Arrays, statistics: Arrays) -> None:

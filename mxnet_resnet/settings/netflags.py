@@ -1,19 +1,40 @@
-"""The flags that say which trained net a command uses, and on what; MXNet is imported when the net is loaded."""
+"""The flags that say which trained net a command uses, and on what."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, fields
 
 from mxnet_resnet.base.arguments import Parser, channels, deviations, epoch, integer, shape
-from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data.datasets import IMAGENET_CLASSES, IMAGENET_SYNSET
-from mxnet_resnet.data.transform import CROPS
+from mxnet_resnet.data.transform import CROPS, ImageShape
 
-if TYPE_CHECKING:
-    from mxnet_resnet.engines.mxnet.predictor import Classifier
-    from mxnet_resnet.use.nets import Net
+
+@dataclass(frozen=True)
+class NetChoice:
+    """Which trained net a command uses, and what is said of it.
+
+    Attributes:
+        prefix, epoch: of a Module checkpoint; the epoch may be ``"best"`` or ``"latest"``.
+        params: a file of parameters alone, in place of these.
+        network: the name of its net.
+        image_shape: (C, H, W) of its input.
+        mean, std: of its images, RGB in 0..1.
+        synset: a file of class names.
+    """
+
+    prefix: str
+    epoch: int | str = 0
+    params: str | None = None
+    network: str | None = None
+    image_shape: ImageShape | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    synset: str | None = None
+
+
+def read(arguments: argparse.Namespace) -> NetChoice:
+    """What the flags of `add` say."""
+    return NetChoice(**{field.name: getattr(arguments, field.name) for field in fields(NetChoice)})
 
 
 def add(parser: Parser) -> None:
@@ -53,41 +74,3 @@ def add_crops(parser: Parser, batch_size: int) -> None:
         default=CROPS[0],
         help="as in validation; the mean over corners, centre and their mirror images; or the whole image squashed",
     )
-
-
-def load(arguments: argparse.Namespace) -> Net:
-    """The net that the flags name; what is assumed of its images is told on standard error. Raises UserError."""
-    net = load_silently(arguments)
-    for note in net.notes:
-        print(note, file=sys.stderr)
-    return net
-
-
-def load_silently(arguments: argparse.Namespace) -> Net:
-    """As `load`, for what does not depend on the images."""
-    from mxnet_resnet.use import nets
-
-    given = (arguments.image_shape, (arguments.mean, arguments.std))
-    if arguments.params:
-        return nets.load_file(arguments.params, arguments.network, *given)
-    if arguments.network:
-        raise UserError("--network goes with --params FILE; a checkpoint at --prefix has its graph beside it")
-    return nets.load(arguments.prefix, arguments.epoch, *given)
-
-
-def classifier(net: Net, arguments: argparse.Namespace, batch_size: int, dtype: str = "float32") -> Classifier:
-    """``net`` on the device that the flags name. Raises UserError for one that cannot serve, or not in that dtype."""
-    from mxnet_resnet.engines.mxnet import devices, precision
-    from mxnet_resnet.engines.mxnet.predictor import Classifier
-
-    (context, *_), _ = devices.choose(None if arguments.gpu is None else [arguments.gpu])
-    precision.check(dtype, [context])
-    return Classifier(net, context, batch_size, dtype)
-
-
-def names(net: Net, arguments: argparse.Namespace) -> list[str]:
-    """The names of the classes. Raises UserError where there are not as many as classes."""
-    from mxnet_resnet.data.synset import read_synset
-
-    synset = arguments.synset or (IMAGENET_SYNSET if net.classes == IMAGENET_CLASSES else None)
-    return read_synset(synset, net.classes) if synset else [f"class {number}" for number in range(net.classes)]

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from mxnet_resnet.base.ahead import compute_ahead
-from mxnet_resnet.base.environment import cores
-from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.progress import progress
-from mxnet_resnet.data import recordio
-from mxnet_resnet.data.transform import ImageShape, crops, decode
-from mxnet_resnet.engines.mxnet.predictor import Classifier
-from mxnet_resnet.runs import ledger
+from mxnet_resnet.runs import checkpoint, ledger
+from mxnet_resnet.use import samples
+from mxnet_resnet.use.classifier import Classifier
+from mxnet_resnet.use.samples import Sample
 
 TOP = 5
-AHEAD = 2  # batches that are read while one is computed on
 
 
 @dataclass(frozen=True)
@@ -87,71 +78,42 @@ class Result:
         }
 
 
-def evaluate(net: Classifier, path: Path, crop: str = "center", threads: int | None = None) -> Result:
-    """Classify each record once; ``crop`` is one of preprocess.CROPS.
+def evaluate(classifier: Classifier, sample: Sample, crop: str = "center", threads: int | None = None) -> Result:
+    """Classify each record of a sample once; ``crop`` is one of transform.CROPS.
+
+    Raises UserError where the file is damaged, or an image does not decode.
+    """
+    net = classifier.net
+    size = max(1, classifier.batch_size // (10 if crop == "ten" else 1))
+    labels, found = [], []
+    batches = sample.batches(net.image_shape, crop, size, threads)
+    for seen, batch_labels in progress(batches, "Evaluating", -(-len(sample.numbers) // size), unit="batches"):
+        probabilities = classifier.probabilities(seen)
+        found.append(np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP])
+        labels.append(batch_labels)
+    return Result(np.concatenate(labels), np.concatenate(found), net.classes)
+
+
+def evaluate_records(classifier: Classifier, path: Path, crop: str = "center", threads: int | None = None) -> Result:
+    """As `evaluate`, of all records of a file.
 
     Raises UserError where the file is missing or damaged, an image does not decode, or a label is no class of the net.
     """
-    summary = recordio.scan(path)
-    classes = net.net.classes
-    recordio.check_labels(path, summary, classes)
-    images_a_batch = max(1, net.batch_size // (10 if crop == "ten" else 1))
-    labels, found = [], []
-    batches = _batches(recordio.RecordFile(path, summary.offsets), net.net.image_shape, crop, images_a_batch, threads)
-    for seen, batch_labels in progress(batches, "Evaluating", -(-summary.count // images_a_batch), unit="batches"):
-        probabilities = net.probabilities(seen)
-        found.append(np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP])
-        labels.append(batch_labels)
-    return Result(np.concatenate(labels), np.concatenate(found), classes)
+    return evaluate(classifier, samples.take_all(path, classifier.net.classes), crop, threads)
 
 
-def of_options(options: argparse.Namespace) -> Result:
-    """What ``train_resnet.py --eval-only`` measures: a checkpoint of the options on their validation records.
+def choose_epoch(prefix: str, epoch: int | None) -> int | str:
+    """The checkpoint of a run that ``train_resnet.py --eval-only`` measures: after ``epoch`` epochs, or the latest one.
 
-    It is that after ``options.model_load_epoch`` epochs, or the latest one, on the first device, in float32 or on a CPU
-    in bfloat16. Raises UserError.
+    Raises UserError where there is none.
     """
-    from mxnet_resnet.engines.mxnet import devices, precision
-    from mxnet_resnet.runs import checkpoint
-    from mxnet_resnet.use import nets
-
-    prefix, epoch = options.model_prefix, options.model_load_epoch
-    if epoch is None:
-        epoch = "latest" if ledger.latest(prefix) else checkpoint.last_epoch(prefix)
-    net = nets.load(prefix, epoch, options.image_shape)
-    for note in net.notes:
-        print(note, file=sys.stderr)
-    (context, *_), _ = devices.choose(options.gpus, options.cpus)
-    precision.check(options.dtype, [context])
-    classifier = Classifier(net, context, options.batch_size, options.dtype)
-    return evaluate(classifier, options.data_val, threads=options.data_nthreads)
+    if epoch is not None:
+        return epoch
+    return "latest" if ledger.latest(prefix) else checkpoint.last_epoch(prefix)
 
 
-def sentence(result: Result) -> str:
+def describe(result: Result) -> str:
     """The errors in a line."""
     wrong = int(result.wrong.sum())
     top5 = f", top-5 error {result.top5:.2f}%" if result.classes > TOP else ""
     return f"top-1 error {result.top1:.2f}%{top5}: {wrong:,} of {len(result.labels):,} records wrong"
-
-
-def _batches(
-    records: recordio.RecordFile, image_shape: ImageShape, crop: str, size: int, threads: int | None
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The crops (N, K, H, W, 3) and the labels (N,) of ``size`` records at a time, in their order."""
-
-    def load(number: int) -> tuple[np.ndarray, int]:
-        record = records.read(number)
-        image = decode(record.image)
-        if image is None:
-            raise UserError(f"{record.where}: the image does not decode")
-        try:
-            return crops(image, image_shape, crop), int(record.label)
-        except UserError as error:
-            raise UserError(f"{record.where}: {error}") from error
-
-    cv2.setNumThreads(1)  # the images are what is done in parallel
-    numbers = range(len(records.offsets))
-    with closing(compute_ahead(load, numbers, threads or cores(), AHEAD * size)) as loaded:
-        while some := list(islice(loaded, size)):
-            images, labels = zip(*(result for _, result in some))
-            yield np.stack(images), np.array(labels)

@@ -17,7 +17,7 @@ from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.inputs import Input
 from mxnet_resnet.data.transform import crops, thumbnail
-from mxnet_resnet.engines.mxnet.predictor import Classifier
+from mxnet_resnet.use.classifier import Classifier
 
 
 class Seen(NamedTuple):
@@ -43,27 +43,27 @@ class Tally:
 
 
 def classify(
-    images: Iterable[Input], net: Classifier, crop: str, tally: Tally, thumbnails: bool = False
+    images: Iterable[Input], classifier: Classifier, crop: str, tally: Tally, thumbnails: bool = False
 ) -> Iterator[Seen]:
     """Each image that can be read, with its probabilities (classes,), in their order; ``tally`` is kept.
 
-    ``crop`` is one of preprocess.CROPS. Each image that cannot be read is a sentence on standard error.
+    ``crop`` is one of transform.CROPS. Each image that cannot be read is a sentence on standard error.
     """
-    shape = net.net.image_shape
+    shape = classifier.net.image_shape
 
     def read(source: Input) -> Seen | UserError:
         try:
             image = source.read()
             # Not the image: a batch of 32 photographs of 12 megapixels would take 1.2 GB.
             small = thumbnail(image) if thumbnails else None
-            return Seen(source, _named(source, image, shape, crop), small, np.empty(0))
+            return Seen(source, _crop(source, image, shape, crop), small, np.empty(0))
         except UserError as error:
             return error
 
     cv2.setLogLevel(0)  # what does not decode is told in our words
     cv2.setNumThreads(1)  # the images are what is read in parallel
     with closing(compute_ahead(read, images, cores())) as results:
-        while some := list(islice(results, net.batch_size)):
+        while some := list(islice(results, classifier.batch_size)):
             seen = []
             for _, result in some:
                 if isinstance(result, UserError):
@@ -73,11 +73,11 @@ def classify(
                     seen.append(result)
             if seen:
                 tally.good += len(seen)
-                found = net.probabilities(np.stack([one.crops for one in seen]))
+                found = classifier.probabilities(np.stack([one.crops for one in seen]))
                 yield from (one._replace(probabilities=row) for one, row in zip(seen, found))
 
 
-def _named(source: Input, image: np.ndarray, shape: tuple[int, int, int], crop: str) -> np.ndarray:
+def _crop(source: Input, image: np.ndarray, shape: tuple[int, int, int], crop: str) -> np.ndarray:
     try:
         return crops(image, shape, crop)
     except UserError as error:

@@ -1,38 +1,28 @@
-"""Whether two checkpoints are the same net: their scores on random images and on photographs."""
+"""Whether two nets are the same: their scores on random images and on photographs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import mxnet as mx
 import numpy as np
 
-from mxnet_resnet.data.transform import ImageShape, as_input, read_image
-from mxnet_resnet.engines.mxnet import models
-from mxnet_resnet.use.weights import Weights, input_normalisation, takes_bytes
+from mxnet_resnet.data.transform import evaluation_transform, read_image
+from mxnet_resnet.engines.net import TrainedNet, normalise
+from mxnet_resnet.use import reading
 
-# Of ImageNet in 0..255, as torchvision's and GluonCV's nets take them.
-IMAGENET_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
-IMAGENET_STD = np.array([58.395, 57.12, 57.375], np.float32)
+LARGEST_DIFFERENCE = 1e-4  # of probabilities, or of scores by the largest score
 
 
-def image_shape(weights: Weights) -> ImageShape:
-    """The (C, H, W) that a net was made for."""
-    return (3, 32, 32) if weights.plan.small_images else (3, 224, 224)
+class NotProven(Exception):
+    """An export that does not compute what its source does."""
 
 
-def images(weights: Weights, paths: Sequence[str] = ()) -> dict[str, np.ndarray]:
+def make_images(net: TrainedNet, paths: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Random images and photographs (N, 3, H, W) as the net takes them; without paths, scikit-learn's two."""
-    return images_of(image_shape(weights), takes_bytes(weights), paths)
-
-
-def images_of(shape: ImageShape, as_bytes: bool, paths: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """As ``images``, of ``shape`` (C, H, W), in 0..255 or as ImageNet's mean and deviation leave them."""
-    random = np.random.RandomState(0).normal(size=(4, *shape)).astype(np.float32)
-    photographs = as_input(_photographs(paths), shape)
-    if as_bytes:
-        return {"random": (random * 64 + 128).clip(0, 255), "real": photographs}
-    return {"random": random, "real": _normalise(photographs, IMAGENET_MEAN, IMAGENET_STD)}
+    random = np.random.RandomState(0).normal(size=(4, *net.image_shape)).astype(np.float32)
+    photographs = np.stack([evaluation_transform(image, net.image_shape) for image in _photographs(paths)])
+    shown = (random * 64 + 128).clip(0, 255) if net.takes_bytes else random
+    return {"random": shown, "real": net.as_input(photographs)}
 
 
 def _photographs(paths: Sequence[str]) -> list[np.ndarray]:
@@ -43,43 +33,66 @@ def _photographs(paths: Sequence[str]) -> list[np.ndarray]:
     return load_sample_images().images
 
 
-def _normalise(batch: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    return (batch - mean.reshape(1, 3, 1, 1)) / std.reshape(1, 3, 1, 1)
-
-
-def difference(source: Weights, target: Weights, batch: np.ndarray) -> tuple[float, float, str]:
+def compare_scores(source: TrainedNet, target: TrainedNet, images: np.ndarray) -> tuple[float, float, str]:
     """The largest difference of two nets' scores, absolute and by the largest score, and who computed them.
 
-    Each is computed by its own framework where it has one, else by our net. A ``target`` without a BatchNorm on
-    the images gets them as that of ``source`` leaves them.
+    Both have plans. Each is computed by its own framework where it has one, else by our net. A ``target`` without a
+    BatchNorm on the images gets them as that of ``source`` leaves them.
     """
-    given = batch
+    given = images
     if source.plan.data_norm and not target.plan.data_norm:
-        given = _normalise(batch, *input_normalisation(source))
-    expected, found = _scores(source, batch), _scores(target, given)
+        given = normalise(images, *reading.input_normalisation(source))
+    expected, found = _compute(source, images), _compute(target, given)
     absolute = float(np.abs(expected - found).max())
     whose = ", ".join(f"{name} by {net.computed_by}" for name, net in (("source", source), ("target", target)))
     largest = float(np.abs(expected).max())
     return absolute, absolute / largest if absolute else 0.0, whose
 
 
-def _scores(weights: Weights, batch: np.ndarray) -> np.ndarray:
-    if weights.scores:
-        return weights.scores(batch)
-    return weights.net()(mx.nd.array(batch)).asnumpy()
+def _compute(net: TrainedNet, images: np.ndarray) -> np.ndarray:
+    if net.scores:
+        return net.scores(images)
+    from mxnet_resnet.engines.mxnet import nets
+
+    return nets.compute_scores(net, images)
 
 
-def describe(weights: Weights) -> list[str]:
-    """What a checkpoint is, in sentences."""
-    plan = weights.plan
-    net = weights.net()
+def compare_probabilities(
+    net: TrainedNet,
+    expected: Callable[[np.ndarray], np.ndarray],
+    found: Callable[[np.ndarray], np.ndarray],
+) -> list[str]:
+    """Sentences on how far two ways to compute the probabilities of ``net`` differ, on random images and photographs.
+
+    Raises NotProven where a probability differs by more than LARGEST_DIFFERENCE, or the best five classes are others
+    (of classes whose probabilities differ by less than that, either may be among them).
+    """
+    sentences = []
+    for kind, images in make_images(net).items():
+        before, after = expected(images), found(images)
+        difference = float(np.abs(before - after).max())
+        best = np.sort(before)[:, ::-1][:, :5]
+        chosen = np.take_along_axis(before, np.argsort(-after)[:, :5], axis=1)
+        same = float(np.abs(best - chosen).max()) <= LARGEST_DIFFERENCE
+        if not (difference <= LARGEST_DIFFERENCE and same):  # not so for NaN
+            raise NotProven(f"on {kind} images a probability differs by {difference:.2e} from the checkpoint's")
+        sentences.append(f"{len(images)} {kind} images: same top-5, probabilities differ by at most {difference:.2e}")
+    return sentences
+
+
+def describe(net: TrainedNet) -> list[str]:
+    """What a net with a plan is, in sentences. Raises UserError where its arrays do not fit its plan."""
+    from mxnet_resnet.engines.mxnet import nets
+
+    plan = net.plan
+    layers, parameters = nets.count(net)
     units = ", ".join(str(units) for units, _ in plan.dimensions[1:])
     planes = ", ".join(str(planes) for _, planes in plan.dimensions[1:])
     kind = "pre-activation" if plan.preact else "post-activation"
     block = "bottleneck" if plan.bottleneck else "basic"
     return [
-        f"Found: {weights.origin}",
+        f"Found: {net.origin}",
         f"  {kind} ResNet of {units} {block} units, {planes} planes, width {plan.width}, {plan.shortcut} shortcuts, "
-        f"for {'small' if plan.small_images else 'large'} images, {weights.classes or 'no'} classes",
-        f"  {models.count_layers(net)} layers, {models.count_parameters(net):,} parameters",
+        f"for {'small' if plan.small_images else 'large'} images, {net.classes or 'no'} classes",
+        f"  {layers} layers, {parameters:,} parameters",
     ]

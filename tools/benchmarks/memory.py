@@ -122,7 +122,7 @@ def extra(values: Sequence[float], base: Sequence[float]) -> list[float]:
 
 def all_sums(symbol: mx.sym.Symbol, shapes: dict[str, tuple[int, ...]]) -> memonger.Plan:
     """The plan that keeps the residual sums, and computes all else again."""
-    blocks = mirrorplan.Blocks(mirrorgraph.Graph(symbol, shapes))
+    blocks = mirrorplan.Blocks(mirrorgraph.OperatorGraph(symbol, shapes))
     segments = blocks.sums()
     marks = blocks.marks(segments)
     with memonger.packing():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import mxnet as mx
@@ -11,19 +10,22 @@ import numpy as np
 from benchmarks.common import data_type
 from benchmarks.way import Step
 from mxnet_resnet.data.batch import Batch
-from mxnet_resnet.engines.mxnet import int8
+from mxnet_resnet.engines.mxnet import int8, nets
 from mxnet_resnet.engines.mxnet.batches import as_data_batch
 from mxnet_resnet.engines.mxnet.engine import MXNetEngine
-from mxnet_resnet.engines.mxnet.graphs import execution
+from mxnet_resnet.engines.mxnet.graphs import deployment
 from mxnet_resnet.engines.mxnet.group import KVStoreGroup
+from mxnet_resnet.engines.mxnet.ndarrays import to_numpy
+from mxnet_resnet.engines.mxnet.predictor import Predictor
 from mxnet_resnet.engines.mxnet.session import ModuleSession
+from mxnet_resnet.engines.mxnet.symbols import to_graph
 from mxnet_resnet.engines.mxnet.training import TrainingModel
+from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.settings.run import make
 from mxnet_resnet.settings.schedule import Schedule
 from mxnet_resnet.settings.sections import RunSettings
 from mxnet_resnet.train.setup import training_spec
-from mxnet_resnet.use import deployment
-from mxnet_resnet.use.deployment import Deployment
+from mxnet_resnet.use.classifier import softmax
 
 
 def training(depth: int, images: int, dtype: str) -> Step:
@@ -82,19 +84,19 @@ def prediction(depth: int, images: int, kind: str) -> Step:
     net = random_net(depth)
     batch = a_batch(describe_run(depth, images)).images
     if kind == "int8":
-        symbol, args, auxs = int8.in_int8(deployment.folded(net), batch, "naive")
-    else:
-        symbol, (args, auxs) = execution.for_prediction(net.symbol, (net.args, net.auxs), kind)
-    computing = dataclasses.replace(net, symbol=symbol, args=args, auxs=auxs).computing()
-    return lambda: computing(batch)
+        quantized = int8.quantize(deployment.fold(net), batch)
+        executor = nets.bind(quantized.graph.with_softmax(), quantized.arrays)
+        return lambda: executor.compute(batch)
+    predictor = Predictor(net, mx.cpu(), images, kind)
+    return lambda: softmax(predictor.scores(batch))
 
 
-def random_net(depth: int) -> Deployment:
+def random_net(depth: int) -> TrainedNet:
     """A net with random weights that has seen one batch, so that its statistics are of images."""
     settings = describe_run(depth, 8)
     module = begin(settings).module
     module.forward_backward(as_data_batch(a_batch(settings)))
     mx.nd.waitall()
-    args, auxs = module.get_params()
-    scores = mx.sym.softmax(model_of(settings).symbol.get_children()[0], name="softmax")
-    return Deployment(scores, args, auxs, settings.data.image_shape, settings.data.classes)
+    params, statistics = map(to_numpy, module.get_params())
+    graph, data = to_graph(model_of(settings).symbol).without_softmax(), settings.data
+    return TrainedNet(f"ResNet-{depth}", params, statistics, data.image_shape, data.classes, graph)

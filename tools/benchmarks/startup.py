@@ -20,8 +20,7 @@ from benchmarks.common import output, spread, table, tell_left_out, write_json
 from benchmarks.ours import random_net
 from benchmarks.way import INFER
 from mxnet_resnet.base.arguments import integer
-from mxnet_resnet.engines.mxnet.ndarrays import to_numpy
-from mxnet_resnet.runs import checkpoint
+from mxnet_resnet.use import writing
 
 PYTHON = sys.executable
 OURS = {
@@ -74,7 +73,7 @@ def main(arguments: argparse.Namespace) -> None:
 def of_one_image(folder: str, compare: bool) -> dict[str, list[str]]:
     """The commands that classify one image, whose net and image are in ``folder`` from now on."""
     net = random_net(50)
-    checkpoint.save(f"{folder}/net", 0, net.symbol.tojson(), *map(to_numpy, (net.args, net.auxs)))
+    writing.write_probabilities(f"{folder}/net", net)
     cv2.imwrite(f"{folder}/image.png", np.random.default_rng(0).integers(0, 255, (256, 256, 3)).astype(np.uint8))
     given = ["--img", f"{folder}/image.png", "--prefix", f"{folder}/net"]
     commands = {"predict.py, one image": [PYTHON, "predict/predict.py", *given]}

@@ -13,6 +13,7 @@ from mxnet_resnet.engines.mxnet import cluster, compat
 if TYPE_CHECKING:
     from mxnet_resnet.data.batch import Batch
     from mxnet_resnet.data.reader import TrainingRecords
+    from mxnet_resnet.engines.mxnet.gradients import FeatureGradients
     from mxnet_resnet.engines.mxnet.predictor import Predictor
     from mxnet_resnet.engines.mxnet.training import TrainingModel
     from mxnet_resnet.engines.net import TrainedNet
@@ -80,3 +81,8 @@ class MXNetEngine:
 
         precision.check(dtype, list(devices.handles))
         return Predictor(net, devices.handles[0], batch_size, dtype)
+
+    def gradients(self, net: TrainedNet, devices: Devices) -> FeatureGradients:
+        from mxnet_resnet.engines.mxnet.gradients import FeatureGradients
+
+        return FeatureGradients(net, devices.handles[0])

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mxnet as mx
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.base.files import staged
-from mxnet_resnet.engines.mxnet import compat
-from mxnet_resnet.use import deployment
-from mxnet_resnet.use.deployment import Deployment
+from mxnet_resnet.engines.mxnet import compat, symbols
+from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet
+from mxnet_resnet.engines.net import TrainedNet
 
 try:
     import onnx
@@ -28,29 +27,37 @@ IR_VERSION = 7  # of ONNX 1.8, which brought that opset: every runtime since rea
 BATCH = "N"
 
 
-def export(path: Path, net: Deployment, names: Sequence[str]) -> list[str]:
-    """Write ``net`` as ONNX, of any batch size, once ONNX Runtime has computed from it what MXNet does.
+def write(path: Path, net: TrainedNet, names: Sequence[str]) -> None:
+    """Write a deployed net as ONNX, from images to probabilities, of any batch size.
 
-    The metadata have the class ``names`` (``classes``, a JSON list) and what the images are (``images``). Returns the
-    sentences of the comparison; raises NotProven, and leaves no file.
+    The metadata have the class ``names`` (``classes``, a JSON list) and what the images are (``images``).
     """
-    with staged(path) as (temporary,):
-        _export(temporary, net)
-        model = onnx.load(temporary)
-        _complete(model, net, names)
-        onnx.checker.check_model(model, full_check=True)
-        onnx.save(model, temporary)
-        return deployment.compare(net, _runtime(temporary))
+    _convert(path, net)
+    model = onnx.load(path)
+    _complete(model, net, names)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
 
 
-def _export(path: Path, net: Deployment) -> None:
+def open_runtime(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """ONNX Runtime with a file: the probabilities (N, classes) of images (N, 3, H, W)."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {"data": images})[0]
+
+
+def versions() -> str:
+    """What wrote and computed a file."""
+    return f"MXNet {mx.__version__}, onnx {onnx.__version__}, ONNX Runtime {onnxruntime.__version__}"
+
+
+def _convert(path: Path, net: TrainedNet) -> None:
     compat.restore_onnx_names()
     from mxnet import onnx as exporter
 
     with contextlib.redirect_stdout(io.StringIO()):  # it prints hints on shapes
         exporter.export_model(
-            net.symbol,
-            [net.args, net.auxs],
+            symbols.from_graph(net.graph.with_softmax()),
+            [to_mxnet(net.params), to_mxnet(net.statistics)],
             [(1, *net.image_shape)],
             np.float32,
             str(path),
@@ -59,7 +66,7 @@ def _export(path: Path, net: Deployment) -> None:
         )
 
 
-def _complete(model: onnx.ModelProto, net: Deployment, names: Sequence[str]) -> None:
+def _complete(model: onnx.ModelProto, net: TrainedNet, names: Sequence[str]) -> None:
     """Put right what the exporter leaves: versions, parameters that are inputs too, unnamed sizes, no metadata."""
     model.opset_import[0].version = OPSET
     model.ir_version = IR_VERSION
@@ -79,14 +86,3 @@ def _complete(model: onnx.ModelProto, net: Deployment, names: Sequence[str]) -> 
 def _keep(field, kept: list) -> None:
     del field[:]
     field.extend(kept)
-
-
-def _runtime(path: Path):
-    """The probabilities of images (N, 3, H, W) as ONNX Runtime computes them from a file."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {"data": images})[0]
-
-
-def versions() -> str:
-    """What wrote and computed a file."""
-    return f"MXNet {mx.__version__}, onnx {onnx.__version__}, ONNX Runtime {onnxruntime.__version__}"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.runs import checkpoint
+from mxnet_resnet.runs.graph import Graph, parse
 
 TRACED_SUFFIX = "_fwd"  # Gluon calls the operator of layer `conv0` `conv0_fwd`; published graphs call it `conv0`
 
@@ -69,19 +67,14 @@ def _scores(net: HybridBlock, workspace: int, image_shape: tuple[int, int, int] 
     return scores
 
 
-def noted_image_shape(symbol: mx.sym.Symbol) -> tuple[int, int, int] | None:
-    """The (C, H, W) that ``softmax`` noted on a graph, or None for a graph from elsewhere."""
-    noted = symbol.attr_dict().get("data", {}).get("__image_shape__", "")
-    return tuple(map(int, noted.split(","))) if re.fullmatch(r"\d+,\d+,\d+", noted) else None
+def from_graph(graph: Graph) -> mx.sym.Symbol:
+    """A graph as MXNet has it. Raises MXNetError where it has an operator that MXNet has not."""
+    return mx.sym.load_json(graph.to_text())
 
 
-def load(prefix: str) -> mx.sym.Symbol:
-    """The graph of a checkpoint. Raises UserError where it is missing or no graph."""
-    text = checkpoint.load_graph(prefix)
-    try:
-        return mx.sym.load_json(text)
-    except (mx.base.MXNetError, ValueError) as error:
-        raise UserError(f"{checkpoint.graph_path(prefix)} is damaged or not an MXNet graph") from error
+def to_graph(symbol: mx.sym.Symbol) -> Graph:
+    """A Symbol as data, with its casts between types."""
+    return parse(symbol.tojson(remove_amp_cast=False))
 
 
 def parameter_shapes(symbol: mx.sym.Symbol, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

@@ -1,22 +1,26 @@
 """Graphs as a CPU executes them: the functions of the saved ones, in operators that oneDNN computes fast.
 
-What each change gives is in docs/performance.md. Arguments, states and outputs keep their names and shapes.
+What each change gives is in docs/performance.md. Parameters, statistics and outputs keep their names and shapes.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 
 import mxnet as mx
 import numpy as np
 from mxnet.contrib import amp
 
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.mxnet import symbols
 from mxnet_resnet.engines.mxnet.graphs import folding
 from mxnet_resnet.engines.mxnet.graphs.match import ADDITIONS
-from mxnet_resnet.engines.mxnet.graphs.rewriting import Entry, Node, Rewriting, setting
-from mxnet_resnet.engines.mxnet.ndarrays import Arrays
+from mxnet_resnet.engines.mxnet.graphs.rewriting import Rewriting
+from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet
+from mxnet_resnet.runs.checkpoint import Arrays
+from mxnet_resnet.runs.graph import IMAGES, VARIABLE, Graph, Node, Output
 
 VERSION = 2  # of the graphs that are executed: another one rounds otherwise
 NORM_WITH_RELU = "_contrib_BatchNormWithReLU"
@@ -25,66 +29,66 @@ SHAPE = "__shape__"
 KEEPS_FOUR_AXES = {"BatchNorm", "Activation", "Pooling", "Dropout", "Concat", "_copy", *ADDITIONS}
 
 
-def for_cpu(
-    symbol: mx.sym.Symbol,
-    fuse: bool = True,
-    pad_images: bool = False,
-    train: bool = True,
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
-) -> mx.sym.Symbol:
-    """``symbol`` as it is to be executed on a CPU.
+def for_cpu(symbol: mx.sym.Symbol, fuse: bool = True, pad_images: bool = False) -> mx.sym.Symbol:
+    """``symbol``, a net, as it is to be trained on a CPU; the rest is as of `rewrite_for_cpu`."""
+    return symbols.from_graph(rewrite_for_cpu(symbols.to_graph(symbol), fuse, pad_images))
+
+
+def rewrite_for_cpu(graph: Graph, fuse: bool = True, pad_images: bool = False, train: bool = True) -> Graph:
+    """``graph`` as it is to be executed on a CPU.
 
     Args:
-        symbol: a net.
+        graph: a net.
         fuse: make a BatchNorm and the ReLU behind it one operator.
         pad_images: give a first convolution of three channels a fourth one, of zeros. For bfloat16, where oneDNN has no
             kernel for three; the result of its general one has a layout in which a fused BatchNorm is less exact.
         train: make the global pooling a mean, which is slower and has a faster gradient.
-        shapes: of parameters by name, where the graph does not tell them.
     """
-    graph = Rewriting(symbol)
-    _tell_shapes(graph, shapes or {})
-    spatial = _spatial(graph)
-    fused = _relus_behind_norms(graph, spatial) if fuse and _has_onednn() else {}
-    padded = _first_convolution(graph) if pad_images else None
+    copy, spatial = Rewriting(graph), _find_spatial(graph)
+    fused = _find_relus_behind_norms(graph, spatial) if fuse and _has_onednn() else {}
+    padded = _find_first_convolution(graph) if pad_images else None
     for index, node in enumerate(graph.nodes):
         if index in fused.values():
             continue
         if index in fused:
-            norm = graph.nodes[fused[index]]
-            graph.replace(index, NORM_WITH_RELU, graph.inputs(fused[index]), norm.get("attrs", {}))
+            copy.replace(index, NORM_WITH_RELU, copy.inputs(fused[index]), graph.nodes[fused[index]].attrs)
         elif train and _averages_images(node) and index in spatial:
             # The gradient of a pooling over all of an image is slow, and so is, for its layout, that of the BatchNorm
             # before it, which knows no fused ReLU then.
-            graph.replace(index, "mean", graph.inputs(index), {"axis": (2, 3), "keepdims": True})
+            copy.replace(index, "mean", copy.inputs(index), {"axis": (2, 3), "keepdims": True})
         elif index == padded:
-            images, weight, *bias = graph.inputs(index)
-            graph.keep(index, inputs=[_with_zeros(graph, images), _with_zeros(graph, weight), *bias])
+            images, weight, *bias = copy.inputs(index)
+            copy.keep(index, inputs=[_add_zeros(copy, images), _add_zeros(copy, weight), *bias])
         else:
-            graph.keep(index)
-    return graph.symbol()
+            copy.keep(index)
+    return copy.graph()
 
 
 def for_prediction(
-    symbol: mx.sym.Symbol, params: tuple[Arrays, Arrays], dtype: str = "float32"
-) -> tuple[mx.sym.Symbol, tuple[Arrays, Arrays]]:
-    """A graph and its (arguments, states), as they predict fastest on a CPU: BatchNorms folded, in ``dtype``.
+    graph: Graph, params: Arrays, statistics: Arrays, dtype: str = "float32"
+) -> tuple[mx.sym.Symbol, dict[str, mx.nd.NDArray], dict[str, mx.nd.NDArray]]:
+    """A graph and its (parameters, statistics), as they predict fastest on a CPU: BatchNorms folded, in ``dtype``.
 
-    Raises UserError for bfloat16 of a net in int8.
+    Outputs are float32. Raises UserError for bfloat16 of a net in int8.
     """
-    if dtype != "float32" and '"_contrib_quantize' in symbol.tojson():
+    if dtype != "float32" and any(node.op.startswith("_contrib_quantize") for node in graph.nodes):
         raise UserError(f"the net computes in int8: it cannot do so in {dtype}")
-    whole = (
-        {name: array if array.dtype == np.float32 else array.astype("float32") for name, array in arrays.items()}
-        for arrays in params
-    )
-    folded, args, auxs = folding.fold(symbol, *whole)
-    shapes = {name: array.shape for name, array in args.items()}
-    executed = for_cpu(folded, pad_images=dtype == "bfloat16", train=False, shapes=shapes)
+    folded, params, statistics = folding.fold(graph, *map(_as_float32, (params, statistics)))
+    shapes = {name: array.shape for name, array in params.items()}
+    executed = rewrite_for_cpu(_note_shapes(folded, shapes), pad_images=dtype == "bfloat16", train=False)
+    symbol, params, statistics = symbols.from_graph(executed), to_mxnet(params), to_mxnet(statistics)
     if dtype == "float32":
-        return executed, (args, auxs)
-    lowered, args, auxs = amp.convert_model(executed, args, auxs, target_dtype=dtype, cast_optional_params=True)
-    return lowered, (args, auxs)
+        return symbol, params, statistics
+    lowered, params, statistics = amp.convert_model(
+        symbol, params, statistics, target_dtype=dtype, cast_optional_params=True
+    )
+    return mx.sym.amp_cast(lowered, dtype="float32"), params, statistics
+
+
+def _as_float32(arrays: Arrays) -> Arrays:
+    """Arrays of real numbers in float32; those of int8 stay as they are."""
+    real = {name: array.astype(np.float32, copy=False) for name, array in arrays.items() if array.dtype.kind == "f"}
+    return {**arrays, **real}
 
 
 def _has_onednn() -> bool:
@@ -92,58 +96,63 @@ def _has_onednn() -> bool:
     return mx.runtime.Features().is_enabled("MKLDNN") and os.environ.get("MXNET_MKLDNN_ENABLED") != "0"
 
 
-def _tell_shapes(graph: Rewriting, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    for node in graph.nodes:
-        if node["op"] == "null" and node["name"] in shapes:
-            node["attrs"] = {**node.get("attrs", {}), SHAPE: str(shapes[node["name"]])}
+def _note_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+    """The graph with the shapes of parameters on them, which it need not tell."""
+    nodes = (
+        replace(node, attrs={**node.attrs, SHAPE: str(shapes[node.name])})
+        if node.op == VARIABLE and node.name in shapes
+        else node
+        for node in graph.nodes
+    )
+    return replace(graph, nodes=tuple(nodes))
 
 
-def _spatial(graph: Rewriting) -> set[int]:
+def _find_spatial(graph: Graph) -> set[int]:
     """The nodes whose output is known to be (N, C, H, W)."""
     found = set()
     for index, node in enumerate(graph.nodes):
-        if node["op"] == "Convolution":
-            planar = len(setting(node, "kernel", ())) == 2 and setting(node, "layout", None) in (None, "NCHW")
+        if node.op == "Convolution":
+            planar = len(node.setting("kernel", ())) == 2 and node.setting("layout", None) in (None, "NCHW")
         else:
-            planar = node["op"] in KEEPS_FOUR_AXES and node["inputs"][0][0] in found
+            planar = node.op in KEEPS_FOUR_AXES and node.inputs[0].node in found
         if planar:
             found.add(index)
     return found
 
 
-def _relus_behind_norms(graph: Rewriting, spatial: set[int]) -> dict[int, int]:
+def _find_relus_behind_norms(graph: Graph, spatial: set[int]) -> dict[int, int]:
     """The ReLUs that alone read a BatchNorm of (N, C, H, W), each with it."""
     readers = graph.readers()
     pairs = {}
     for index, node in enumerate(graph.nodes):
-        if node["op"] == "Activation" and setting(node, "act_type", "") == "relu":
-            source = node["inputs"][0][0]
+        if node.op == "Activation" and node.setting("act_type", "") == "relu":
+            source = node.inputs[0].node
             norm = graph.nodes[source]
-            by_channel = norm["op"] == "BatchNorm" and setting(norm, "axis", 1) == 1
+            by_channel = norm.op == "BatchNorm" and norm.setting("axis", 1) == 1
             if by_channel and source in spatial and readers[source] == 1:
                 pairs[index] = source
     return pairs
 
 
-def _first_convolution(graph: Rewriting) -> int | None:
+def _find_first_convolution(graph: Graph) -> int | None:
     """The convolution that reads the three channels of the images, as they are or normalised, all at once."""
-    images = {index for index, node in enumerate(graph.nodes) if node["name"] == "data"}
+    images = {index for index, node in enumerate(graph.nodes) if node.name == IMAGES}
     for index, node in enumerate(graph.nodes):
-        if node["inputs"] and node["inputs"][0][0] in images:
-            if node["op"] == "Convolution":
-                weight = setting(graph.nodes[node["inputs"][1][0]], SHAPE, ())
-                return index if len(weight) == 4 and weight[1] == 3 and setting(node, "num_group", 1) == 1 else None
+        if node.inputs and node.inputs[0].node in images:
+            if node.op == "Convolution":
+                weight = graph.nodes[node.inputs[1].node].setting(SHAPE, ())
+                return index if len(weight) == 4 and weight[1] == 3 and node.setting("num_group", 1) == 1 else None
             images.add(index)
     return None
 
 
 def _averages_images(node: Node) -> bool:
-    average = node["op"] == "Pooling" and setting(node, "pool_type", "max") == "avg"
-    return average and bool(setting(node, "global_pool", False)) and setting(node, "layout", None) in (None, "NCHW")
+    average = node.op == "Pooling" and node.setting("pool_type", "max") == "avg"
+    return average and bool(node.setting("global_pool", False)) and node.setting("layout", None) in (None, "NCHW")
 
 
-def _with_zeros(graph: Rewriting, entry: Entry) -> Entry:
+def _add_zeros(copy: Rewriting, output: Output) -> Output:
     """(N, 3, H, W) as (N, 4, H, W)."""
-    name = graph.name(entry)
-    zeros = graph.add("_zeros", f"{name}_zeros", [], {"shape": (0, 1, 0, 0), "dtype": "float32"})
-    return graph.add("Concat", f"{name}_padded", [entry, zeros], {"num_args": 2, "dim": 1})
+    name = copy.name(output)
+    zeros = copy.add("_zeros", f"{name}_zeros", [], {"shape": (0, 1, 0, 0), "dtype": "float32"})
+    return copy.add("Concat", f"{name}_padded", [output, zeros], {"num_args": 2, "dim": 1})

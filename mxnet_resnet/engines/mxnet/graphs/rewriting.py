@@ -2,86 +2,63 @@
 
 from __future__ import annotations
 
-import ast
-import json
-from collections import Counter
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-import mxnet as mx
-
-Node = dict  # of MXNet's JSON: op, name, attrs, inputs
-Entry = list[int]  # a node's place, and which of its outputs
+from mxnet_resnet.runs.graph import Graph, Node, Output
 
 
 class Rewriting:
     """The ``nodes`` of a graph, inputs first, and those that a copy of it is to have.
 
-    Give each node a place in the copy, in their order, with `keep`, `replace` or `skip`; `symbol` is the copy. What no
+    Give each node a place in the copy, in their order, with `keep`, `replace` or `skip`; `graph` is the copy. What no
     output needs is not in it.
     """
 
-    def __init__(self, symbol: mx.sym.Symbol):
-        graph = json.loads(symbol.tojson(remove_amp_cast=False))
-        self.nodes: list[Node] = graph["nodes"]
-        self._heads, self._attributes = graph["heads"], graph["attrs"]
+    def __init__(self, source: Graph):
+        self.source, self.nodes = source, source.nodes
         self._kept: list[Node] = []
         self._place: dict[int, int] = {}  # of a node among those kept
-        self._instead: dict[int, Entry] = {}  # of a node that is left out: what is read
+        self._instead: dict[int, Output] = {}  # of a node that is left out: what is read
 
-    def readers(self) -> Counter[int]:
-        """How often each node is read, as an output of the graph too."""
-        found = Counter(source for node in self.nodes for source, *_ in node["inputs"])
-        found.update(source for source, *_ in self._heads)
-        return found
-
-    def inputs(self, index: int) -> list[Entry]:
+    def inputs(self, index: int) -> list[Output]:
         """Where the inputs of a node are in the copy."""
-        return list(map(self._entry, self.nodes[index]["inputs"]))
+        return list(map(self._output, self.nodes[index].inputs))
 
     def keep(self, index: int, **changes: object) -> None:
         """Copy a node; ``changes`` are its other inputs or attrs."""
-        node = {**self.nodes[index], "inputs": self.inputs(index), **changes}
-        self._place[index] = self._append(node)
+        inputs = tuple(changes.pop("inputs", None) or self.inputs(index))
+        self._place[index] = self._append(replace(self.nodes[index], inputs=inputs, **changes))
 
-    def replace(self, index: int, operator: str, inputs: list[Entry], attributes: dict[str, object]) -> None:
+    def replace(self, index: int, operator: str, inputs: Sequence[Output], attributes: Mapping[str, object]) -> None:
         """Put an operator of the same name in the place of a node."""
-        self._place[index] = self.add(operator, self.nodes[index]["name"], inputs, attributes)[0]
+        self._place[index] = self.add(operator, self.nodes[index].name, inputs, attributes).node
 
     def skip(self, index: int) -> None:
         """Leave a node out: who reads it reads its first input."""
-        self._instead[index] = self._entry(self.nodes[index]["inputs"][0])
+        self.stand_in(index, self._output(self.nodes[index].inputs[0]))
 
-    def add(self, operator: str, name: str, inputs: list[Entry], attributes: dict[str, object]) -> Entry:
-        """A node that the graph has not, or a variable: ``"null"``."""
+    def stand_in(self, index: int, output: Output) -> None:
+        """Put an output of the copy in the place of a node's."""
+        self._instead[index] = output
+
+    def add(self, operator: str, name: str, inputs: Sequence[Output], attributes: Mapping[str, object]) -> Output:
+        """A node that the graph has not, or a variable."""
         texts = {key: str(value) for key, value in attributes.items()}
-        return [self._append({"op": operator, "name": name, "attrs": texts, "inputs": inputs}), 0, 0]
+        return Output(self._append(Node(operator, name, texts, tuple(inputs))))
 
-    def name(self, entry: Entry) -> str:
+    def name(self, output: Output) -> str:
         """That of a node in the copy."""
-        return self._kept[entry[0]]["name"]
+        return self._kept[output.node].name
 
-    def symbol(self) -> mx.sym.Symbol:
+    def graph(self) -> Graph:
         """The copy."""
-        variables = [place for place, node in enumerate(self._kept) if node["op"] == "null"]
-        heads = list(map(self._entry, self._heads))
-        graph = {"nodes": self._kept, "arg_nodes": variables, "heads": heads, "attrs": self._attributes}
-        return mx.sym.load_json(json.dumps(graph))
+        heads = tuple(map(self._output, self.source.heads))
+        return Graph(tuple(self._kept), heads, self.source.attrs).pruned()
 
-    def _entry(self, entry: Entry) -> Entry:
-        source, *others = entry
-        return self._instead[source] if source in self._instead else [self._place[source], *others]
+    def _output(self, output: Output) -> Output:
+        return self._instead.get(output.node) or output._replace(node=self._place[output.node])
 
     def _append(self, node: Node) -> int:
         self._kept.append(node)
         return len(self._kept) - 1
-
-
-def setting(node: Node, name: str, default: object) -> Any:
-    """An attribute of a node, as a value: a text where it is no literal, which ``true`` and ``false`` are here."""
-    text = node.get("attrs", {}).get(name)
-    if text is None:
-        return default
-    try:
-        return ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
-    except (ValueError, SyntaxError):
-        return text

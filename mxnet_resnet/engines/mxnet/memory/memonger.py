@@ -94,7 +94,7 @@ class _Search:
         self.symbol = symbol
         self.shapes = shapes
         self.budget_mb = budget_mb
-        self.blocks = mirrorplan.Blocks(mirrorgraph.Graph(symbol, shapes))
+        self.blocks = mirrorplan.Blocks(mirrorgraph.OperatorGraph(symbol, shapes))
         self.megabytes: dict[mirrorgraph.Marks, int] = {}
 
     def measured(self, segments: Sequence[mirrorplan.Segment]) -> Plan:

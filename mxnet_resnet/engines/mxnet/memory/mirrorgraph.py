@@ -8,13 +8,15 @@ operator reads what its twin reads; that of another one what the operator itself
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import mxnet as mx
+
+from mxnet_resnet.engines.mxnet.symbols import from_graph, to_graph
+from mxnet_resnet.runs.graph import VARIABLE, Graph, Node, Output
 
 MARK = "__force_mirroring__"
 
@@ -38,7 +40,7 @@ class Operator:
     """A node that depends on the images.
 
     Attributes:
-        position: in the Symbol's JSON.
+        position: among the nodes of the graph.
         inputs: numbers of the operators that it reads.
         size: elements of its first output.
         forward, backward: time, in multiply-accumulates.
@@ -61,25 +63,25 @@ class Operator:
         return self.kind not in NEVER_MIRRORED
 
 
-class Graph:
+class OperatorGraph:
     """The operators of a symbol that depend on its images and labels, inputs first.
 
     ``shapes`` maps the names of images and labels to their shapes, those of one device, N first.
     """
 
     def __init__(self, symbol: mx.sym.Symbol, shapes: Mapping[str, tuple[int, ...]]):
-        description = json.loads(symbol.tojson(remove_amp_cast=False))
-        nodes, sizes = description["nodes"], _shapes(symbol, shapes)
+        graph, sizes = to_graph(symbol), _shapes(symbol, shapes)
+        nodes = graph.nodes
         numbers: dict[int, int] = {}
         self.operators: list[Operator] = []
         for position, node in enumerate(nodes):
-            sources = [source for source, *_ in node["inputs"]]
+            sources = [source.node for source in node.inputs]
             inputs = tuple(numbers[source] for source in sources if source in numbers)
-            if node["op"] != "null" and (inputs or any(nodes[source]["name"] in shapes for source in sources)):
+            if node.op != VARIABLE and (inputs or any(nodes[source].name in shapes for source in sources)):
                 numbers[position] = len(self.operators)
-                parameters = [sizes[nodes[source]["name"]] for source in sources if source not in numbers]
-                self.operators.append(_operator(node, position, inputs, sizes[node["name"]], parameters))
-        self.heads = {numbers[source] for source, *_ in description["heads"] if source in numbers}
+                parameters = [sizes[nodes[source].name] for source in sources if source not in numbers]
+                self.operators.append(_operator(node, position, inputs, sizes[node.name], parameters))
+        self.heads = {numbers[head.node] for head in graph.heads if head.node in numbers}
 
     @cached_property
     def cuts(self) -> list[int]:
@@ -122,27 +124,27 @@ def _shapes(symbol: mx.sym.Symbol, shapes: Mapping[str, tuple[int, ...]]) -> dic
 
 
 def _operator(
-    node: dict, position: int, inputs: tuple[int, ...], shape: tuple[int, ...], parameters: list[tuple[int, ...]]
+    node: Node, position: int, inputs: tuple[int, ...], shape: tuple[int, ...], parameters: list[tuple[int, ...]]
 ) -> Operator:
-    kind, size = node["op"], math.prod(shape)
+    kind, size = node.op, math.prod(shape)
     if kind == "Activation":
-        kind = "relu" if node["attrs"]["act_type"] == "relu" else kind
+        kind = "relu" if node.attrs["act_type"] == "relu" else kind
     if kind in PRODUCTS:
         # A weight is (outputs, inputs / groups, height, width): an element of the output takes a row of it.
         forward = float(size * max((math.prod(weight[1:]) for weight in parameters if len(weight) > 1), default=1))
         backward = CONVOLUTION_BACKWARD * forward
     else:
-        forward, backward = (float(size * time) for time in ELEMENT_TIME.get(node["op"], OTHER_ELEMENT_TIME))
+        forward, backward = (float(size * time) for time in ELEMENT_TIME.get(node.op, OTHER_ELEMENT_TIME))
     neither = kind in READ_NEITHER
     # BatchNorm's gradient reads two of its outputs, the mean and the deviation, but they are small.
     reads_outputs = not (neither or kind in PRODUCTS or kind == "BatchNorm")
     reads_inputs = not (neither or kind in READ_OUTPUTS)
-    return Operator(node["name"], kind, position, inputs, size, forward, backward, reads_inputs, reads_outputs)
+    return Operator(node.name, kind, position, inputs, size, forward, backward, reads_inputs, reads_outputs)
 
 
 @dataclass(frozen=True)
 class Marks:
-    """Positions in the Symbol's JSON: of the operators to mark, and of those whose output a copy behind them keeps."""
+    """Positions in the graph: of the operators to mark, and of those whose output a copy behind them keeps."""
 
     mirrored: frozenset[int]
     copied: frozenset[int]
@@ -153,26 +155,21 @@ def marked(symbol: mx.sym.Symbol, marks: Marks, cudnn: bool = False) -> mx.sym.S
 
     With ``cudnn``, marked BatchNorms have the momentum of which two steps make one.
     """
-    description = json.loads(symbol.tojson(remove_amp_cast=False))
-    nodes: list[dict] = []
-    moved: dict[int, int] = {}  # positions of nodes, and of what others read of them
-    readable: dict[int, int] = {}
+    graph = to_graph(symbol)
+    nodes: list[Node] = []
+    moved: list[int] = []  # places of nodes
+    readable: list[int] = []  # and of what others read of them
 
-    def entries(listed: list[list[int]]) -> list[list[int]]:
-        return [[(moved if output else readable)[source], output, *rest] for source, output, *rest in listed]
+    def outputs(before: Sequence[Output]) -> tuple[Output, ...]:
+        return tuple(output._replace(node=(moved if output.number else readable)[output.node]) for output in before)
 
-    for position, node in enumerate(description["nodes"]):
-        node["inputs"] = entries(node["inputs"])
-        moved[position] = readable[position] = len(nodes)
-        nodes.append(node)
-        if position in marks.mirrored:
-            attributes = node.setdefault("attrs", {})
-            attributes[MARK] = "True"
-            if cudnn and node["op"] == "BatchNorm":
-                attributes["momentum"] = repr(math.sqrt(float(attributes.get("momentum", DEFAULT_MOMENTUM))))
+    for position, node in enumerate(graph.nodes):
+        attrs = {**node.attrs, MARK: "True"} if position in marks.mirrored else node.attrs
+        if position in marks.mirrored and cudnn and node.op == "BatchNorm":
+            attrs["momentum"] = repr(math.sqrt(float(attrs.get("momentum", DEFAULT_MOMENTUM))))
+        moved.append(len(nodes))
+        nodes.append(replace(node, attrs=attrs, inputs=outputs(node.inputs)))
         if position in marks.copied:
-            readable[position] = len(nodes)
-            nodes.append({"op": "_copy", "name": f"{node['name']}_kept", "inputs": [[moved[position], 0, 0]]})
-    variables = [position for position, node in enumerate(nodes) if node["op"] == "null"]
-    heads, attributes = entries(description["heads"]), description["attrs"]
-    return mx.sym.load_json(json.dumps({"nodes": nodes, "arg_nodes": variables, "heads": heads, "attrs": attributes}))
+            nodes.append(Node("_copy", f"{node.name}_kept", inputs=(Output(moved[position]),)))
+        readable.append(len(nodes) - 1)
+    return from_graph(Graph(tuple(nodes), outputs(graph.heads), graph.attrs))

@@ -15,7 +15,7 @@ from random import Random
 
 import numpy as np
 
-from mxnet_resnet.engines.mxnet.memory.mirrorgraph import PRODUCTS, Graph, Marks
+from mxnet_resnet.engines.mxnet.memory.mirrorgraph import PRODUCTS, Marks, OperatorGraph
 
 BUCKETS = 512  # steps in which the search counts the memory that is kept
 STEPS = (1.02, 1.03, 1.04, 1.06, 1.08, 1.1)  # from one budget of the search to the next; the last one again and again
@@ -52,7 +52,7 @@ class Segment:
 class Blocks:
     """What the blocks of a graph cost. Block ``b`` is what lies between the cuts ``b - 1`` and ``b``, and cut ``b``."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: OperatorGraph):
         self.graph = graph
         self.cuts = graph.cuts
         self.starts = [0, *(cut + 1 for cut in graph.cuts[:-1])]

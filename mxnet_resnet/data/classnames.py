@@ -1,12 +1,12 @@
-"""Names of classes: a synset file has a line a class, in the order of the labels."""
+"""The names of classes, a line each in a file."""
 
 from __future__ import annotations
 
 from mxnet_resnet.base.errors import UserError
 
 
-def read_synset(path: str, num_classes: int) -> list[str]:
-    """The class names of a synset file, a line a class. Raises UserError unless there are ``num_classes``."""
+def read_class_names(path: str, num_classes: int) -> list[str]:
+    """The names in a file, in the order of the classes. Raises UserError unless there are ``num_classes``."""
     try:
         with open(path, encoding="utf-8") as file:
             names = [line.strip() for line in file if line.strip()]

@@ -1,0 +1,97 @@
+"""The plan of a net that came as a graph: of the nets that its parameters can belong to, the one that computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import product
+
+import mxnet as mx
+import numpy as np
+
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.mxnet import models, nets, symbols
+from mxnet_resnet.engines.mxnet.graphs.match import match_names
+from mxnet_resnet.engines.net import TrainedNet
+from mxnet_resnet.plans import architecture, layouts
+from mxnet_resnet.plans.architecture import Architecture
+from mxnet_resnet.runs.checkpoint import Shape
+from mxnet_resnet.runs.graph import IMAGES
+
+DATA_NORMS = ("shift", "plain", "full")
+
+
+def recognise(net: TrainedNet, plan: Architecture | None = None) -> TrainedNet:
+    """``net``, which has a graph, with its plan, and with its arrays in float32 by our names in place of its graph.
+
+    ``plan`` is taken in place of those that names and shapes can tell. Its own graph stays its ``scores``. Raises
+    UserError where the graph is none of our nets, or lacks arrays.
+    """
+    arrays, shapes = net.arrays, net.shapes
+    needed = {name for name in net.graph.variables if name != IMAGES and not name.endswith("label")}
+    for name in sorted(needed - arrays.keys()):
+        raise UserError(f"the checkpoint does not fit its graph: it has no {name}")
+    candidates = _list_candidates(shapes) if plan is None else [("the net that was named", plan, _classes(shapes))]
+    for origin, candidate, classes in candidates:
+        ours = symbols.to_graph(models.from_architecture(candidate, classes)(mx.sym.var(IMAGES)))
+        names = match_names(ours, net.graph)
+        if names is None:
+            continue
+        found = {mine: arrays[theirs].astype(np.float32) for mine, theirs in names.items() if mine != IMAGES}
+        statistics = {mine for mine, theirs in names.items() if theirs in net.statistics}
+        return replace(
+            net,
+            params={name: array for name, array in found.items() if name not in statistics},
+            statistics={name: array for name, array in found.items() if name in statistics},
+            classes=classes,
+            graph=None,
+            plan=candidate,
+            origin=f"MXNet graph of {origin}",
+            scores=partial(nets.compute_scores, net),
+            computed_by="MXNet from its graph",
+        )
+    raise UserError(
+        f"the graph {net.name} fits no family of ResNets known here; its first parameters: " + ", ".join([*shapes][:3])
+    )
+
+
+def _classes(shapes: Mapping[str, Shape]) -> int | None:
+    """The outputs of the only dense layer, or None where there is none."""
+    return next((shape[0] for shape in shapes.values() if len(shape) == 2), None)
+
+
+def _list_candidates(shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Architecture, int | None]]:
+    """The plans, with their classes, that parameters of these shapes can belong to."""
+    if "conv0_weight" in shapes:
+        plan, classes = layouts.infer(shapes)
+        data_norms = DATA_NORMS if plan.data_norm else (None,)
+        shortcuts = {"identity": ("identity", "centered_identity"), "projection": ("projection", "raw_projection")}
+        variants = product(
+            data_norms,
+            (True, False),
+            (False, True) if plan.bottleneck else (False,),
+            (architecture.SYMBOLIC_EPSILON, layouts.TORCH_EPSILON),
+            shortcuts.get(plan.shortcut, (plan.shortcut,)),
+        )
+        for data_norm, stem_relu, stride_first, epsilon, shortcut in variants:
+            variant = replace(
+                plan,
+                data_norm=data_norm,
+                stem_relu=stem_relu,
+                stride_first=stride_first,
+                epsilon=epsilon,
+                shortcut=shortcut,
+            )
+            yield "this project or the MXNet ResNet-v2 repository", variant, classes
+        return
+    weights = sorted(shape for shape in shapes.values() if len(shape) == 4)
+    for name, plan in architecture.MODELS.items():
+        units = sum(units for units, _ in plan.dimensions[1:])
+        without_shortcuts = 1 + units * (3 if plan.bottleneck else 2)
+        if not without_shortcuts <= len(weights) <= without_shortcuts + units:
+            continue
+        parameters = models.from_architecture(plan).collect_params().values()
+        if sorted(parameter.shape for parameter in parameters if len(parameter.shape) == 4) == weights:
+            for data_norm in (plan.data_norm, "full") if plan.data_norm else (None,):
+                yield name, replace(plan, data_norm=data_norm), _classes(shapes)

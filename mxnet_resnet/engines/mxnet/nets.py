@@ -1,0 +1,95 @@
+"""Trained nets as MXNet's: in Gluon, as a graph, and what they compute."""
+
+from __future__ import annotations
+
+import mxnet as mx
+import numpy as np
+
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.mxnet import models, symbols
+from mxnet_resnet.engines.mxnet.binding import Executor
+from mxnet_resnet.engines.net import TrainedNet
+from mxnet_resnet.runs.checkpoint import Arrays, Shape
+from mxnet_resnet.runs.graph import Graph, parse
+
+
+def build_gluon(net: TrainedNet) -> models.ResNet | models.PreActResNet:
+    """A net with a plan in Gluon, with its arrays. Raises UserError where they do not fit the plan."""
+    built, arrays = models.from_architecture(net.plan, net.classes), net.arrays
+    built.initialize()
+    parameters = built.collect_params()
+    for name in sorted(parameters.keys() ^ arrays.keys()):
+        which = "it" if name in parameters else "the net that its other layers make"
+        raise UserError(f"the checkpoint does not fit the net: {which} has no {name}")
+    for name, parameter in parameters.items():
+        if parameter.shape != arrays[name].shape:
+            raise UserError(
+                f"the checkpoint does not fit the net: {name} has shape {arrays[name].shape}, "
+                f"expected {parameter.shape}"
+            )
+        parameter.set_data(mx.nd.array(arrays[name]))
+    return built
+
+
+def build_graph(net: TrainedNet) -> Graph:
+    """The graph of a net, to scores; where it has a plan alone, that of our net. Raises UserError as build_gluon."""
+    return net.graph or parse(build_training_text(net)).without_softmax()
+
+
+def build_training_text(net: TrainedNet) -> str:
+    """The graph of a net with a plan, as MXNet's JSON, with a softmax that takes labels: every MXNet tool loads it.
+
+    Raises UserError as build_gluon does.
+    """
+    return symbols.softmax(build_gluon(net), image_shape=net.image_shape).tojson()
+
+
+def compute_scores(net: TrainedNet, images: np.ndarray) -> np.ndarray:
+    """The scores (N, classes) of images (N, 3, H, W) as the net takes them, from its graph as it stands, on the CPU."""
+    return compute(build_graph(net), net.arrays, images)
+
+
+def compute_probabilities(net: TrainedNet, images: np.ndarray) -> np.ndarray:
+    """As compute_scores, behind the softmax."""
+    return compute(build_graph(net).with_softmax(), net.arrays, images)
+
+
+def compute(graph: Graph, arrays: Arrays, images: np.ndarray) -> np.ndarray:
+    """The first output of a graph as it stands for ``data`` (N, 3, H, W), on the CPU."""
+    return bind(graph, arrays).compute(images)
+
+
+def bind(graph: Graph, arrays: Arrays) -> Executor:
+    """A graph as it stands, ready to compute on the CPU."""
+    return Executor(symbols.from_graph(graph), arrays)
+
+
+def infer(net: TrainedNet) -> tuple[dict[str, Shape], int]:
+    """The shapes that the arrays of a net with a graph are to have, by name, and its number of classes.
+
+    Raises UserError where MXNet does not know its operators, or it does not take images of its shape.
+    """
+    try:
+        symbol = symbols.from_graph(net.graph)
+    except mx.base.MXNetError as error:
+        raise UserError(f"the graph of {net.name} is damaged or not an MXNet graph") from error
+    shape = (1, *net.image_shape)
+    try:
+        shapes = symbols.parameter_shapes(symbol, shape)
+        _, (scores, *_), _ = symbol.infer_shape(data=shape)
+    except mx.base.MXNetError as error:
+        raise UserError(
+            f"the net does not take images of {net.image_shape}: --image-shape says which it takes"
+        ) from error
+    return shapes, scores[1]
+
+
+def list_gluon_names(net: TrainedNet) -> dict[str, str]:
+    """What Gluon's ``load_parameters`` calls each array of a net with a plan: its names, in its order, to ours."""
+    return {theirs: parameter.name for theirs, parameter in build_gluon(net)._collect_params_with_prefix().items()}
+
+
+def count(net: TrainedNet) -> tuple[int, int]:
+    """The layers and the parameters of a net with a plan. Raises UserError as build_gluon does."""
+    built = build_gluon(net)
+    return models.count_layers(built), models.count_parameters(built)

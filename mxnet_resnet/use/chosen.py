@@ -1,0 +1,62 @@
+"""What the flags of settings/netflags.py choose: a trained net, its classes, and the device that it is computed on."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from mxnet_resnet import engines
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data.classnames import read_class_names
+from mxnet_resnet.data.datasets import IMAGENET_CLASSES, IMAGENET_SYNSET
+from mxnet_resnet.engines.net import TrainedNet
+from mxnet_resnet.plans import architecture
+from mxnet_resnet.settings.netflags import NetChoice
+from mxnet_resnet.use import reading
+from mxnet_resnet.use.classifier import Classifier
+from mxnet_resnet.use.gradcam import GradCam
+
+
+def load_net(choice: NetChoice) -> TrainedNet:
+    """The net; what is assumed of its images is told on standard error. Raises UserError."""
+    net = load_net_silently(choice)
+    tell_notes(net)
+    return net
+
+
+def load_net_silently(choice: NetChoice) -> TrainedNet:
+    """As `load_net`, for what does not depend on the images."""
+    if not choice.params:
+        if choice.network:
+            raise UserError("--network goes with --params FILE; a checkpoint at --prefix has its graph beside it")
+        given = reading.Given(choice.image_shape, choice.mean, choice.std)
+        return reading.read_prefix(choice.prefix, choice.epoch, given)
+    if not Path(choice.params).is_file():
+        raise UserError(f"there is no file of parameters {choice.params}")
+    plan = architecture.find(choice.network) if choice.network else None
+    return reading.read(choice.params, given=reading.Given(choice.image_shape, choice.mean, choice.std, plan))
+
+
+def tell_notes(net: TrainedNet) -> None:
+    """Say on standard error what is assumed of a net."""
+    for note in net.notes:
+        print(note, file=sys.stderr)
+
+
+def open_classifier(net: TrainedNet, gpu: int | None, batch_size: int, dtype: str = "float32") -> Classifier:
+    """``net`` on a GPU, or on what there is. Raises UserError for a device that cannot serve, or not in that dtype."""
+    engine = engines.choose()
+    devices = engine.choose_devices(None if gpu is None else [gpu], None)
+    return Classifier(engine.predictor(net, devices, batch_size, dtype))
+
+
+def open_gradcam(net: TrainedNet, gpu: int | None) -> GradCam:
+    """Heat maps of ``net`` on such a device. Raises UserError as open_classifier, and for a net that has none."""
+    engine = engines.choose()
+    return GradCam(engine.gradients(net, engine.choose_devices(None if gpu is None else [gpu], None)))
+
+
+def name_classes(net: TrainedNet, choice: NetChoice) -> list[str]:
+    """The names of the classes. Raises UserError where there are not as many as classes."""
+    synset = choice.synset or (IMAGENET_SYNSET if net.classes == IMAGENET_CLASSES else None)
+    return read_class_names(synset, net.classes) if synset else [f"class {number}" for number in range(net.classes)]

@@ -1,0 +1,28 @@
+"""A net that classifies images: from what it sees of them to probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mxnet_resnet.engines.net import Predictor
+
+
+class Classifier:
+    """The probabilities of images, by a net that an engine computes."""
+
+    def __init__(self, predictor: Predictor):
+        self.net, self.batch_size, self._predictor = predictor.net, predictor.batch_size, predictor
+
+    def probabilities(self, crops: np.ndarray) -> np.ndarray:
+        """The class probabilities (N, classes) of images as crops (N, K, H, W, 3), RGB, uint8: means over their K."""
+        number, crops_an_image = crops.shape[:2]
+        rows = crops.reshape(-1, *crops.shape[2:])
+        begins = range(0, len(rows), self.batch_size)
+        scores = [self._predictor.scores(self.net.as_input(rows[begin : begin + self.batch_size])) for begin in begins]
+        return softmax(np.concatenate(scores)).reshape(number, crops_an_image, -1).mean(axis=1)
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """The probabilities (N, classes) of scores (N, classes)."""
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)

@@ -1,0 +1,234 @@
+"""Trained nets from files: checkpoints of MXNet's Module, parameters of Gluon, state_dicts of PyTorch. One way in."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Union
+
+import numpy as np
+
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data.transform import ImageShape
+from mxnet_resnet.engines.net import IMAGENET_MEAN, IMAGENET_STD, TrainedNet
+from mxnet_resnet.plans import layouts
+from mxnet_resnet.plans.architecture import Architecture
+from mxnet_resnet.runs import checkpoint
+from mxnet_resnet.runs.checkpoint import Arrays
+from mxnet_resnet.runs.graph import Graph
+
+TORCH_SUFFIXES = (".th", ".pth", ".pt", ".bin", ".safetensors")
+MODULE_CHECKPOINT = re.compile(r"(.+)-(\d{4,})\.params")
+LARGEST_NORMALISED_MEAN = 3  # images that a mean and a deviation were taken off have smaller means
+SMALL_SHAPE, LARGE_SHAPE = (3, 32, 32), (3, 224, 224)
+STATISTICS = ("_moving_mean", "_moving_var")  # how our names of them end
+
+Epoch = Union[int, str, None]  # "best" or "latest"; None is the last one
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a user says of a net, which wins over what its files tell.
+
+    Attributes:
+        image_shape: (C, H, W) of its input.
+        mean, std: of its images, RGB in 0..1.
+        plan: its architecture.
+    """
+
+    image_shape: ImageShape | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    plan: Architecture | None = None
+
+
+NOTHING_GIVEN = Given()
+
+
+def read(source: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -> TrainedNet:
+    """A net to predict with.
+
+    ``source`` is the prefix of a Module checkpoint (with ``epoch``) or one of its files, a Gluon .params file, or a
+    PyTorch file (.th, .pth, .pt, .bin, .safetensors). A Module checkpoint keeps its graph and its names.
+
+    Raises UserError where its files are missing, damaged or do not fit each other.
+    """
+    place = _module_of(source, epoch)
+    if place is None:
+        net = _read_parameters(Path(source), given)
+        if net.classes is None:
+            raise UserError(f"{source} is a net without a classifier")
+        return net
+    found = _complete(_read_module(*place, given))
+    return recognise(found, given.plan) if given.plan else found
+
+
+def read_prefix(prefix: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -> TrainedNet:
+    """As `read`, of a Module checkpoint by its prefix, whatever that looks like."""
+    return _complete(_read_module(prefix, epoch, given))
+
+
+def read_known(source: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -> TrainedNet:
+    """As `read`, with its plan, and its arrays in float32 by our names, whatever it is.
+
+    Raises UserError where it is none of the ResNets known here, or not of the plan that is given.
+    """
+    place = _module_of(source, epoch)
+    if place is None:
+        return _read_parameters(Path(source), given)
+    found = _read_module(*place, given)
+    return recognise(replace(found, name=str(checkpoint.graph_path(place[0]))), given.plan)
+
+
+def recognise(net: TrainedNet, plan: Architecture | None = None) -> TrainedNet:
+    """A net with its plan, and its arrays in float32 by our names. Raises UserError for none of the nets known here."""
+    if net.graph is None:
+        return net
+    from mxnet_resnet.engines.mxnet.graphs import recognition
+
+    return recognition.recognise(net, plan)
+
+
+def input_normalisation(net: TrainedNet) -> tuple[np.ndarray, np.ndarray]:
+    """The (mean, std) by channel, in 0..255, that the BatchNorm on the images of a net with a plan amounts to.
+
+    (0, 1) without one.
+    """
+    if not net.plan.data_norm:
+        return np.zeros(3, np.float32), np.ones(3, np.float32)
+    arrays = net.arrays
+    std = np.sqrt(arrays["bn_data_moving_var"] + np.float32(net.plan.epsilon))
+    if net.plan.data_norm == "full":
+        std = std / arrays["bn_data_gamma"]
+    return arrays["bn_data_moving_mean"] - arrays["bn_data_beta"] * std, std
+
+
+def note_path(path: Path) -> Path:
+    """Where the plan of a net is noted beside its Gluon parameters, whose names and shapes do not tell it whole."""
+    return path.with_name(f"{path.stem}-architecture.json")
+
+
+def _module_of(source: str, epoch: Epoch) -> tuple[str, Epoch] | None:
+    """The prefix and the epoch of a Module checkpoint, or None where ``source`` is a file of parameters alone."""
+    match = MODULE_CHECKPOINT.fullmatch(source)
+    alone = Path(source).suffix in (*TORCH_SUFFIXES, ".params")
+    if alone and not (match and checkpoint.graph_path(match[1]).is_file()):
+        if epoch is not None:
+            raise UserError(f"{source} is one file, which has no epoch {epoch}")
+        return None
+    if source.endswith("-symbol.json"):
+        return source[: -len("-symbol.json")], epoch
+    return (match[1], int(match[2])) if match else (source, epoch)
+
+
+def _read_module(prefix: str, epoch: Epoch, given: Given) -> TrainedNet:
+    """A checkpoint as it stands, which may not fit its graph; its classes are not counted."""
+    graph = checkpoint.load_graph(prefix)
+    if isinstance(epoch, str):
+        params, statistics = checkpoint.load_named(prefix, epoch)
+    else:
+        epoch = checkpoint.last_epoch(prefix) if epoch is None else epoch
+        params, statistics = checkpoint.load_params(prefix, epoch)
+    scores, notes = graph.without_softmax(), []
+    shape = given.image_shape or graph.noted_image_shape()
+    if shape is None:
+        shape = SMALL_SHAPE if graph.first_stride() == 1 else LARGE_SHAPE
+        notes.append(f"assuming an input of {shape}: --image-shape says otherwise")
+    net = TrainedNet(f"{prefix}, epoch {epoch}", params, statistics, shape, None, scores, notes=tuple(notes))
+    return _with_normalisation(net, _normalises_bytes(graph, statistics), given)
+
+
+def _complete(net: TrainedNet) -> TrainedNet:
+    """A net with its classes counted. Raises UserError where its arrays do not fit its graph, or that its images."""
+    from mxnet_resnet.engines.mxnet import nets
+
+    shapes, classes = nets.infer(net)
+    checkpoint.check_fit(shapes, net.params, net.statistics)
+    return replace(net, classes=classes)
+
+
+def _normalises_bytes(graph: Graph, statistics: Arrays) -> bool:
+    """Whether the images are RGB in 0..255, as the running mean of a BatchNorm on them tells."""
+    first = graph.first_input()
+    if first is None or first.op != "BatchNorm":
+        return False
+    return _is_of_bytes(statistics.get(graph.input_names(first)[3]))
+
+
+def _is_of_bytes(mean: np.ndarray | None) -> bool:
+    """Whether a running mean is that of images in 0..255."""
+    return mean is not None and float(mean.max(initial=0)) > LARGEST_NORMALISED_MEAN
+
+
+def _with_normalisation(net: TrainedNet, takes_bytes: bool, given: Given) -> TrainedNet:
+    """``net`` with what its images are less, and by what; where nobody says so, ImageNet's, and a note."""
+    if takes_bytes:
+        if given.mean is not None or given.std is not None:
+            raise UserError("the net normalises its images itself: leave out --mean and --std")
+        return net
+    if given.mean is None and given.std is None:
+        note = "assuming images normalised as for ImageNet, as the net does not do so: --mean and --std differ"
+        return replace(net, mean=IMAGENET_MEAN, std=IMAGENET_STD, notes=(*net.notes, note))
+    mean, std = (255 * np.array(values, np.float32) for values in (given.mean or (0, 0, 0), given.std or (1, 1, 1)))
+    return replace(net, mean=mean, std=std)
+
+
+def _read_parameters(path: Path, given: Given) -> TrainedNet:
+    net = _read_torch(path, given) if path.suffix in TORCH_SUFFIXES else _read_gluon(path, given)
+    mean = net.statistics.get("bn_data_moving_mean") if net.plan.data_norm else None
+    return _with_normalisation(net, _is_of_bytes(mean), given)
+
+
+def _read_gluon(path: Path, given: Given) -> TrainedNet:
+    loaded = checkpoint.load_arrays(path)
+    kinds = (checkpoint.PARAMETER, checkpoint.STATISTIC)
+    names = {name: name.partition(":")[2] if name.startswith(kinds) else name for name in loaded}
+    arrays = {names[name]: array.astype(np.float32) for name, array in loaded.items()}
+    note = note_path(path)
+    if given.plan is None and note.is_file():
+        given = replace(given, plan=_read_note(note))
+    if "conv0_weight" in arrays:
+        found, classes = layouts.infer({name: array.shape for name, array in arrays.items()})
+        origin = "parameters of this project or the MXNet ResNet-v2 repository"
+        return _as_net(path, arrays, (given.plan or found, classes, origin), given)
+    known = (*layouts.GLUON_LAYOUTS, *layouts.OUR_GLUON_LAYOUTS)
+    return _by_layout(path, arrays, known, given)[0]
+
+
+def _read_torch(path: Path, given: Given) -> TrainedNet:
+    from mxnet_resnet.engines.torch import nets, state_dict
+
+    arrays = state_dict.load(path)
+    net, layout = _by_layout(path, arrays, layouts.TORCH_LAYOUTS, given)
+    scores = partial(nets.compute_scores, arrays, layout, net.plan)
+    return replace(net, scores=scores, computed_by="PyTorch from its tensors")
+
+
+def _by_layout(
+    path: Path, arrays: Mapping[str, np.ndarray], known: Sequence[layouts.Layout], given: Given
+) -> tuple[TrainedNet, layouts.Layout]:
+    layout, names = layouts.recognise({name: array.shape for name, array in arrays.items()}, known)
+    ours = {mine: np.asarray(arrays[theirs], np.float32) for mine, theirs in names.items()}
+    found, classes = layouts.infer({name: array.shape for name, array in ours.items()}, layout)
+    return _as_net(path, ours, (given.plan or found, classes, layout.name), given), layout
+
+
+def _as_net(path: Path, arrays: Arrays, known: tuple[Architecture, int | None, str], given: Given) -> TrainedNet:
+    """A net of arrays by our names, of its (plan, classes, origin)."""
+    plan, classes, origin = known
+    statistics = {name: array for name, array in arrays.items() if name.endswith(STATISTICS)}
+    params = {name: array for name, array in arrays.items() if name not in statistics}
+    shape = given.image_shape or (SMALL_SHAPE if plan.small_images else LARGE_SHAPE)
+    return TrainedNet(str(path), params, statistics, shape, classes, plan=plan, origin=origin)
+
+
+def _read_note(path: Path) -> Architecture:
+    try:
+        fields = json.loads(path.read_text())
+        return Architecture(**{**fields, "dimensions": tuple(map(tuple, fields["dimensions"]))})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is no note of an architecture: remove it, or name the net with --network") from error

@@ -1,0 +1,143 @@
+"""Trained nets to files: checkpoints of MXNet's Module, parameters of Gluon, state_dicts of PyTorch. One way out.
+
+What is written here has a plan, and is proven elsewhere (use/export.py, commands/convert.py).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base.files import replacing
+from mxnet_resnet.engines.net import TrainedNet
+from mxnet_resnet.plans import architecture, layouts
+from mxnet_resnet.plans.architecture import Architecture
+from mxnet_resnet.runs import checkpoint, graph, params
+from mxnet_resnet.use import reading
+
+LAYOUTS = ("torchvision", "torch-resnet")  # names in a state_dict
+
+
+def write_module(prefix: str, net: TrainedNet) -> Path:
+    """Write ``PREFIX-symbol.json`` and ``PREFIX-0000.params``, which end in a softmax and every MXNet tool loads.
+
+    Raises UserError where the arrays of the net do not fit its plan.
+    """
+    from mxnet_resnet.engines.mxnet import nets
+
+    text = nets.build_training_text(net)
+    order = graph.parse(text).variables
+    ordered = ({name: kind[name] for name in order if name in kind} for kind in (net.params, net.statistics))
+    return checkpoint.save(prefix, 0, text, *ordered)
+
+
+def write_probabilities(prefix: str, net: TrainedNet) -> Path:
+    """Write ``PREFIX-symbol.json``, the graph of a net with a softmax behind it, and ``PREFIX-0000.params``."""
+    from mxnet_resnet.engines.mxnet import symbols
+
+    text = symbols.from_graph(net.graph.with_softmax()).tojson()  # as MXNet's tools expect it
+    return checkpoint.save(prefix, 0, text, net.params, net.statistics)
+
+
+def write_gluon(path: Path, net: TrainedNet) -> None:
+    """Write the parameters for ``load_parameters`` of the Gluon net, and its plan to ``NAME-architecture.json``.
+
+    Raises UserError where the arrays of the net do not fit its plan.
+    """
+    from mxnet_resnet.engines.mxnet import nets
+
+    arrays = net.arrays
+    named = {theirs: arrays[ours] for theirs, ours in nets.list_gluon_names(net).items()}
+    with replacing(reading.note_path(path), path) as (note, parameters):
+        note.write_text(json.dumps(asdict(net.plan), indent=1))
+        params.write(parameters, named)
+
+
+def write_torch(path: Path, net: TrainedNet, layout_name: str | None = None) -> str:
+    """Write a state_dict (.pth, or .safetensors) that torch-resnet or torchvision loads with ``strict=True``.
+
+    ``layout_name`` is one of LAYOUTS (by default torchvision's where it has such nets). Returns the sentence that says
+    which input the PyTorch net takes. Raises UserError for a net that it cannot be.
+    """
+    from mxnet_resnet.engines.torch import state_dict
+
+    layout = _choose_layout(net.plan, layout_name)
+    state_dict.save(path, _name_for_torch(net, layout))
+    return f"{layout.name}, {_describe_input(net)}"
+
+
+def _choose_layout(plan: Architecture, name: str | None) -> layouts.Layout:
+    planes = tuple(planes for _, planes in plan.dimensions)
+    nameable = not plan.preact and not plan.small_images and plan.shortcut == "projection"
+    nameable &= len(planes) == len(architecture.IMAGENET_PLANES) and (plan.bottleneck or plan.width == 1)
+    if name == "torchvision" and not nameable:
+        raise UserError(
+            "torchvision has post-activation nets of four stages for large images, with projection shortcuts, and wide "
+            "ones of bottlenecks"
+        )
+    if name == "torchvision" or (name is None and nameable and planes == architecture.IMAGENET_PLANES):
+        layout = layouts.TORCHVISION
+    elif not plan.preact:
+        layout = layouts.TORCH_RESNET
+    elif plan.small_images:
+        layout = layouts.TORCH_RESNET_PREACT_SMALL
+    else:
+        layout = layouts.TORCH_RESNET_PREACT
+    _check_torch_can(plan, layout)
+    return layout
+
+
+def _check_torch_can(plan: Architecture, layout: layouts.Layout) -> None:
+    stem_to_first = plan.dimensions[0][1] != plan.dimensions[1][1] * (4 if plan.bottleneck else plan.width)
+    reasons = {
+        "a BatchNorm behind its first convolution": plan.preact and plan.stem_norm,
+        "no ReLU behind its first convolution": not plan.preact and not (plan.stem_norm and plan.stem_relu),
+        "a projection in its first unit, where the shapes match": plan.project_first and not stem_to_first,
+        "the stride of its bottlenecks in the first convolution": plan.bottleneck and plan.stride_first,
+        "biases in its convolutions": plan.bias,
+        f"the shortcut {plan.shortcut}": plan.shortcut in ("raw_projection", "centered_identity"),
+    }
+    for reason, true in reasons.items():
+        if true:
+            raise UserError(f"{layout.name} cannot be this net, which has {reason}")
+
+
+def _name_for_torch(net: TrainedNet, layout: layouts.Layout) -> dict[str, np.ndarray]:
+    """The arrays under the names of a PyTorch layout; the BatchNorm on the images is left out (see _describe_input).
+
+    PyTorch's nets have an epsilon of 1e-5: what this net's is above that is added to its running variances.
+    """
+    stages = len(net.plan.dimensions) - 1
+    result = {}
+    for name, array in net.arrays.items():
+        layer, _, kind = name.replace("_moving_", "_moving-").rpartition("_")
+        kind = kind.replace("-", "_")
+        if layer == "bn_data":
+            continue
+        theirs = _name_layer(layout, layer, stages)
+        if kind == "moving_var":
+            array = array + np.float32(net.plan.epsilon - layouts.TORCH_EPSILON)
+            result[f"{theirs}.{layouts.TORCH_COUNTER}"] = np.array(0, np.int64)
+        kinds = {ours: name for name, ours in layout.norm.items()} if layouts.is_norm(layer) else layouts.WEIGHTS
+        result[f"{theirs}.{kinds[kind]}"] = array
+    return result
+
+
+def _name_layer(layout: layouts.Layout, layer: str, stages: int) -> str:
+    match = re.fullmatch(r"stage(\d+)_unit(\d+)_(\w+)", layer)
+    if match:
+        return layout.unit_layer(int(match[1]), int(match[2]), match[3])
+    return layout.top_layer(layer, stages)
+
+
+def _describe_input(net: TrainedNet) -> str:
+    if not net.plan.data_norm:
+        return "for the input that the source takes"
+    mean, std = (" ".join(f"{value:.4f}" for value in values) for values in reading.input_normalisation(net))
+    images = "RGB images in 0..255" if net.takes_bytes else "the input that the source takes"
+    return f"for {images}, less {mean}, by {std}"
