@@ -7,7 +7,7 @@ import mmap
 import os
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,7 +111,7 @@ def walk(path: Path) -> Iterator[Record]:
 class RecordFile:
     """Records in any order, by threads at once; the offsets are those of ``scan``."""
 
-    def __init__(self, path: Path, offsets: np.ndarray):
+    def __init__(self, path: Path, offsets: Sequence[int] | np.ndarray):
         self.path, self.offsets = path, offsets
         self._file = path.open("rb")
         self._size = path.stat().st_size
