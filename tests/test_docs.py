@@ -55,6 +55,7 @@ def execute(code: str, namespace: dict) -> list[tuple[str, object, object]]:
 @pytest.fixture(scope="module")
 def library() -> tuple[dict, list[tuple[str, object, object]], str]:
     """The library page after its code has run: the names defined, the values shown, and what was printed."""
+    assert mxnet_resnet.ResNet  # imported, and with it the blocks that there are, before the page adds its own
     namespace: dict = {"__name__": "docs.library"}
     nets, blocks = mock.patch.dict(architecture.MODELS), mock.patch.dict(registry.BLOCKS)
     with nets, blocks, contextlib.redirect_stdout(io.StringIO()) as printed:

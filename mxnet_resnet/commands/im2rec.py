@@ -14,14 +14,13 @@ import argparse
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
-
 from mxnet_resnet.base.arguments import Parser, integer, number
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.encoder import Encoder
 from mxnet_resnet.data.listrecords import SkippedFile, write_records, write_report
 from mxnet_resnet.data.lists import Division, count_classes, divide, find_lists, list_folder, write_lists
+from mxnet_resnet.data.transform import silence_opencv
 
 QUALITIES = {".jpg": range(1, 101), ".png": range(10)}
 
@@ -112,7 +111,7 @@ def _checked(arguments: argparse.Namespace) -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
-    cv2.setLogLevel(0)  # what does not decode is in the report
+    silence_opencv()  # what does not decode is in the report
     prefix = arguments.prefix
     report = prefix.with_name(f"{prefix.name}_bad.txt")
     listing = SkippedFile(report.with_name(f".{report.name}.part"), "listing")

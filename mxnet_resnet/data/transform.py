@@ -173,3 +173,9 @@ def decode_bgr(data: bytes) -> np.ndarray | None:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         return None
+
+
+def silence_opencv() -> None:
+    """Keep OpenCV from writing about images that it cannot decode: that is told in our words."""
+    log = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # OpenCV 4.14 has it there
+    log.setLogLevel(0)

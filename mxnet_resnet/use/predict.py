@@ -16,7 +16,7 @@ from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.inputs import Input
-from mxnet_resnet.data.transform import crops, thumbnail
+from mxnet_resnet.data.transform import crops, silence_opencv, thumbnail
 from mxnet_resnet.use.classifier import Classifier
 
 
@@ -60,7 +60,7 @@ def classify(
         except UserError as error:
             return error
 
-    cv2.setLogLevel(0)  # what does not decode is told in our words
+    silence_opencv()
     cv2.setNumThreads(1)  # the images are what is read in parallel
     with closing(compute_ahead(read, images, cores())) as results:
         while some := list(islice(results, classifier.batch_size)):

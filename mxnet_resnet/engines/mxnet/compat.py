@@ -169,7 +169,8 @@ def load() -> None:
         if error.name != "mxnet":
             raise
         raise UserError(
-            "MXNet is not installed: pip install --no-deps mxnet==1.9.1 requests (--no-deps, since it asks for numpy<2)"
+            "MXNet is not installed: pip install requests, then pip install --no-deps mxnet==1.9.1 "
+            "(it asks for numpy<2, and needs no older)"
         ) from error
     except OSError as error:
         if reason := missing_library(error):
