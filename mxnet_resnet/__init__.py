@@ -4,7 +4,6 @@ The networks are attributes of the package: ``mxnet_resnet.ResNet50``, ``mxnet_r
 the first of them is asked for; nothing else here needs it.
 """
 
-import mxnet_resnet.engines.mxnet  # noqa: F401  (until all rooms but that one do without MXNet)
 from mxnet_resnet.plans.architecture import CLASSES
 
 __version__ = "0.1.0"
