@@ -79,7 +79,7 @@ class MXNetEngine:
         from mxnet_resnet.engines.mxnet import precision
         from mxnet_resnet.engines.mxnet.predictor import Predictor
 
-        precision.check(dtype, list(devices.handles))
+        precision.check_dtype(dtype, list(devices.handles))
         return Predictor(net, devices.handles[0], batch_size, dtype)
 
     def gradients(self, net: TrainedNet, devices: Devices) -> FeatureGradients:
