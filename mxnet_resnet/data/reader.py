@@ -21,7 +21,7 @@ from mxnet_resnet.data.recordio import Record, RecordFile, Summary
 from mxnet_resnet.data.transform import ImageShape, decode, decode_bgr, evaluation_transform
 
 IMAGES_A_TASK = 8  # enough that handing it to a thread costs nothing
-BATCHES_AHEAD = 2
+BATCHES_AHEAD = 3
 
 Load = Callable[[int], tuple[np.ndarray, float]]  # a record's number to its image (H, W, 3), RGB, uint8, and its label
 
