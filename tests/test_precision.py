@@ -54,13 +54,13 @@ def test_convolutions_and_the_classifier_compute_in_less_precision(dtype):
 )
 def test_devices_that_cannot_are_told(dtype, context, message):
     with pytest.raises(UserError, match=message):
-        precision.check(dtype, [context])
+        precision.check_dtype(dtype, [context])
 
 
 def test_a_cpu_without_bfloat16_is_told(monkeypatch):
     monkeypatch.setattr(compat, "has_bfloat16", lambda: False)
     with pytest.raises(UserError, match="AVX512-BF16"):
-        precision.check("bfloat16", [mx.cpu()])
+        precision.check_dtype("bfloat16", [mx.cpu()])
 
 
 def test_the_loss_scale_halves_at_an_overflow_and_doubles_after_a_while():
@@ -99,7 +99,7 @@ def scaled(digits, folder, monkeypatch, *more: str, overflow_at: int | None = No
             scaler.scale = before / 2
         return good
 
-    monkeypatch.setattr(precision, "check", lambda *_: None)
+    monkeypatch.setattr(precision, "check_dtype", lambda *_: None)
     monkeypatch.setattr(precision, "lower", lambda symbol, _: symbol)
     monkeypatch.setattr(ModuleSession, "step", noting)
     monkeypatch.setattr(ModuleSession, "_update_scaled", overflowing)

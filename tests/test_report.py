@@ -129,5 +129,5 @@ def test_tensorboard_that_is_missing_is_told_before_anything_else(tmp_path, monk
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     assert not parse(["--data-type", "digits"]).saving.tensorboard
     with pytest.raises(UserError, match="pip install tensorboardX"):
-        metrics.check(parse(["--data-type", "digits", "--tensorboard"]).saving.tensorboard)
-    metrics.check(False)
+        metrics.check_tensorboard(parse(["--data-type", "digits", "--tensorboard"]).saving.tensorboard)
+    metrics.check_tensorboard(False)

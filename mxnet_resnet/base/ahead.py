@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import TypeVar, cast
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def compute_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int, most: int | None = None
-) -> Iterator[tuple[Item, Result]]:
+) -> Generator[tuple[Item, Result], None, None]:
     """Each item with ``function`` of it, in the order of the items; OpenCV and files let threads use all cores.
 
     While a result is used, ``most`` more (4 a thread; at least 1 a thread) are computed or wait. An exception, of the
@@ -38,11 +39,10 @@ def _start(
     pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item]
 ) -> Iterator[tuple[Item, Future]]:
     """Each item with the future of its result; where ``items`` fails, that is the last future."""
-    item = None
     try:
         for item in items:
             yield item, pool.submit(function, item)
     except Exception as error:
         failed: Future = Future()
         failed.set_exception(error)
-        yield item, failed
+        yield cast(Item, None), failed

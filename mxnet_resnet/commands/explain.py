@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from mxnet_resnet import engines
 from mxnet_resnet.base.arguments import Parser, integer, integers
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.engines.mxnet import compat
 from mxnet_resnet.settings import netflags
 
 MOST_CLASSES = 10  # heat maps beside an image
@@ -25,7 +25,8 @@ def main() -> int:
     netflags.add(parser)
     arguments = parser.parse_args()
 
-    compat.import_mxnet_quickly()
+    engine = engines.choose()
+    engine.load(soon_done=True)
 
     from mxnet_resnet.data import inputs
     from mxnet_resnet.plot import answers, drawing
@@ -40,8 +41,8 @@ def main() -> int:
     for label in arguments.classes or ():
         if label >= net.classes:
             raise UserError(f"there is no class {label}: the net has 0 to {net.classes - 1}")
-    classifier = chosen.open_classifier(net, arguments.gpu, drawing.MOST_DRAWN)
-    cam = chosen.open_gradcam(net, arguments.gpu)
+    classifier = chosen.open_classifier(engine, net, arguments.gpu, drawing.MOST_DRAWN)
+    cam = chosen.open_gradcam(engine, net, arguments.gpu)
     tally, drawn, heats = predict.Tally(), [], []
     for seen in predict.classify(inputs.find(arguments.img), classifier, "center", tally):
         if len(drawn) == drawing.MOST_DRAWN:

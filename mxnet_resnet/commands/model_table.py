@@ -9,9 +9,9 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mxnet_resnet import engines
 from mxnet_resnet.base.arguments import Parser
 from mxnet_resnet.base.files import replacing
-from mxnet_resnet.engines.mxnet import compat
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.plans.architecture import Architecture
 
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/models.md"), help="the page")
     arguments = parser.parse_args()
 
-    compat.load()
+    engines.choose().load()
     with replacing(arguments.out) as (temporary,):
         temporary.write_text(page(), encoding="utf-8")
     print(f"{len(architecture.MODELS)} networks: {arguments.out}")

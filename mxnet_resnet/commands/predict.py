@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from mxnet_resnet import engines
 from mxnet_resnet.base.arguments import Parser, integer
-from mxnet_resnet.engines.mxnet import compat
 from mxnet_resnet.plot import answers
 from mxnet_resnet.settings import netflags
 
@@ -27,7 +27,8 @@ def main() -> int:
     netflags.add(parser)
     arguments = parser.parse_args()
 
-    compat.import_mxnet_quickly()
+    engine = engines.choose()
+    engine.load(soon_done=True)
 
     from mxnet_resnet.data import inputs
     from mxnet_resnet.plot import drawing
@@ -38,7 +39,7 @@ def main() -> int:
     names = chosen.name_classes(net, choice)
     if arguments.out:
         drawing.check_target(arguments.out)
-    classifier = chosen.open_classifier(net, arguments.gpu, arguments.batch_size, arguments.dtype)
+    classifier = chosen.open_classifier(engine, net, arguments.gpu, arguments.batch_size, arguments.dtype)
     writer = answers.Writer(arguments.format, titled=not inputs.is_single(arguments.img))
     images, tally, drawn = inputs.find(arguments.img), predict.Tally(), []
     for seen in predict.classify(images, classifier, arguments.crop, tally, bool(arguments.out)):

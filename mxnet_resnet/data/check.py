@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -20,7 +20,8 @@ from mxnet_resnet.data import recordio
 from mxnet_resnet.data.survey import Damage, Examined, Found, examine, survey
 
 LISTED = 1000  # findings that are kept of a file; more are counted
-PROGRESS_BAR = {"unit": "B", "unit_scale": True, "leave": False, "disable": None}  # None: on a terminal only
+# disable=None: a bar on a terminal only
+PROGRESS_BAR: dict[str, Any] = {"unit": "B", "unit_scale": True, "leave": False, "disable": None}
 
 
 class Finding(NamedTuple):
@@ -95,15 +96,15 @@ class Report:
     channels: Counter = field(default_factory=Counter)  # that the images are stored with
     sums: np.ndarray = field(default_factory=lambda: np.zeros((2, 3), object))  # of values and their squares, exact
 
-    def add_finding(self, *arguments: object) -> None:
+    def add_finding(self, finding: Finding) -> None:
         self.wrong += 1
         if len(self.findings) < LISTED:
-            self.findings.append(Finding(*arguments))
+            self.findings.append(finding)
 
     def add_bad(self, item: Found | Damage, byte: int, reason: str) -> None:
         begin = self.bad.pop()[0] if self.bad and self.bad[-1][1] == item.offset else item.offset
         self.bad.append((begin, item.end))
-        self.add_finding(str(self.path), item.number, byte, reason)
+        self.add_finding(Finding(str(self.path), item.number, byte, reason))
 
     def add_good(self, item: Found, image: Examined) -> None:
         self.numbers.append(item.number)
@@ -126,14 +127,16 @@ def check_file(path: Path) -> Report:
     """Check all that a record file holds, but for the .idx. Raises UserError where the file cannot be read."""
     report = Report(path)
     if path.is_file() and not path.stat().st_size:
-        report.add_finding(str(path), 0, 0, "the file is empty")
+        report.add_finding(Finding(str(path), 0, 0, "the file is empty"))
         return report
     try:
         with recordio.mapped(path) as data, tqdm(total=len(data), desc=path.name, **PROGRESS_BAR) as bar:
             for item, image in compute_ahead(examine, survey(data, path), cores()):
                 report.records = item.number + 1
-                if image.problem:
-                    report.add_bad(item, item.byte if isinstance(item, Damage) else item.offset, image.problem)
+                if isinstance(item, Damage):
+                    report.add_bad(item, item.byte, item.reason)
+                elif image.problem:
+                    report.add_bad(item, item.offset, image.problem)
                 else:
                     report.add_good(item, image)
                 bar.update(item.end - bar.n)
@@ -153,7 +156,7 @@ def _check_order(report: Report) -> None:
             f"about {order.expected()[0]:,.0f} times; here begin {length:,} records of one label (for validation this "
             "does no harm)"
         )
-        report.add_finding(str(report.path), report.numbers[begin], report.offsets[begin], message)
+        report.add_finding(Finding(str(report.path), report.numbers[begin], report.offsets[begin], message))
 
 
 def find_repeats(values: np.ndarray) -> list[tuple[int, int]]:

@@ -53,7 +53,7 @@ def _check_keys(report: Report, path: Path, lines: np.ndarray, keys: np.ndarray,
             (int(i), f"its key is {keys[i]}, and the record says {ids[places[i]]}") for i in other if i not in found
         )
     for i, message in sorted(found.items()):
-        report.add_finding(str(path), report.numbers[places[i]], int(offsets[i]), message, int(lines[i]))
+        report.add_finding(Finding(str(path), report.numbers[places[i]], int(offsets[i]), message, int(lines[i])))
 
 
 def _read_index(report: Report, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -66,7 +66,7 @@ def _read_index(report: Report, path: Path) -> tuple[np.ndarray, np.ndarray, np.
                 if len(fields) == 2 and all(field.isdigit() and len(field) <= 18 for field in fields):
                     entries.append((line, int(fields[0]), int(fields[1])))
                 elif fields:
-                    report.add_finding(str(path), None, None, f"{text[:40]!r} is no key and offset", line)
+                    report.add_finding(Finding(str(path), None, None, f"{text[:40]!r} is no key and offset", line))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     return tuple(np.array(entries, np.int64).reshape(-1, 3).T)
@@ -79,4 +79,4 @@ def _add_findings(report: Report, findings: Sequence[Finding], total: int, toget
             findings[0]._replace(message=f"{findings[0].message}, and so on {len(findings):,} times: {together}")
         ]
     for finding in findings:
-        report.add_finding(*finding)
+        report.add_finding(finding)

@@ -9,6 +9,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -23,12 +24,12 @@ TAR_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
 class _PickledArray:
     """Stands for a NumPy array while a pickle is read: the array is made of its bytes afterwards."""
 
-    state: object = None
+    state: Any = None
 
     def __init__(self, *_: object):
         pass
 
-    def __setstate__(self, state: object) -> None:
+    def __setstate__(self, state: Any) -> None:
         self.state = state
 
     def array(self) -> np.ndarray:
@@ -156,7 +157,8 @@ def _walk_tar(path: Path, names: set[str]) -> Iterator[tuple[str, bytes, str]]:
             for member in archive:
                 name, where = member.name.rpartition("/")[2], f"{path}, {member.name}"
                 if member.isfile() and name in names:
-                    yield name, _read_bounded(archive.extractfile(member).read, member.size, where), where
+                    file = cast(IO[bytes], archive.extractfile(member))
+                    yield name, _read_bounded(file.read, member.size, where), where
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         reason = str(error).partition("\n")[0].rstrip(":")
         raise UserError(f"{path} is not a whole tar file (.tar.gz, .tar.xz): {reason}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -22,12 +23,13 @@ def draw_sheet(reports: list[Report], out: Path, seed: int) -> None:
     ends = np.cumsum(sizes)
     chosen = np.random.default_rng(seed).choice(ends[-1], min(ROWS * COLUMNS, ends[-1]), replace=False)
     sheet = np.full((-(-len(chosen) // COLUMNS) * (CELL + CAPTION), COLUMNS * CELL, 3), 255, np.uint8)
-    for place, image in enumerate(sorted(chosen)):
-        file = int(np.searchsorted(ends, image, side="right"))
-        report, i = reports[file], int(image - ends[file] + sizes[file])
+    for place, number in enumerate(sorted(chosen)):
+        file = int(np.searchsorted(ends, number, side="right"))
+        report, i = reports[file], int(number - ends[file] + sizes[file])
         record = RecordFile(report.path, report.offsets).read(i)
         top, left = place // COLUMNS * (CELL + CAPTION), place % COLUMNS * CELL
-        _draw_image(sheet[top : top + CELL, left : left + CELL], decode(record.image))
+        image = cast(np.ndarray, decode(record.image))  # which it did when it was checked
+        _draw_image(sheet[top : top + CELL, left : left + CELL], image)
         text = f"{f'{file + 1}: ' if len(reports) > 1 else ''}{record.label:.0f} #{report.numbers[i]}"
         cv2.putText(sheet, text, (left + 4, top + CELL + 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     with replacing(out) as (temporary,):

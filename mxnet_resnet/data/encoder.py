@@ -37,7 +37,7 @@ class Encoder:
         try:
             data = path.read_bytes()
         except OSError as error:
-            return error.strerror
+            return str(error.strerror)
         if not data:
             return "0 bytes"
         image = decode_bgr(data)

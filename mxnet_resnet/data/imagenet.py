@@ -6,6 +6,7 @@ import io
 import tarfile
 import zlib
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def _read_devkit(path: Path) -> tuple[dict[str, str], list[list[str]]]:
     try:
         with tarfile.open(path) as devkit:
             files = {
-                wanted: devkit.extractfile(member).read()
+                wanted: cast(IO[bytes], devkit.extractfile(member)).read()
                 for member in devkit
                 for wanted in (META, GROUND_TRUTH)
                 if member.isfile() and member.name.endswith(wanted)
@@ -89,7 +90,7 @@ def _read_lines(path: Path) -> list[list[str]]:
     return lines
 
 
-def _sort_by_name(labels: dict[str, str], val: TarImages, where: Path) -> list[list[str]]:
+def _sort_by_name(labels: dict[str, str], val: TarImages, where: Path | None) -> list[list[str]]:
     """The labels of files as lines in the order of the images."""
     labels = {Path(file).name: label for file, label in labels.items()}
     names = [val.name(number) for number in range(len(val))]

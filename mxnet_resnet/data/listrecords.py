@@ -91,7 +91,7 @@ def _convert(
         return encoder.read(root / line.path)
 
     with RecordWriter(prefix, {"job": skipped.settings}, listing=False) as writer:  # the list is given, and stays
-        done = 1 + [line.key for line in lines].index(writer.last_key) if writer.count else 0
+        done = 0 if writer.last_key is None else 1 + [line.key for line in lines].index(writer.last_key)
         skipped.keep({line.key for line in lines[:done]})
         with closing(compute_ahead(read, lines[done:], workers)) as images:
             for line, image in progress(images, prefix.name, len(lines), done):

@@ -75,7 +75,7 @@ def list_folder(root: Path, extensions: Collection[str], recursive: bool) -> Lis
     skipped: list[Skipped] = []
 
     def unreadable(error: OSError) -> None:
-        skipped.append(Skipped(os.path.relpath(error.filename, root), error.strerror))
+        skipped.append(Skipped(os.path.relpath(error.filename, root), str(error.strerror)))
 
     for folder, folders, files in os.walk(root, onerror=unreadable, followlinks=True):
         before = len(lines)
@@ -150,7 +150,7 @@ def split(lines: Sequence[ListLine], train: Fraction, test: Fraction) -> dict[st
     return {name: part for name, part in parts.items() if part is not None}
 
 
-def chunks(lines: Sequence[ListLine], number: int) -> list[Sequence[ListLine]]:
+def chunks(lines: Sequence[ListLine], number: int) -> list[list[ListLine]]:
     """The lines in ``number`` parts of the same size, which have the same share of each label."""
     parts = []
     for left in range(number, 0, -1):

@@ -21,7 +21,7 @@ from mxnet_resnet.data.recordio import Record, RecordFile, Summary
 from mxnet_resnet.data.transform import ImageShape, decode, decode_bgr, evaluation_transform
 
 IMAGES_A_TASK = 8  # enough that handing it to a thread costs nothing
-BATCHES_AHEAD = 2
+BATCHES_AHEAD = 3
 
 Load = Callable[[int], tuple[np.ndarray, float]]  # a record's number to its image (H, W, 3), RGB, uint8, and its label
 
@@ -143,7 +143,7 @@ class _Task(NamedTuple):
 
     images: np.ndarray
     labels: np.ndarray
-    numbers: Sequence[int]
+    numbers: Sequence[int] | np.ndarray
     first: int
 
     @property
@@ -152,7 +152,7 @@ class _Task(NamedTuple):
 
 
 def _batches(
-    load: Load, order: Sequence[int], image_shape: ImageShape, batch_size: int, threads: int
+    load: Load, order: Sequence[int] | np.ndarray, image_shape: ImageShape, batch_size: int, threads: int
 ) -> Iterator[Batch]:
     """Batches of ``load`` over ``order``, made ahead by threads while the ones before are computed on."""
 
@@ -169,7 +169,7 @@ def _batches(
             yield _filled_up(task.images, task.labels, task.end)
 
 
-def _tasks(order: Sequence[int], image_shape: ImageShape, batch_size: int) -> Iterator[_Task]:
+def _tasks(order: Sequence[int] | np.ndarray, image_shape: ImageShape, batch_size: int) -> Iterator[_Task]:
     """The work of all batches, each of which gets its memory when its turn comes."""
     for begin in range(0, len(order), batch_size):
         numbers = order[begin : begin + batch_size]

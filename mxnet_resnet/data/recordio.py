@@ -7,7 +7,7 @@ import mmap
 import os
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ FOLLOWING = {
     MIDDLE_PART: (MIDDLE_PART, LAST_PART),
     LAST_PART: (WHOLE, FIRST_PART),
 }
+DECODED_AHEAD = 256  # records: few enough to bound the memory
 SPLIT_AT = struct.pack("<I", MAGIC)  # a record is cut where its data have the magic word, which is left out
 
 
@@ -86,7 +87,7 @@ def _labels(path: Path) -> Iterator[tuple[float, int, str]]:
 
 def _decoding(path: Path) -> Iterator[tuple[float, int, str]]:
     """As ``_labels``, each image decoded to see that it can be."""
-    for record, decodes in compute_ahead(_decodes, walk(path), cores()):
+    for record, decodes in compute_ahead(_decodes, walk(path), cores(), DECODED_AHEAD):
         if not decodes:
             raise UserError(f"{record.where}: the image does not decode")
         yield record.label, record.offset, record.where
@@ -111,7 +112,7 @@ def walk(path: Path) -> Iterator[Record]:
 class RecordFile:
     """Records in any order, by threads at once; the offsets are those of ``scan``."""
 
-    def __init__(self, path: Path, offsets: np.ndarray):
+    def __init__(self, path: Path, offsets: Sequence[int] | np.ndarray):
         self.path, self.offsets = path, offsets
         self._file = path.open("rb")
         self._size = path.stat().st_size

@@ -136,4 +136,4 @@ def examine(item: Found | Damage) -> Examined:
     sums = [round(m * pixels) for m in mean]  # double precision: rounding gives the exact integers back
     squares = [round((m * m + d * d) * pixels) for m, d in zip(mean, deviation)]
     key, digest = IMAGE_HEADER.unpack_from(item.data)[2], hashlib.blake2b(record.image, digest_size=16).digest()
-    return Examined("", int(record.label), key, digest, image.shape[1::-1], channels, (sums, squares))
+    return Examined("", int(record.label), key, digest, (image.shape[1], image.shape[0]), channels, (sums, squares))

@@ -71,8 +71,9 @@ def _fill(
     with closing(compute_ahead(encode, range(start, len(images)), workers)) as results:
         for number, versions in progress(results, name, len(images), start):
             for size, writer in writers.items():
-                if versions[size] is not None and number > lasts[size]:
-                    writer.write(number, float(images.table["label"][number]), versions[size], images.name(number))
+                image = versions[size]
+                if image is not None and number > lasts[size]:
+                    writer.write(number, float(images.table["label"][number]), image, images.name(number))
 
 
 def _encode_versions(

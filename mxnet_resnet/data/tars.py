@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -141,10 +141,10 @@ def _members(opened: tarfile.TarFile, where: Path | str, begin: int, end: int) -
     while True:
         if position + tarfile.BLOCKSIZE > end:
             raise UserError(f"{where}, byte {position}: the tar ends without its end mark: it is cut short")
-        opened.fileobj.seek(position)
+        cast(BinaryIO, opened.fileobj).seek(position)
         try:
             member = tarfile.TarInfo.fromtarfile(opened)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             return
         except (tarfile.TarError, ValueError) as error:
             raise UserError(f"{where}, byte {position}: no header of a tar stands here ({error})") from error

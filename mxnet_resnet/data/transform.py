@@ -74,7 +74,7 @@ def crops(image: np.ndarray, image_shape: ImageShape, kind: str = "center") -> n
 
 def _resized(image: np.ndarray, image_shape: ImageShape) -> tuple[np.ndarray, int, int]:
     """An image with the short side that its crops are taken at, and how far down and right a crop can lie."""
-    size = sides_for(*image.shape[:2], short_side(image_shape))
+    size = sides_for(image.shape[0], image.shape[1], short_side(image_shape))
     check_sides(size)
     image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
     return image, image.shape[0] - image_shape[1], image.shape[1] - image_shape[2]
@@ -155,7 +155,7 @@ def _on_white(data: bytes, image: np.ndarray) -> np.ndarray:
         return image
     if layers.dtype.kind != "u":
         return image
-    alpha = layers[:, :, 3:] / np.float32(np.iinfo(layers.dtype).max)
+    alpha = layers[:, :, 3:] / np.float32(256**layers.dtype.itemsize - 1)
     return np.rint(image * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
 

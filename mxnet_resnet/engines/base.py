@@ -170,6 +170,9 @@ class Engine(Protocol):
     name: str
     version: str
 
+    def load(self, soon_done: bool = False) -> None:
+        """Import the framework, in the fastest way where the command will be ``soon_done``. Raises UserError."""
+
     def prepare(self, store: str, cpus: int | None) -> None:
         """Make the process ready for its part in a job, before the framework is loaded.
 

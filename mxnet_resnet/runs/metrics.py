@@ -89,7 +89,7 @@ def writing(folder: Path | None, append: bool, events: bool, epoch: int) -> Iter
             writer.close()
 
 
-def check(events: bool) -> None:
+def check_tensorboard(events: bool) -> None:
     """Raise UserError where ``events`` are asked for that nothing here can write."""
     if events:
         _tensorboard()

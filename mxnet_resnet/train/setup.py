@@ -33,7 +33,7 @@ def train(settings: RunSettings, engine: Engine) -> None:
     other, and Interrupted after a signal.
     """
     devices = engine.choose_devices(settings.devices.gpus, settings.devices.cpus)
-    metrics.check(settings.saving.tensorboard)
+    metrics.check_tensorboard(settings.saving.tensorboard)
     with engine.join(settings.devices.store) as group:
         _train(settings, engine, devices, group)
 

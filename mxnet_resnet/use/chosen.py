@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mxnet_resnet import engines
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.classnames import read_class_names
 from mxnet_resnet.data.datasets import IMAGENET_CLASSES, IMAGENET_SYNSET
+from mxnet_resnet.engines.base import Engine
 from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.settings.netflags import NetChoice
@@ -43,16 +43,16 @@ def tell_notes(net: TrainedNet) -> None:
         print(note, file=sys.stderr)
 
 
-def open_classifier(net: TrainedNet, gpu: int | None, batch_size: int, dtype: str = "float32") -> Classifier:
+def open_classifier(
+    engine: Engine, net: TrainedNet, gpu: int | None, batch_size: int, dtype: str = "float32"
+) -> Classifier:
     """``net`` on a GPU, or on what there is. Raises UserError for a device that cannot serve, or not in that dtype."""
-    engine = engines.choose()
     devices = engine.choose_devices(None if gpu is None else [gpu], None)
     return Classifier(engine.predictor(net, devices, batch_size, dtype))
 
 
-def open_gradcam(net: TrainedNet, gpu: int | None) -> GradCam:
+def open_gradcam(engine: Engine, net: TrainedNet, gpu: int | None) -> GradCam:
     """Heat maps of ``net`` on such a device. Raises UserError as open_classifier, and for a net that has none."""
-    engine = engines.choose()
     return GradCam(engine.gradients(net, engine.choose_devices(None if gpu is None else [gpu], None)))
 
 

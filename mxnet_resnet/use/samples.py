@@ -17,7 +17,7 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import recordio
 from mxnet_resnet.data.transform import ImageShape, crops, decode
 
-AHEAD = 2  # batches that are read while one is computed on
+AHEAD = 3  # batches that are read while one is computed on
 
 
 @dataclass(frozen=True)

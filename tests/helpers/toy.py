@@ -94,6 +94,9 @@ class ToyModel:
 class ToyEngine:
     name, version = "toy", "1"
 
+    def load(self, soon_done=False):
+        pass
+
     def prepare(self, store, cpus):
         pass
 

@@ -28,17 +28,23 @@ class MXNetEngine:
     @property
     def version(self) -> str:
         """That of MXNet."""
-        compat.load()
+        self.load()
         import mxnet as mx
 
         return mx.__version__
+
+    def load(self, soon_done: bool = False) -> None:
+        if soon_done:
+            compat.import_mxnet_quickly()
+        else:
+            compat.load()
 
     def prepare(self, store: str, cpus: int | None) -> None:
         compat.share_cores(cpus or 1)
         cluster.prepare(store)  # servers and schedulers serve in here
 
     def choose_devices(self, gpus: Sequence[int] | None, cpus: int | None) -> Devices:
-        compat.load()
+        self.load()
         from mxnet_resnet.engines.mxnet import devices
 
         contexts, note = devices.choose(None if gpus is None else list(gpus), cpus)
@@ -79,7 +85,7 @@ class MXNetEngine:
         from mxnet_resnet.engines.mxnet import precision
         from mxnet_resnet.engines.mxnet.predictor import Predictor
 
-        precision.check(dtype, list(devices.handles))
+        precision.check_dtype(dtype, list(devices.handles))
         return Predictor(net, devices.handles[0], batch_size, dtype)
 
     def gradients(self, net: TrainedNet, devices: Devices) -> FeatureGradients:

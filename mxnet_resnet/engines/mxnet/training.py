@@ -24,7 +24,7 @@ class TrainingModel:
     """A net that is to be trained (base.Model)."""
 
     def __init__(self, plan: Architecture, spec: TrainingSpec, devices: Devices):
-        precision.check(spec.dtype, list(devices.handles))
+        precision.check_dtype(spec.dtype, list(devices.handles))
         self.spec, self.contexts = spec, list(devices.handles)
         self.images_a_device = max(dealing.shares(spec.batch_size, len(devices)))
         self.net = models.from_architecture(
