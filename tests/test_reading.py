@@ -5,8 +5,8 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
-from conversions import ours
+from tests.helpers import REPOSITORY
+from tests.helpers.conversions import ours
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import nets
