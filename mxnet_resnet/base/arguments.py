@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mxnet_resnet.base.errors import UserError
 
@@ -22,7 +22,7 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescription
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises UserError, so that a command ends with one sentence and status 2."""
 
-    def __init__(self, description: str, **kwargs):
+    def __init__(self, description: str, **kwargs: Any):
         super().__init__(description=description, formatter_class=_Formatter, **kwargs)
 
     def error(self, message: str) -> NoReturn:

@@ -33,7 +33,7 @@ def watching() -> Iterator[Wish]:
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
-    def note(number: int, _) -> None:
+    def note(number: int, _: object) -> None:
         wish.signal = number
         restore()
 
@@ -65,7 +65,7 @@ def unwinding() -> Iterator[Callable[[], None]]:
         if received:
             raise Interrupted(received[0], f"stopped by {signal.Signals(received[0]).name}")
 
-    def end(number: int, _) -> None:
+    def end(number: int, _: object) -> None:
         received.append(number)
         raise_again()
 

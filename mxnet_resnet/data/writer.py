@@ -8,6 +8,8 @@ import struct
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import explaining_refusals
@@ -111,7 +113,9 @@ class RecordWriter:
         self.count += 1
         self.last_key = key
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         files = (self._record, self._index, self._list)
         try:
             with ExitStack() as closing:
@@ -132,7 +136,7 @@ class RecordWriter:
                 raise UserError(f"cannot write {self.targets[0]}: {refused.strerror}{self._advice}") from refused
 
 
-def _end_of_record(file, offset: int, size: int) -> int:
+def _end_of_record(file: BinaryIO, offset: int, size: int) -> int:
     """Where the record that begins at ``offset`` ends, or 0 where it is not whole."""
     flag = FIRST_PART
     while flag in (FIRST_PART, MIDDLE_PART):

@@ -241,8 +241,8 @@ def find(name: str) -> Architecture:
 
 def _nearest(name: str) -> list[str]:
     """Names of the same family with the nearest depths, else those that are spelt most alike."""
-    family, depth = re.sub(r"\d+", "#", name), re.search(r"\d+", name)
+    family, sizes = re.sub(r"\d+", "#", name), re.findall(r"\d+", name)
     alike = [known for known in MODELS if re.sub(r"\d+", "#", known) == family]
-    if alike and depth:
-        return sorted(alike, key=lambda known: abs(int(re.search(r"\d+", known)[0]) - int(depth[0])))[:4]
+    if alike and sizes:
+        return sorted(alike, key=lambda known: abs(int(re.findall(r"\d+", known)[0]) - int(sizes[0])))[:4]
     return difflib.get_close_matches(name, MODELS, n=4, cutoff=0)

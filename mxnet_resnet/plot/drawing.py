@@ -15,6 +15,7 @@ from mxnet_resnet.base.files import check_writable, replacing
 from mxnet_resnet.plot.answers import Answer
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_DRAWN = 60  # images in a picture
@@ -83,12 +84,12 @@ def save(figure: Figure, out: Path) -> None:
         figure.savefig(temporary, dpi=100)
 
 
-def _show(axes, image: np.ndarray, title: str) -> None:
+def _show(axes: Axes, image: np.ndarray, title: str) -> None:
     axes.imshow(image, interpolation="nearest" if max(image.shape) < 100 else "antialiased")
     axes.set_title(title, fontsize=8, parse_math=False)
 
 
-def _bars(axes, answers: Sequence[Answer]) -> None:
+def _bars(axes: Axes, answers: Sequence[Answer]) -> None:
     places = range(len(answers))
     axes.barh(places, [answer.probability for answer in answers], color="C0", alpha=0.4, height=0.8)
     for place, answer in enumerate(answers):

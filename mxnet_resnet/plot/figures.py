@@ -13,6 +13,7 @@ from mxnet_resnet.plot.curves import View
 from mxnet_resnet.plot.logreader import PHASES, Run
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from plotly.graph_objects import Figure as Page
 
@@ -75,7 +76,7 @@ def _columns(handles: list, width: float) -> int:
     return max(1, min(len(handles), int(width / (0.6 + 0.068 * longest))))
 
 
-def _panel(axes, runs: Sequence[Run], metric: str, view: View) -> None:
+def _panel(axes: Axes, runs: Sequence[Run], metric: str, view: View) -> None:
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     for run, colour in zip(runs, curves.colours(len(runs))):

@@ -132,8 +132,9 @@ def _cards(run: Run, memory: Mapping[str, float]) -> str:
     speed, seconds = curves.images_a_second(run), [epoch.seconds for epoch in run.epochs.values() if epoch.seconds]
     if speed:
         cards.append((f"{speed:,.0f}", "images/s in training"))
-    if seconds:
-        cards.append((_duration(sum(seconds)), f"of training, {_duration(curves.seconds_an_epoch(run))} an epoch"))
+    usual = curves.seconds_an_epoch(run)
+    if seconds and usual is not None:
+        cards.append((_duration(sum(seconds)), f"of training, {_duration(usual)} an epoch"))
         waits = sum(epoch.wait or 0 for epoch in run.epochs.values())
         cards.append((f"{100 * waits / sum(seconds):.1f}%", "of it waiting for data"))
     cards += [(f"{value:,.0f} MB", name[0].lower() + name[1:]) for name, value in memory.items()]
@@ -149,7 +150,7 @@ def _duration(seconds: float) -> str:
 
 def _errors(run: Run) -> str:
     """The last and the best value of each metric."""
-    rows = [("", "last, training", "last, validation", "best, validation", "in epoch")]
+    rows: list[Sequence[str]] = [("", "last, training", "last, validation", "best, validation", "in epoch")]
     for metric in run.metrics():
         train, validation = run.curve("train", metric), run.curve("validation", metric)
         best_epoch, best = curves.best_point(run, metric) if validation else (None, None)
@@ -195,11 +196,12 @@ def _confused(confusions: Confusions, records: RecordFile, names: Mapping[int, s
 def _picture(records: RecordFile, number: int) -> str:
     """A record as it is stored, made smaller."""
     image = decode(records.read(number).image)
+    assert image is not None, f"record {number} was classified, and does not decode any more"
     factor = LARGEST_SIDE / max(image.shape[:2])
     if factor < 1:
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     _, data = cv2.imencode(".png", image[:, :, ::-1])
-    source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    source = f"data:image/png;base64,{base64.b64encode(data.tobytes()).decode()}"
     return f'<img alt="record {number}" title="record {number}" src="{source}">'
 
 

@@ -141,8 +141,10 @@ def migrate(settings: Mapping[str, Any], schema: int) -> Identity:
         elif label == "machine":
             found.update({OLD_LABELS[f"machine {name}"]: one for name, one in value.items()})
         elif label.endswith(" records"):
-            images, digest = re.fullmatch(r"(\d+) images \((\w+)\)", value).groups()
-            found[OLD_LABELS[label]] = identify_records(int(images), digest)
+            told = re.fullmatch(r"(\d+) images \((\w+)\)", value)
+            if told is None:
+                raise ValueError(f"{value!r} are no records")
+            found[OLD_LABELS[label]] = identify_records(int(told[1]), told[2])
         else:
             found[OLD_LABELS[label]] = value
     return found

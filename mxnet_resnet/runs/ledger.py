@@ -70,7 +70,7 @@ class Entry:
     def best(self) -> str:
         """The name of the checkpoint after the epoch with the lowest error."""
         errors = self.errors
-        return f"{min(errors, key=errors.get) + 1:04d}"
+        return f"{min(errors, key=errors.__getitem__) + 1:04d}"
 
 
 def file(prefix: str, name: str, suffix: str) -> Path:
@@ -106,7 +106,7 @@ def write(prefix: str, entry: Entry) -> None:
 
 def write_validation(prefix: str, entry: Entry) -> None:
     """Add the validation of ``entry`` to its checkpoint, and point to the best one."""
-    written = read(prefix, entry.name)
+    written = read_found(prefix, entry.name)
     _write_entry(file(prefix, entry.name, "json"), dataclasses.replace(written, validation=entry.validation))
     _point_best(prefix, entry)
 
@@ -143,6 +143,14 @@ def read(prefix: str, name: str) -> Entry | None:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise UserError(f"{path} is damaged") from error
+
+
+def read_found(prefix: str, name: str) -> Entry:
+    """The entry of a checkpoint that was there. Raises UserError where it is damaged, or has gone since."""
+    entry = read(prefix, name)
+    if entry is None:
+        raise UserError(f"{file(prefix, name, 'json')} is gone")
+    return entry
 
 
 def _as_entry(content: dict[str, Any], path: Path) -> Entry:
@@ -247,7 +255,7 @@ def newest(prefix: str) -> Iterator[Entry]:
     """The entries that can be read, the newest first."""
     for name in names(prefix):
         with suppress(UserError):
-            yield read(prefix, name)
+            yield read_found(prefix, name)
 
 
 def arguments(prefix: str) -> dict[str, Any]:
@@ -263,7 +271,7 @@ def _point_latest(prefix: str, entry: Entry, name: str | None) -> None:
 
 def _run(prefix: str, name: str) -> str | None:
     with suppress(UserError):
-        return read(prefix, name).run
+        return read_found(prefix, name).run
     return None
 
 

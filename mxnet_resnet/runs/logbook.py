@@ -46,7 +46,7 @@ def writing(path: Path, append: bool) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not append:
             set_aside(path)
-        handlers = [logging.StreamHandler(sys.stderr), _File(path)]
+        handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr), _File(path)]
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.INFO)

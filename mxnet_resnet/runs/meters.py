@@ -135,7 +135,7 @@ class Confusion(NamedTuple):
 
     label: int
     taken: int
-    count: int
+    count: int  # type: ignore[assignment]  # tuple's own method of this name is of no use here
     total: int
     records: list[int]
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from mxnet_resnet.base.errors import UserError
@@ -41,17 +42,17 @@ class MetricsFile:
         self._note(epoch, "validation", metrics, {})
 
     def _note(self, epoch: int, phase: str, metrics: logbook.Metrics, more: dict[str, float]) -> None:
-        metrics = {name: float(value) if math.isfinite(value) else None for name, value in metrics}
+        figures = {name: float(value) if math.isfinite(value) else None for name, value in metrics}
         more = {name: value if isinstance(value, int) else round(value, 6) for name, value in more.items()}
         if self.path:
             try:
-                _append(self.path, json.dumps({"epoch": epoch, "phase": phase, "metrics": metrics, **more}))
+                _append(self.path, json.dumps({"epoch": epoch, "phase": phase, "metrics": figures, **more}))
             except OSError as error:
                 logging.warning("cannot write %s: %s", self.path, error.strerror)
         if self.events:
-            for name, value in metrics.items():
-                if value is not None:
-                    self.events.add_scalar(f"{name}/{phase}", value, epoch)
+            for name, figure in figures.items():
+                if figure is not None:
+                    self.events.add_scalar(f"{name}/{phase}", figure, epoch)
             for name, value in more.items():
                 self.events.add_scalar(f"run/{name}", value, epoch)
             self.events.flush()
@@ -99,7 +100,7 @@ def _writer(folder: Path, epoch: int) -> SummaryWriter:
     return _tensorboard().SummaryWriter(str(folder), purge_step=epoch)
 
 
-def _tensorboard():
+def _tensorboard() -> ModuleType:
     try:
         import tensorboardX
     except ImportError as error:

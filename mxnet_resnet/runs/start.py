@@ -95,11 +95,12 @@ def _begin(wanted: Wanted, settings: Identity) -> Entry:
 
 def _resume(wanted: Wanted, settings: Identity) -> Start | None:
     """The newest whole checkpoint, or None where there is none at all."""
-    prefix, notes = wanted.prefix, []
+    prefix = wanted.prefix
+    notes: list[str] = []
     names = ledger.names(prefix)
     for name in names:
         try:
-            entry = ledger.read(prefix, name)
+            entry = ledger.read_found(prefix, name)
             snapshot = checkpoint.load_run(prefix, entry)
         except UserError as error:
             notes.append(f"Checkpoint {name} is passed over: {error}")
@@ -124,11 +125,13 @@ def _resume(wanted: Wanted, settings: Identity) -> Start | None:
 def _retrain(wanted: Wanted, settings: Identity, steps_per_epoch: int) -> Start:
     """A new run from an epoch of an earlier one, or from someone's parameters."""
     prefix, epoch, begun = wanted.prefix, wanted.epoch, _begin(wanted, settings)
+    assert epoch is not None  # settings/run.py asks for it with --retrain
     begun.epoch, begun.step = epoch, epoch * steps_per_epoch
     if wanted.params is not None:
         snapshot = Snapshot(*checkpoint.read_params(wanted.params))
         return Start(begun, snapshot, [f"Starting from the parameters in {wanted.params}"])
-    start, before = Start(begun, Snapshot(*checkpoint.load_params(prefix, epoch))), None
+    snapshot = Snapshot(*checkpoint.load_params(prefix, epoch))
+    start, before = Start(begun, snapshot), None
     try:
         before = ledger.read(prefix, begun.name)
     except UserError as error:
@@ -143,11 +146,11 @@ def _retrain(wanted: Wanted, settings: Identity, steps_per_epoch: int) -> Start:
         begun.step = before.step  # where the schedule stood, whatever --num-examples makes of an epoch in it
     changed = "; ".join(map(identity.describe, changes)) or "nothing"
     start.notes.append(f"Starting from epoch {epoch}. Changed: {changed}")
-    _take_momentum(start, before, wanted)
+    _take_momentum(start, snapshot, before, wanted)
     return start
 
 
-def _take_momentum(start: Start, before: Entry, wanted: Wanted) -> None:
+def _take_momentum(start: Start, snapshot: Snapshot, before: Entry, wanted: Wanted) -> None:
     """Go on with the momentum of an earlier run, or note why not. Changes ``start``."""
     if wanted.reset_optimizer:
         start.notes.append("The momentum starts from zero, as asked")
@@ -158,7 +161,7 @@ def _take_momentum(start: Start, before: Entry, wanted: Wanted) -> None:
     except UserError as error:
         start.notes.append(f"The momentum starts from zero: {error}")
         return
-    start.snapshot = dataclasses.replace(start.snapshot, momentum=momentum)
+    start.snapshot = dataclasses.replace(snapshot, momentum=momentum)
     start.notes += _tell_lost_momentum(wanted, before, start.snapshot)
 
 
