@@ -5,8 +5,6 @@ import sys
 
 import numpy as np
 import pytest
-from tests.helpers import REPOSITORY
-from tests.helpers.conversions import ours
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import nets
@@ -15,6 +13,8 @@ from mxnet_resnet.plans import architecture
 from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.use import reading, writing
 from mxnet_resnet.use.classifier import softmax
+from tests.helpers import REPOSITORY
+from tests.helpers.conversions import ours
 
 
 def test_images_are_taken_as_the_net_takes_them():
