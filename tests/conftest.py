@@ -8,15 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import runs
 
 import mxnet_resnet.engines.mxnet  # noqa: F401  (before any `import mxnet`)
+from tests.helpers import REPOSITORY, runs
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
-
-# So that their asserts tell values, as those of tests do.
-pytest.register_assert_rewrite("archives", "family", "members", "processes")
 
 
 @pytest.fixture(scope="session")
@@ -61,11 +57,9 @@ def digits(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def trained(digits, tmp_path_factory) -> Path:
     """The folder of a run on the digits: a depth-8 net after three epochs, ``model/net`` and ``log/net/train.log``."""
-    from mxnet_resnet.settings import options
-    from mxnet_resnet.train import trainer
 
     folder = tmp_path_factory.mktemp("run")
-    trainer.train(options.parse(runs.train_arguments(digits, folder, "--epochs", "3", "--frequent", "10", *runs.WELL)))
+    runs.train(runs.train_arguments(digits, folder, "--epochs", "3", "--frequent", "10", *runs.WELL))
     return folder
 
 
@@ -80,8 +74,8 @@ def three_epochs(digits, tmp_path_factory) -> Path:
 @pytest.fixture
 def twelve(tmp_path) -> Path:
     """Twelve records, PNG and JPEG by turns, of four classes in no order."""
-    from pictures import jpeg, photograph, png
-    from recordfiles import written
+    from tests.helpers.pictures import jpeg, photograph, png
+    from tests.helpers.recordfiles import written
 
     images = [(jpeg if i % 2 else png)(photograph(20 + i, 30 - i, i)) for i in range(12)]
     return written(tmp_path / "a", images, [3, 1, 0, 2, 1, 3, 2, 0, 0, 2, 3, 1])
@@ -104,7 +98,7 @@ def im2rec(command, capsys):
 @pytest.fixture(scope="session")
 def tars(tmp_path_factory) -> Path:
     """The folder of archives.write_tars."""
-    import archives
+    from tests.helpers import archives
 
     return archives.write_tars(tmp_path_factory.mktemp("tars"))
 
@@ -136,7 +130,7 @@ def photo() -> np.ndarray:
 @pytest.fixture
 def start(tmp_path):
     """Start a command; whatever it has become, it is killed after the test."""
-    from processes import Started
+    from tests.helpers.processes import Started
 
     started = []
 

@@ -3,14 +3,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks import growth, io, loop, memory, peak, startup, versus
 
 from mxnet_resnet.base.arguments import Parser
 from mxnet_resnet.base.errors import run
-from tools.benchmarks import growth, io, loop, memory, peak, startup, versus
 
 COMMANDS = {
     "train": (versus, "train"),

@@ -19,8 +19,8 @@ find_python() {
     return 1
 }
 
-# MXNet's library wants libgomp and libquadmath, and OpenCV libGL, which bare systems lack. The first two come with
-# scikit-learn and NumPy or SciPy under other names; MXNet looks for libraries in its own folder first.
+# MXNet's library wants libgomp and libquadmath, which bare systems lack. They come with scikit-learn and NumPy or SciPy
+# under other names; MXNet looks for libraries in its own folder first.
 borrow_libraries() {
     local packages name borrowed
     packages=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
@@ -28,16 +28,12 @@ borrow_libraries() {
         borrowed=$(find "$packages" -path '*.libs/*' -name "${name%%.so*}-*.so*" | head -n 1)
         [ -z "$borrowed" ] || ln -sf "$borrowed" "$packages/mxnet/$name"
     done
-    if ! .venv/bin/python -c 'import cv2' 2>/dev/null; then
-        .venv/bin/python -m pip install -qq --no-deps --force-reinstall \
-            "$(sed -n 's/^opencv-python==/opencv-python-headless==/p' requirements-common.txt)" ||
-            fail "OpenCV does not load: install the system's libGL (Debian: libgl1)"
-    fi
 }
 
-# installed FILE...: whether the environment was made by the same Python from these same files.
+# installed FILE...: whether the environment was made here, by the same Python from these same files.
 installed() {
     wanted=$(
+        pwd
         "$base" -c 'import sys; print(sys.version, sys.base_prefix)'
         cat "$@" requirements-common.txt tools/environment.sh
     )
@@ -46,10 +42,11 @@ installed() {
 }
 
 install() {
-    "$python" -m pip install -qq --disable-pip-version-check --no-deps -r "$1" || fail "pip could not install $1"
+    "$python" -m pip install -qq --disable-pip-version-check --no-deps "$@" || fail "pip could not install $*"
 }
 
-# set_up REQUIREMENTS [MORE]: make the environment of the first file anew unless it is there, and add the second.
+# set_up REQUIREMENTS [MORE]: make the environment of the first file, with this project, anew unless it is there, and
+# add the second.
 set_up() {
     local base wanted stamp
     [ "$(uname -sm)" = "Linux x86_64" ] || fail "MXNet 1.9.1 has builds for Linux on x86-64 only"
@@ -60,12 +57,13 @@ set_up() {
     if ! installed "$1"; then
         echo "Setting up .venv with $("$base" --version) ..."
         "$base" -m venv --clear .venv || fail "cannot make .venv (on Debian and Ubuntu: apt-get install python3-venv)"
-        install "$1"
+        install -r "$1"
+        install --no-build-isolation --editable . # by the setuptools of that file
         borrow_libraries
         echo "$wanted" >"$stamp"
     fi
     if [ -n "${2:-}" ] && ! installed "$2"; then
-        install "$2"
+        install -r "$2"
         echo "$wanted" >"$stamp"
     fi
     exec 9>&-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mxnet_resnet.base.errors import UserError
 
@@ -15,14 +15,14 @@ LARGEST_SEED = 2**31 - 1  # MXNet's seeds are C integers
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Show the defaults that there are."""
 
-    def _get_help_string(self, action: argparse.Action) -> str:
+    def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises UserError, so that a command ends with one sentence and status 2."""
 
-    def __init__(self, description: str, **kwargs):
+    def __init__(self, description: str, **kwargs: Any):
         super().__init__(description=description, formatter_class=_Formatter, **kwargs)
 
     def error(self, message: str) -> NoReturn:
@@ -47,7 +47,7 @@ def shape(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def whole(low: int = 1, high: int = LARGEST_SEED) -> Callable[[str], int]:
+def integer(low: int = 1, high: int = LARGEST_SEED) -> Callable[[str], int]:
     """The kind of flag that is a whole number from ``low`` to ``high``."""
 
     def convert(text: str) -> int:
@@ -80,7 +80,7 @@ def epoch(text: str) -> int | str:
     if text in ("best", "latest"):
         return text
     try:
-        return whole(0)(text)
+        return integer(0)(text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(f"{error}, best or latest") from None
 

@@ -1,4 +1,4 @@
-"""What a run computes with: versions and memory for its log and report, and the variables that MXNet reads."""
+"""This process: versions and memory for a log and a report, and variables of its environment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import cv2
-import mxnet as mx
 import numpy as np
 
 
@@ -27,11 +26,15 @@ def variable(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
+def cores() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def versions() -> dict[str, str]:
     """Versions and settings that figures may depend on."""
     return {
         "Python": platform.python_version(),
-        "MXNet": mx.__version__,
         "NumPy": np.__version__,
         "OpenCV": cv2.__version__,
         "Platform": platform.platform(),
@@ -39,11 +42,6 @@ def versions() -> dict[str, str]:
     }
 
 
-def memory(contexts: list[mx.Context]) -> dict[str, float]:
-    """The most main memory that this process has had, and what is taken on each GPU now, in MB."""
-    found = {"Main memory, at most": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
-    for context in contexts:
-        if context.device_type == "gpu":
-            free, total = mx.context.gpu_memory_info(context.device_id)
-            found[f"Memory of GPU {context.device_id}, taken"] = (total - free) / 2**20
-    return found
+def memory() -> dict[str, float]:
+    """The most main memory that this process has had, in MB."""
+    return {"Main memory, at most": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}

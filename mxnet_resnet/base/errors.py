@@ -12,7 +12,7 @@ from typing import Callable
 from mxnet_resnet.base.interruption import Interrupted
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Input that cannot be used. The message is one sentence: what, where, what was expected, what to do."""
 
 

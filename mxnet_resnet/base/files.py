@@ -23,30 +23,45 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
     Makes the folders. Raises UserError where the system refuses to write.
     """
     for path in paths:
-        check(path)
+        check_writable(path)
     temporary = [path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}") for path in paths]
     try:
-        for path in paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        for source, target in zip(temporary, paths):
-            with source.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(source, target)
-        for folder in {path.parent for path in paths}:
-            _sync(folder)
-    except OSError as error:
-        raise UserError(f"cannot write {error.filename or paths[0]}: {error.strerror}") from error
+        with explaining_refusals(paths[0]):
+            for path in paths:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            for source, target in zip(temporary, paths):
+                with source.open("rb") as file:
+                    os.fsync(file.fileno())
+                os.replace(source, target)
+            for folder in {path.parent for path in paths}:
+                _sync(folder)
     finally:
         for path in temporary:
             with suppress(OSError):
                 path.unlink()
 
 
-def check(path: Path) -> None:
-    """Raise UserError where a file can not be written to ``path``, as far as can be told before."""
-    if not path.name or path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder")
+def check_writable(path: Path, what: str = "") -> None:
+    """Raise UserError where a file can not be written to ``path``, as far as can be told before; nothing is left there.
+
+    The folders that ``path`` lies in need not be there yet. ``what`` is what the sentence calls the file.
+    """
+    with explaining_refusals(what or path):
+        if not path.name or path.is_dir():
+            raise UserError(f"cannot write {what or path}: it is a folder")
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+@contextmanager
+def explaining_refusals(what: object, advice: str = "") -> Iterator[None]:
+    """Within it, where the system refuses to write, UserError is raised: ``what`` cannot be written, and why."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {what}: {error.strerror}{advice}") from error
 
 
 @contextmanager
@@ -55,13 +70,12 @@ def locked(path: Path) -> Iterator[None]:
 
     Where the file system knows no locks, a line in the log says so.
     """
-    try:
+    with explaining_refusals(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = _lock(path)
-    except BlockingIOError as error:
-        raise UserError(f"another run has {path}: give this one another --model-prefix") from error
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+        try:
+            file = _lock(path)
+        except BlockingIOError as error:
+            raise UserError(f"another run has {path}: give this one another --model-prefix") from error
     with file:
         try:
             yield

@@ -33,7 +33,7 @@ def watching() -> Iterator[Wish]:
         return
     before = {number: signal.getsignal(number) for number in SIGNALS}
 
-    def note(number: int, _) -> None:
+    def note(number: int, _: object) -> None:
         wish.signal = number
         restore()
 
@@ -59,19 +59,19 @@ def unwinding() -> Iterator[Callable[[], None]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
-    told: list[int] = []
+    received: list[int] = []
 
-    def check() -> None:
-        if told:
-            raise Interrupted(told[0], f"stopped by {signal.Signals(told[0]).name}")
+    def raise_again() -> None:
+        if received:
+            raise Interrupted(received[0], f"stopped by {signal.Signals(received[0]).name}")
 
-    def end(number: int, _) -> None:
-        told.append(number)
-        check()
+    def end(number: int, _: object) -> None:
+        received.append(number)
+        raise_again()
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        yield check
+        yield raise_again
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

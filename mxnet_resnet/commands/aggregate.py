@@ -17,9 +17,8 @@ from pathlib import Path
 from mxnet_resnet.base.arguments import Parser
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
-from mxnet_resnet.plot import curves
+from mxnet_resnet.plot import curves, logreader
 from mxnet_resnet.plot.logreader import FOLDER_LOGS
-from mxnet_resnet.runs import logbook
 
 HEADS = ("runs", "n", "epochs", "parameters")
 VALUES = ("mean", "std", "min", "max")
@@ -33,7 +32,7 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="also write the table to this file, a column a figure")
     arguments = parser.parse_args()
     check_different(arguments.logs)
-    runs = [found for path in arguments.logs for found in logbook.read_all(path)]
+    runs = [found for path in arguments.logs for found in logreader.read_all(path)]
     rows = [row(name, group, arguments.metric) for name, group in grouped(runs, arguments.seed).items()]
     print(markdown(rows, curves.LABELS.get(arguments.metric, arguments.metric)))
     if arguments.csv:
@@ -61,15 +60,15 @@ def pattern(text: str) -> re.Pattern:
         raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
 
 
-def grouped(runs: Sequence[logbook.Run], seed: re.Pattern) -> dict[str, list[logbook.Run]]:
+def grouped(runs: Sequence[logreader.Run], seed: re.Pattern) -> dict[str, list[logreader.Run]]:
     """The runs by their names without the seed."""
-    groups: dict[str, list[logbook.Run]] = {}
+    groups: dict[str, list[logreader.Run]] = {}
     for found in runs:
         groups.setdefault(seed.sub("", found.name) or found.name, []).append(found)
     return groups
 
 
-def row(name: str, runs: Sequence[logbook.Run], metric: str) -> dict[str, object]:
+def row(name: str, runs: Sequence[logreader.Run], metric: str) -> dict[str, object]:
     """The figures of a group. Raises UserError where a run has no validation of ``metric``, or other epochs."""
     last, best = [], []
     for found in runs:

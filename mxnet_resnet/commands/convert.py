@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def main() -> int:
     parser = Parser(__doc__)
     parser.add_argument("source", help="the checkpoint")
     parser.add_argument("target", help="what to write")
-    parser.add_argument("--epoch", type=whole(0), help="epoch of an MXNet checkpoint given by its prefix (the last)")
+    parser.add_argument("--epoch", type=integer(0), help="epoch of an MXNet checkpoint given by its prefix (the last)")
     parser.add_argument("--network", help="the net, where its names and shapes leave a choice: gluon_resnet50_v1")
     parser.add_argument("--layout", choices=["torchvision", "torch-resnet"], help="names in a PyTorch target")
     parser.add_argument("--images", nargs="+", default=[], help="photographs to prove the conversion on (two are here)")

@@ -9,9 +9,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mxnet_resnet import engines
 from mxnet_resnet.base import files
-from mxnet_resnet.base.arguments import Parser, whole
-from mxnet_resnet.engines.mxnet import compat
+from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.settings import netflags
 
 if TYPE_CHECKING:
@@ -22,23 +22,24 @@ def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the .rec")
     parser.add_argument("--per-class", action="store_true", help="print the error of each class")
-    parser.add_argument("--confusion", type=whole(), default=0, metavar="N", help="print the N most frequent errors")
+    parser.add_argument("--confusion", type=integer(), default=0, metavar="N", help="print the N most frequent errors")
     parser.add_argument("--json", type=Path, help="write all of it to a file")
     netflags.add_crops(parser, batch_size=64)
     netflags.add_gpu(parser)
     netflags.add(parser)
     arguments = parser.parse_args()
     if arguments.json:
-        files.check(arguments.json)
+        files.check_writable(arguments.json)
 
-    compat.import_mxnet_quickly()
+    engine = engines.choose()
+    engine.load(soon_done=True)
 
     from mxnet_resnet.use import chosen, evaluate
 
     choice = netflags.read(arguments)
     net = chosen.load_net(choice)
     names = chosen.name_classes(net, choice)
-    classifier = chosen.open_classifier(net, arguments.gpu, arguments.batch_size, arguments.dtype)
+    classifier = chosen.open_classifier(engine, net, arguments.gpu, arguments.batch_size, arguments.dtype)
     result = evaluate.evaluate_records(classifier, arguments.data, arguments.crop)
     print(evaluate.describe(result))
     if arguments.per_class:

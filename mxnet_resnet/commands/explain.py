@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mxnet_resnet.base.arguments import Parser, integers, whole
+from mxnet_resnet import engines
+from mxnet_resnet.base.arguments import Parser, integer, integers
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.engines.mxnet import compat
 from mxnet_resnet.settings import netflags
 
 MOST_CLASSES = 10  # heat maps beside an image
@@ -18,14 +18,15 @@ def main() -> int:
     parser.add_argument("--img", nargs="+", default=["test.jpg"], help="images, as predict.py takes them")
     parser.add_argument("--classes", type=integers, help="numbers of the classes to look for: 281,282 (the best ones)")
     parser.add_argument(
-        "--topk", type=whole(high=MOST_CLASSES), default=1, help="how many of the best classes to look for"
+        "--topk", type=integer(high=MOST_CLASSES), default=1, help="how many of the best classes to look for"
     )
     parser.add_argument("--out", type=Path, default=Path("heat.png"), help="the picture")
     netflags.add_gpu(parser)
     netflags.add(parser)
     arguments = parser.parse_args()
 
-    compat.import_mxnet_quickly()
+    engine = engines.choose()
+    engine.load(soon_done=True)
 
     from mxnet_resnet.data import inputs
     from mxnet_resnet.plot import answers, drawing
@@ -34,14 +35,14 @@ def main() -> int:
     choice = netflags.read(arguments)
     net = chosen.load_net(choice)
     names = chosen.name_classes(net, choice)
-    drawing.check(arguments.out)
+    drawing.check_target(arguments.out)
     if len(arguments.classes or ()) > MOST_CLASSES:
         raise UserError(f"--classes takes at most {MOST_CLASSES}")
     for label in arguments.classes or ():
         if label >= net.classes:
             raise UserError(f"there is no class {label}: the net has 0 to {net.classes - 1}")
-    classifier = chosen.open_classifier(net, arguments.gpu, drawing.MOST_DRAWN)
-    cam = chosen.open_gradcam(net, arguments.gpu)
+    classifier = chosen.open_classifier(engine, net, arguments.gpu, drawing.MOST_DRAWN)
+    cam = chosen.open_gradcam(engine, net, arguments.gpu)
     tally, drawn, heats = predict.Tally(), [], []
     for seen in predict.classify(inputs.find(arguments.img), classifier, "center", tally):
         if len(drawn) == drawing.MOST_DRAWN:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mxnet_resnet.base.arguments import Parser, number, whole
+from mxnet_resnet.base.arguments import Parser, integer, number
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.settings import netflags
 
@@ -72,7 +72,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--layout", choices=["torchvision", "torch-resnet"], help="names in a state_dict")
     parser.add_argument("--calib", help="records (.rec) to calibrate int8 on")
     parser.add_argument("--val", help="records to measure the error of int8 on (others of --calib)")
-    parser.add_argument("--images", type=whole(), default=500, help="records to calibrate on, and to measure on")
+    parser.add_argument("--images", type=integer(), default=500, help="records to calibrate on, and to measure on")
     parser.add_argument(
         "--calib-mode", choices=["naive", "entropy"], default="naive", help="as in MXNet; entropy is slow"
     )

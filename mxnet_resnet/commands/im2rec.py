@@ -11,162 +11,57 @@ an interrupted job.
 from __future__ import annotations
 
 import argparse
-import glob
-import hashlib
-import random
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
-
-from mxnet_resnet.base.arguments import Parser, number, whole
+from mxnet_resnet.base.arguments import Parser, integer, number
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.base.files import replacing
-from mxnet_resnet.base.progress import progress
-from mxnet_resnet.data.lists import (
-    Encoder,
-    Entry,
-    Skipped,
-    chunks,
-    list_folder,
-    read_list,
-    split,
-    write_lists,
-)
-from mxnet_resnet.data.recordio import cores
-from mxnet_resnet.data.writer import RecordWriter, in_order
+from mxnet_resnet.data.encoder import Encoder
+from mxnet_resnet.data.listrecords import SkippedFile, write_records, write_report
+from mxnet_resnet.data.lists import Division, count_classes, divide, find_lists, list_folder, write_lists
+from mxnet_resnet.data.transform import silence_opencv
 
 QUALITIES = {".jpg": range(1, 101), ".png": range(10)}
 
 
-class NothingReadable(Exception):
-    """Of no image of a list can a record be made."""
-
-
-class Journal:
-    """What a job has left out so far, in a file that outlives it when it is interrupted."""
-
-    def __init__(self, path: Path, settings: str):
-        self.path, self.settings = path, settings
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
-        lines = lines[1:] if lines[:1] == [settings] else []
-        self.finished = lines[-1:] == ["finished"]
-        columns = [line.split("\t") for line in lines if "\t" in line]
-        self.skipped = {int(key): Skipped(path, reason) for key, path, reason in columns}
-
-    def keep(self, keys: set[int]) -> None:
-        """Begin, with what is known of ``keys`` from before."""
-        self.finished = False
-        self.skipped = {key: skipped for key, skipped in self.skipped.items() if key in keys}
-        self._write()
-
-    def add(self, key: int, skipped: Skipped) -> None:
-        self.skipped[key] = skipped
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(_line(key, skipped))
-        except OSError as error:
-            raise UserError(f"cannot write {self.path}: {error.strerror}") from error
-
-    def finish(self) -> None:
-        self.finished = True
-        self._write()
-
-    def _write(self) -> None:
-        with replacing(self.path) as (file,):
-            lines = [f"{self.settings}\n", *(_line(*item) for item in self.skipped.items())]
-            file.write_text("".join(lines) + "finished\n" * self.finished, encoding="utf-8")
-
-
-def _line(key: int, skipped: Skipped) -> str:
-    path = skipped.path.encode(errors="backslashreplace").decode()
-    path = path.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
-    return f"{key}\t{path}\t{skipped.reason}\n"
-
-
-def find_lists(prefix: Path) -> list[Path]:
-    """The lists of ``PREFIX*.lst``, or of a folder."""
-    folder, start = (prefix, "") if prefix.is_dir() else (prefix.parent, prefix.name)
-    paths = sorted(folder.glob("*.lst"))
-    return [path for path in paths if path.name.startswith(start) and not path.name.startswith(".")]
-
-
-def make_lists(arguments: argparse.Namespace, recursive: bool, journal: Journal) -> list[Path]:
-    """List the folder, shuffle, split and write; what is no image goes to ``journal``."""
+def make_lists(arguments: argparse.Namespace, recursive: bool, skipped: SkippedFile) -> list[Path]:
+    """List the folder, shuffle, split and write; what is no image goes to ``skipped``."""
     prefix = arguments.prefix
     if prefix.is_dir():
         raise UserError(f"{prefix} is a folder without lists: give the beginning of their names too")
     extensions = {f".{extension.lower().lstrip('.')}" for extension in arguments.exts}
-    entries, classes, skipped = list_folder(arguments.root, extensions, recursive)
-    if not arguments.no_shuffle:
-        random.Random(arguments.seed).shuffle(entries)
-    lists = {}
-    for place, chunk in enumerate(chunks(entries, arguments.chunks)):
-        name = prefix.name if arguments.chunks == 1 else f"{prefix.name}_{place}"
-        for ending, part in split(chunk, arguments.train_ratio, arguments.test_ratio).items():
-            lists[prefix.with_name(f"{name}{ending}.lst")] = part
-    for path, part in lists.items():
-        if not part:
-            raise UserError(f"there are too few images: none is left for {path}")
-    journal.skipped = dict(enumerate(skipped))
-    journal.finish()
-    write_lists(lists, prefix.with_name(f"{prefix.name}_synset.txt"), classes)
-    for path, part in lists.items():
-        print(f"{path}: {len(part):,} images of {_classes(part):,} classes")
+    listing = list_folder(arguments.root, extensions, recursive)
+    seed = None if arguments.no_shuffle else arguments.seed
+    lists = divide(prefix, listing.lines, Division(arguments.chunks, arguments.train_ratio, arguments.test_ratio, seed))
+    skipped.finish(listing.skipped)
+    write_lists(lists, prefix.with_name(f"{prefix.name}_synset.txt"), listing.classes)
+    for path, lines in lists.items():
+        print(f"{path}: {len(lines):,} images of {count_classes(lines):,} classes")
     return sorted(lists)
 
 
-def _classes(entries: list[Entry]) -> int:
-    return len({entry.label for entry in entries})
+def make_records(arguments: argparse.Namespace, lists: list[Path], listing: SkippedFile, report: Path) -> None:
+    """Make the records of lists, or what is left to do of them. Raises UserError where one list has no image."""
+    names = ("resize", "quality", "encoding", "center_crop", "pass_through")
+    encoder = Encoder(*(getattr(arguments, name) for name in names))
+    jobs, unreadable = [listing], []
+    for path in lists:
+        lines, job = write_records(path, arguments.root, encoder, arguments.num_workers)
+        written = [line for line in lines if line.key not in job.skipped]
+        counts = f"{len(written):,} records of {count_classes(written):,} classes, {len(job.skipped):,} skipped"
+        print(f"{path.with_suffix('')}.rec: {counts}")
+        jobs.append(job)
+        if not written:
+            unreadable.append(path)
+    tell_skipped(report, jobs)
+    if unreadable:
+        raise UserError(f"no image of {unreadable[0]} can be read: {report} has the reasons")
 
 
-def write_records(path: Path, root: Path, encoder: Encoder, workers: int) -> Journal:
-    """Make the records of a list, or what is left to do of them."""
-    prefix = path.with_suffix("")
-    entries = read_list(path)
-    settings = hashlib.sha256(path.read_bytes() + repr((root.resolve(), encoder)).encode()).hexdigest()
-    journal = Journal(prefix.with_name(f".{prefix.name}.bad.part"), settings)
-    record, index = (prefix.with_name(f"{prefix.name}{ending}") for ending in (".rec", ".idx"))
-    if not (journal.finished and record.is_file() and index.is_file()):
-        _convert(prefix, entries, root, encoder, workers, journal)
-    written = [entry for entry in entries if entry.key not in journal.skipped]
-    print(f"{record}: {len(written):,} records of {_classes(written):,} classes, {len(journal.skipped):,} skipped")
-    return journal
-
-
-def _convert(prefix: Path, entries: list[Entry], root: Path, encoder: Encoder, workers: int, journal: Journal) -> None:
-    def read(entry: Entry) -> bytes | str:
-        return encoder.read(root / entry.path)
-
-    try:
-        with RecordWriter(prefix, {"job": journal.settings}, listing=False) as writer:  # the list is given, and stays
-            done = 1 + [entry.key for entry in entries].index(writer.last_key) if writer.count else 0
-            journal.keep({entry.key for entry in entries[:done]})
-            images = in_order(read, entries[done:], workers)
-            for entry, image in progress(images, prefix.name, len(entries), done):
-                if isinstance(image, bytes):
-                    writer.write(entry.key, entry.label, image, entry.path)
-                else:
-                    journal.add(entry.key, Skipped(entry.path, image))
-            if not writer.count:
-                raise NothingReadable
-    except NothingReadable:
-        for part in prefix.parent.glob(f".{glob.escape(prefix.name)}.*.part"):
-            part.unlink()
-    journal.finish()
-
-
-def write_report(path: Path, journals: list[Journal]) -> None:
-    """All that was left out, one a line, in ``path``; where nothing was, there is no such file."""
-    lines = [_line(*item).partition("\t")[2] for journal in journals for item in journal.skipped.items()]
-    if lines:
-        with replacing(path) as (file,):
-            file.write_text("".join(lines), encoding="utf-8")
-        print(f"{len(lines):,} skipped: {path} has the reasons")
-    else:
-        path.unlink(missing_ok=True)
-    for journal in journals:
-        journal.path.unlink(missing_ok=True)
+def tell_skipped(report: Path, jobs: list[SkippedFile]) -> None:
+    if left_out := write_report(report, jobs):
+        print(f"{left_out:,} skipped: {report} has the reasons")
 
 
 def parse() -> argparse.Namespace:
@@ -176,21 +71,23 @@ def parse() -> argparse.Namespace:
     lists = parser.add_argument_group("lists")
     lists.add_argument("--list", action="store_true", help="write lists only")
     lists.add_argument("--exts", nargs="+", default=[".jpeg", ".jpg", ".png"], help="endings of image files")
-    lists.add_argument("--chunks", type=whole(), default=1, help="number of lists to divide the images among")
+    lists.add_argument("--chunks", type=integer(), default=1, help="number of lists to divide the images among")
     lists.add_argument("--train-ratio", type=number(0, 1), default=1.0, help="share of each class in PREFIX_train")
     lists.add_argument("--test-ratio", type=number(0, 1), default=0.0, help="share of each class in PREFIX_test")
     lists.add_argument(
         "--recursive", action="store_true", help="subfolders are classes (without --list they are anyway)"
     )
     lists.add_argument("--no-shuffle", action="store_true", help="keep the images sorted by path")
-    lists.add_argument("--seed", type=whole(0), default=0, help="of the order and the split")
+    lists.add_argument("--seed", type=integer(0), default=0, help="of the order and the split")
     images = parser.add_argument_group("records")
     images.add_argument("--pass-through", action="store_true", help="keep the bytes of the image files")
-    images.add_argument("--resize", type=whole(0, 32767), default=0, help="pixels of the short side; 0 keeps the size")
+    images.add_argument(
+        "--resize", type=integer(0, 32767), default=0, help="pixels of the short side; 0 keeps the size"
+    )
     images.add_argument("--center-crop", action="store_true", help="cut images to squares, before the resize")
-    images.add_argument("--quality", type=whole(0, 100), help="of JPEG, 1-100 (95), or compression of PNG, 0-9 (9)")
+    images.add_argument("--quality", type=integer(0, 100), help="of JPEG, 1-100 (95), or compression of PNG, 0-9 (9)")
     images.add_argument("--encoding", choices=QUALITIES, default=".jpg", help="of the images in the records")
-    images.add_argument("--num-workers", "--num-thread", type=whole(1, 1024), default=cores(), help="threads")
+    images.add_argument("--num-workers", "--num-thread", type=integer(1, 1024), default=cores(), help="threads")
     images.add_argument("--color", type=int, choices=[1], default=1, help="records are for ImageRecordIter: 3 channels")
     return _checked(parser.parse_args())
 
@@ -214,23 +111,17 @@ def _checked(arguments: argparse.Namespace) -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
-    cv2.setLogLevel(0)  # what does not decode is in the report
+    silence_opencv()  # what does not decode is in the report
     prefix = arguments.prefix
     report = prefix.with_name(f"{prefix.name}_bad.txt")
-    listing = Journal(report.with_name(f".{report.name}.part"), "listing")
+    listing = SkippedFile(report.with_name(f".{report.name}.part"), "listing")
     if arguments.list:
         make_lists(arguments, arguments.recursive, listing)
-        write_report(report, [listing])
+        tell_skipped(report, [listing])
         return
     lists = find_lists(prefix)
     if lists:
         print(f"Lists found: {', '.join(path.name for path in lists)}")
     else:
         lists = make_lists(arguments, True, listing)
-    options = (getattr(arguments, name) for name in ("resize", "quality", "encoding", "center_crop", "pass_through"))
-    encoder = Encoder(*options)
-    journals = [write_records(path, arguments.root, encoder, arguments.num_workers) for path in lists]
-    write_report(report, [listing, *journals])
-    for path, journal in zip(lists, journals):
-        if len(journal.skipped) == len(read_list(path)):
-            raise UserError(f"no image of {path} can be read: {report} has the reasons")
+    make_records(arguments, lists, listing, report)

@@ -10,19 +10,19 @@ from __future__ import annotations
 import re
 import sys
 
-from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import launcher
 
 
 def main() -> int:
     parser = Parser(__doc__, allow_abbrev=False, usage="%(prog)s -n WORKERS [flags] COMMAND ...")
-    parser.add_argument("-n", "--num-workers", type=whole(), required=True, help="worker processes")
-    parser.add_argument("-s", "--num-servers", type=whole(), help="server processes (as many as workers)")
+    parser.add_argument("-n", "--num-workers", type=integer(), required=True, help="worker processes")
+    parser.add_argument("-s", "--num-servers", type=integer(), help="server processes (as many as workers)")
     parser.add_argument("-H", "--hostfile", help="the hosts, one a line: for ssh and mpi")
     parser.add_argument("--launcher", choices=launcher.LAUNCHERS, help="what starts them (ssh with -H, else local)")
     parser.add_argument("--host", help="address of this machine for the others, where the guess is wrong")
-    parser.add_argument("--port", type=whole(high=65535), help="port of the scheduler (a free one)")
+    parser.add_argument("--port", type=integer(high=65535), help="port of the scheduler (a free one)")
     flags, command = split(sys.argv[1:])
     options, passed_on = parser.parse_known_args(flags)
     if not command:

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from itertools import groupby
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import mxnet_resnet
+from mxnet_resnet import engines
 from mxnet_resnet.base.arguments import Parser
 from mxnet_resnet.base.files import replacing
-from mxnet_resnet.engines.mxnet import symbols
-from mxnet_resnet.engines.mxnet.models import PreActResNet, ResNet
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.plans.architecture import Architecture
+
+if TYPE_CHECKING:
+    from mxnet_resnet.engines.mxnet.models import PreActResNet, ResNet
 
 HEAD = """\
 # Networks
@@ -68,6 +70,8 @@ def standard_input(plan: Architecture) -> tuple[int, int]:
 
 def multiply_adds(net: ResNet | PreActResNet, side: int) -> int:
     """Those of the convolutions and dense layers for one image of ``side`` x ``side`` pixels."""
+    from mxnet_resnet.engines.mxnet import symbols
+
     internals = symbols.softmax(net).get_internals()
     _, shapes, _ = internals.infer_shape(data=(1, 3, side, side))
     shape_of = dict(zip(internals.list_outputs(), shapes))
@@ -77,16 +81,18 @@ def multiply_adds(net: ResNet | PreActResNet, side: int) -> int:
 
 def row(name: str) -> str:
     """The line of the table about one net."""
+    from mxnet_resnet.engines.mxnet import models
+
     plan = architecture.find(name)
     side, classes = standard_input(plan)
-    net = mxnet_resnet.build(name, classes=classes)
+    net = models.build(name, classes=classes)
     cells = (
         f"`{name}`",
         re.search(r"resnet(\d+)", name)[1],
         ", ".join(str(units) for units, _ in plan.dimensions[1:]),
         f"{side}x{side}",
-        f"{mxnet_resnet.count_parameters(net):,}",
-        f"{mxnet_resnet.count_layers(net):,}",
+        f"{models.count_parameters(net):,}",
+        f"{models.count_layers(net):,}",
         f"{multiply_adds(net, side) / 1e9:#.3g} G",
         plan.source,
     )
@@ -107,7 +113,7 @@ def legend() -> str:
 def page() -> str:
     """The whole document."""
     parts = [HEAD]
-    names = sorted(mxnet_resnet.list_models(), key=position)
+    names = sorted(architecture.MODELS, key=position)
     for title, members in groupby(names, key=lambda name: group(architecture.find(name))):
         parts.append("\n".join((f"## {title}\n", line(COLUMNS), line(ALIGNMENTS), *map(row, members), "")))
     return "\n".join((*parts, f"## Sources\n\n{legend()}\n"))
@@ -118,6 +124,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/models.md"), help="the page")
     arguments = parser.parse_args()
 
+    engines.choose().load()
     with replacing(arguments.out) as (temporary,):
         temporary.write_text(page(), encoding="utf-8")
-    print(f"{len(mxnet_resnet.list_models())} networks: {arguments.out}")
+    print(f"{len(architecture.MODELS)} networks: {arguments.out}")

@@ -13,10 +13,9 @@ import time
 from pathlib import Path
 
 from mxnet_resnet.base import files
-from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.plot import curves, figures
-from mxnet_resnet.runs import logbook
+from mxnet_resnet.plot import curves, figures, logreader
 
 
 def parse() -> argparse.Namespace:
@@ -26,15 +25,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("curve.png"), help="the picture, or page")
     parser.add_argument("--metric", help="what to draw: top1, top5, cross-entropy ... (top1, and top5 if told)")
     parser.add_argument("--over", choices=curves.AXES, default="epoch", help="what to draw it over")
-    parser.add_argument("--from", type=whole(0), default=0, dest="first", help="first epoch")
-    parser.add_argument("--to", type=whole(0), dest="last", help="last epoch (all)")
+    parser.add_argument("--from", type=integer(0), default=0, dest="first", help="first epoch")
+    parser.add_argument("--to", type=integer(0), dest="last", help="last epoch (all)")
     parser.add_argument("--table", action="store_true", help="print last and best values, time an epoch and images/s")
     parser.add_argument("--csv", type=Path, help="also write the values to this file")
     parser.add_argument(
         "--watch",
         nargs="?",
         const=10,
-        type=whole(),
+        type=integer(),
         metavar="SECONDS",
         help="draw again when logs grow, until Ctrl-C",
     )
@@ -43,7 +42,7 @@ def parse() -> argparse.Namespace:
 
 def draw(arguments: argparse.Namespace) -> None:
     """Read, draw and print once."""
-    read = [(found, Path(name)) for name in arguments.logs.split(",") for found in logbook.read_all(Path(name))]
+    read = [(found, Path(name)) for name in arguments.logs.split(",") for found in logreader.read_all(Path(name))]
     runs, paths = zip(*read)
     if arguments.names is not None:
         curves.rename(runs, arguments.names.split(","))
@@ -94,7 +93,7 @@ def main() -> None:
     arguments = parse()
     figures.check_format(arguments.out)
     if arguments.csv:
-        files.check(arguments.csv)
+        files.check_writable(arguments.csv)
     if arguments.watch:
         watch(arguments)
     else:

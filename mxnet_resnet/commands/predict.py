@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mxnet_resnet.base.arguments import Parser, whole
-from mxnet_resnet.engines.mxnet import compat
+from mxnet_resnet import engines
+from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.plot import answers
 from mxnet_resnet.settings import netflags
 
@@ -19,7 +19,7 @@ def main() -> int:
         default=["test.jpg"],
         help="images: files, folders, globs, a .lst, a .rec, or - for a list of any of these on standard input",
     )
-    parser.add_argument("--topk", type=whole(), default=5, help="classes to tell of each image")
+    parser.add_argument("--topk", type=integer(), default=5, help="classes to tell of each image")
     parser.add_argument("--format", choices=answers.FORMATS, default="text", help="of the output")
     parser.add_argument("--out", type=Path, help="draw the images with bars of their best classes")
     netflags.add_crops(parser, batch_size=32)
@@ -27,7 +27,8 @@ def main() -> int:
     netflags.add(parser)
     arguments = parser.parse_args()
 
-    compat.import_mxnet_quickly()
+    engine = engines.choose()
+    engine.load(soon_done=True)
 
     from mxnet_resnet.data import inputs
     from mxnet_resnet.plot import drawing
@@ -37,8 +38,8 @@ def main() -> int:
     net = chosen.load_net(choice)
     names = chosen.name_classes(net, choice)
     if arguments.out:
-        drawing.check(arguments.out)
-    classifier = chosen.open_classifier(net, arguments.gpu, arguments.batch_size, arguments.dtype)
+        drawing.check_target(arguments.out)
+    classifier = chosen.open_classifier(engine, net, arguments.gpu, arguments.batch_size, arguments.dtype)
     writer = answers.Writer(arguments.format, titled=not inputs.is_single(arguments.img))
     images, tally, drawn = inputs.find(arguments.img), predict.Tally(), []
     for seen in predict.classify(images, classifier, arguments.crop, tally, bool(arguments.out)):

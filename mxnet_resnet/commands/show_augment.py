@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mxnet_resnet.base.arguments import Parser, whole
+from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.data import augment
@@ -22,8 +22,8 @@ def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("image", help="the photograph")
     parser.add_argument("--out", type=Path, default=Path("augment.png"), help="the picture")
-    parser.add_argument("--columns", type=whole(high=50), default=8, help="crops of each level")
-    parser.add_argument("--seed", type=whole(0), default=0, help="of the augmentation")
+    parser.add_argument("--columns", type=integer(high=50), default=8, help="crops of each level")
+    parser.add_argument("--seed", type=integer(0), default=0, help="of the augmentation")
     arguments = parser.parse_args()
 
     image = read_image(arguments.image)[:, :, ::-1]
@@ -39,7 +39,7 @@ def sheet(image: np.ndarray, columns: int, seed: int) -> np.ndarray:
     """A picture, BGR, of ``columns`` crops of a BGR image for each level, a row a level."""
     random = np.random.default_rng(seed)
     rows = [row(image, level, random.random((columns, augment.DRAWS))) for level in augment.LEVELS]
-    return frame(rows, axis=0)
+    return join(rows, axis=0)
 
 
 def row(image: np.ndarray, level: int, draws: np.ndarray) -> np.ndarray:
@@ -48,10 +48,10 @@ def row(image: np.ndarray, level: int, draws: np.ndarray) -> np.ndarray:
     check_sides([round(side * factor) for side in image.shape[:2]])
     stored = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     crops = [augment.augment(stored, numbers, augment.LEVELS[level], (CROP, CROP)) for numbers in draws]
-    return frame([crop[:, :, ::-1] for crop in crops], axis=1)
+    return join([crop[:, :, ::-1] for crop in crops], axis=1)
 
 
-def frame(pictures: list[np.ndarray], axis: int) -> np.ndarray:
+def join(pictures: list[np.ndarray], axis: int) -> np.ndarray:
     """Pictures joined along an axis, with white between them."""
     widths = [(0, GAP if dimension == axis else 0) for dimension in range(3)]
     return np.concatenate([np.pad(picture, widths, constant_values=255) for picture in pictures], axis=axis)

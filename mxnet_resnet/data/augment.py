@@ -100,7 +100,7 @@ def _between(draw: float, limit: float) -> float:
     return (2 * draw - 1) * limit
 
 
-def _warp(shape: tuple[int, int], draws: np.ndarray, preset: Augmentation) -> tuple[np.ndarray, tuple[int, int]]:
+def _warp(shape: tuple[int, ...], draws: np.ndarray, preset: Augmentation) -> tuple[np.ndarray, tuple[int, int]]:
     """The affine map (2, 3) of the image to its warped self, centre to centre, and the (height, width) of that."""
     rows, cols = shape
     shear = _between(draws[0], preset.max_shear_ratio)

@@ -1,30 +1,27 @@
-"""Record files checked: damage gone around, the index, every image, labels and their order, sizes, colours, copies."""
+"""Record files checked: damage gone around, every image, labels and their order, sizes, colours, copies."""
 
 from __future__ import annotations
 
-import hashlib
 import math
-import mmap
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
+from mxnet_resnet.base.ahead import compute_ahead
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import recordio
-from mxnet_resnet.data.imageheader import DENSEST_IMAGE, LARGEST_IMAGE, chunks_fit, stored_shape
-from mxnet_resnet.data.recordio import FIRST_PART, IMAGE_HEADER, LAST_PART, RECORD_HEADER, SPLIT_AT, WHOLE
-from mxnet_resnet.data.transform import decode
-from mxnet_resnet.data.writer import in_order
+from mxnet_resnet.data.survey import Damage, Examined, Found, examine, survey
 
 LISTED = 1000  # findings that are kept of a file; more are counted
-PROGRESS_BAR = {"unit": "B", "unit_scale": True, "leave": False, "disable": None}  # None: on a terminal only
+# disable=None: a bar on a terminal only
+PROGRESS_BAR: dict[str, Any] = {"unit": "B", "unit_scale": True, "leave": False, "disable": None}
 
 
 class Finding(NamedTuple):
@@ -39,128 +36,6 @@ class Finding(NamedTuple):
     def __str__(self) -> str:
         places = (("line", self.line), ("record", self.record), ("byte", self.byte))
         return f"{self.file}{''.join(f', {name} {at}' for name, at in places if at is not None)}: {self.message}"
-
-
-class Found(NamedTuple):
-    """A record whose headers are right: its bytes from ``offset`` to ``end``, and what it holds."""
-
-    number: int
-    offset: int
-    end: int
-    data: bytes
-
-
-class Damage(NamedTuple):
-    """The bytes from ``offset`` to ``end`` that are no record; what is wrong lies at ``byte``."""
-
-    number: int
-    offset: int
-    end: int
-    byte: int
-    reason: str
-
-
-def survey(data: mmap.mmap, path: Path) -> Iterator[Found | Damage]:
-    """The records of a file, and the damage between them: after it comes the next magic word that begins a record.
-
-    A record is damaged too where its length leads over the next header, or ends before its image. A stretch of damage
-    counts as one record.
-    """
-    number = offset = 0
-    while offset < len(data):
-        item = _record_or_damage(data, path, number, offset)
-        yield item
-        if item.end > len(data):
-            yield Damage(number, item.end, item.end, offset, "the file ends inside of the padding to 4 bytes")
-        number, offset = number + 1, item.end
-
-
-def _record_or_damage(data: mmap.mmap, path: Path, number: int, offset: int) -> Found | Damage:
-    parts: list[bytes] = []
-    start, end = offset + 1, offset
-    try:
-        for _, byte, flag, start, length in recordio.pieces(data, path, offset, number):
-            end = start + (length + 3) // 4 * 4
-            inner = _magic_word(data, start, end)
-            if inner >= 0:
-                reason = f"its length of {length} bytes leads over the header at byte {inner}: the file is damaged"
-                return Damage(number, offset, _next_record(data, inner), byte, reason)
-            parts.append(data[start : start + length])
-            if flag in (WHOLE, LAST_PART):
-                break
-    except UserError as error:
-        reason = str(error)[len(str(path)) :].partition(": ")[2]  # what follows the place
-        return Damage(number, offset, _next_record(data, start), end, reason)
-    found = Found(number, offset, end, SPLIT_AT.join(parts))
-    if end >= len(data) or data[end : end + 4] == SPLIT_AT:
-        return found
-    following = _next_record(data, start)
-    header_behind = following - end >= RECORD_HEADER.size and _end_of_piece(data, end) == following
-    if not header_behind and (problem := examine(found).problem):
-        return Damage(number, offset, following, offset, f"{problem}, and bytes that belong to no record follow it")
-    return found
-
-
-def _magic_word(data: mmap.mmap, start: int, end: int) -> int:
-    """Where from ``start`` to ``end`` an aligned magic word stands, which data never have, or -1."""
-    at = data.find(SPLIT_AT, start, end)
-    while at >= 0 and (at - start) % 4:
-        at = data.find(SPLIT_AT, at + 1, end)
-    return at
-
-
-def _next_record(data: mmap.mmap, at: int) -> int:
-    """Where a record begins from ``at`` on: at an aligned magic word, or one that its length confirms; else the end."""
-    while (at := data.find(SPLIT_AT, at)) >= 0:
-        if at + RECORD_HEADER.size <= len(data):
-            flag, end = RECORD_HEADER.unpack_from(data, at)[1] >> 29, _end_of_piece(data, at)
-            confirmed = at % 4 == 0 or end == len(data) or data[end : end + 4] == SPLIT_AT
-            if confirmed and flag in (WHOLE, FIRST_PART):
-                return at
-        at += 1
-    return len(data)
-
-
-def _end_of_piece(data: mmap.mmap, at: int) -> int:
-    """Where the header at ``at`` says that its piece ends."""
-    length = RECORD_HEADER.unpack_from(data, at)[1] & recordio.LARGEST_PIECE
-    return at + RECORD_HEADER.size + (length + 3) // 4 * 4
-
-
-class Examined(NamedTuple):
-    """A record's image and label, or the ``problem`` with them."""
-
-    problem: str = ""
-    label: int = 0
-    key: int = 0
-    digest: bytes = b""
-    size: tuple[int, int] = (0, 0)
-    channels: int = 3
-    sums: Sequence[Sequence[int]] = ()  # of R, G and B, and of their squares
-
-
-def examine(item: Found | Damage) -> Examined:
-    """Decode the image of a record and sum up its pixels."""
-    if isinstance(item, Damage):
-        return Examined(item.reason)
-    try:
-        record = recordio.as_record(item.data, item.offset, "")
-    except UserError as error:
-        return Examined(str(error).removeprefix(": "))
-    if not record.label.is_integer() or record.label < 0:
-        return Examined(f"the label {record.label} is no whole number from 0 on")
-    width, height, channels = stored_shape(record.image)
-    if width * height > min(LARGEST_IMAGE, DENSEST_IMAGE * len(record.image)):
-        return Examined(f"the image, of {len(record.image)} bytes, cannot have {width}x{height} pixels")
-    image = decode(record.image) if chunks_fit(record.image) else None
-    if image is None:
-        return Examined(f"the image, of {len(record.image)} bytes, does not decode")
-    pixels = image.size // 3
-    mean, deviation = (values.ravel().tolist() for values in cv2.meanStdDev(image))
-    sums = [round(m * pixels) for m in mean]  # double precision: rounding gives the exact integers back
-    squares = [round((m * m + d * d) * pixels) for m, d in zip(mean, deviation)]
-    key, digest = IMAGE_HEADER.unpack_from(item.data)[2], hashlib.blake2b(record.image, digest_size=16).digest()
-    return Examined("", int(record.label), key, digest, image.shape[1::-1], channels, (sums, squares))
 
 
 @dataclass
@@ -204,7 +79,7 @@ class Order:
 
 @dataclass
 class Report:
-    """What ``check`` found in a file. Of the good records, numbers, offsets, keys and digests are kept, in order."""
+    """What there is to tell of a file. Of the good records, numbers, offsets, keys and digests are kept, in order."""
 
     path: Path
     records: int = 0
@@ -221,15 +96,15 @@ class Report:
     channels: Counter = field(default_factory=Counter)  # that the images are stored with
     sums: np.ndarray = field(default_factory=lambda: np.zeros((2, 3), object))  # of values and their squares, exact
 
-    def add_finding(self, *arguments: object) -> None:
+    def add_finding(self, finding: Finding) -> None:
         self.wrong += 1
         if len(self.findings) < LISTED:
-            self.findings.append(Finding(*arguments))
+            self.findings.append(finding)
 
     def add_bad(self, item: Found | Damage, byte: int, reason: str) -> None:
         begin = self.bad.pop()[0] if self.bad and self.bad[-1][1] == item.offset else item.offset
         self.bad.append((begin, item.end))
-        self.add_finding(str(self.path), item.number, byte, reason)
+        self.add_finding(Finding(str(self.path), item.number, byte, reason))
 
     def add_good(self, item: Found, image: Examined) -> None:
         self.numbers.append(item.number)
@@ -248,21 +123,90 @@ class Report:
         return [total / pixels for total in self.sums[0]], deviation
 
 
-def check(path: Path) -> Report:
-    """Check all that a record file holds. Raises UserError where the file cannot be read."""
+def check_file(path: Path) -> Report:
+    """Check all that a record file holds, but for the .idx. Raises UserError where the file cannot be read."""
     report = Report(path)
     if path.is_file() and not path.stat().st_size:
-        report.add_finding(str(path), 0, 0, "the file is empty")
+        report.add_finding(Finding(str(path), 0, 0, "the file is empty"))
         return report
     try:
         with recordio.mapped(path) as data, tqdm(total=len(data), desc=path.name, **PROGRESS_BAR) as bar:
-            for item, image in in_order(examine, survey(data, path), recordio.cores()):
+            for item, image in compute_ahead(examine, survey(data, path), cores()):
                 report.records = item.number + 1
-                if image.problem:
-                    report.add_bad(item, item.byte if isinstance(item, Damage) else item.offset, image.problem)
+                if isinstance(item, Damage):
+                    report.add_bad(item, item.byte, item.reason)
+                elif image.problem:
+                    report.add_bad(item, item.offset, image.problem)
                 else:
                     report.add_good(item, image)
                 bar.update(item.end - bar.n)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+    _check_order(report)
     return report
+
+
+def _check_order(report: Report) -> None:
+    """Add a finding where the labels are not in a random order."""
+    order = report.order
+    if order.unshuffled():
+        length, begin = order.longest[0], -order.longest[1]
+        message = (
+            f"the file is not shuffled: labels change {order.changes:,} times from record to record, in a random order "
+            f"about {order.expected()[0]:,.0f} times; here begin {length:,} records of one label (for validation this "
+            "does no harm)"
+        )
+        report.add_finding(Finding(str(report.path), report.numbers[begin], report.offsets[begin], message))
+
+
+def find_repeats(values: np.ndarray) -> list[tuple[int, int]]:
+    """The places of values that stand earlier too, each with the place before."""
+    order = np.argsort(values, kind="stable")
+    same = values[order[1:]] == values[order[:-1]]
+    return sorted(zip(order[1:][same].tolist(), order[:-1][same].tolist()))
+
+
+def find_copies(reports: list[Report]) -> list[str]:
+    """Notes about images that are in a file twice, or in two files."""
+    notes = []
+    digests = [np.frombuffer(report.digests, "S16") for report in reports]
+    for report, images in zip(reports, digests):
+        if twice := find_repeats(images):
+            i, before = (report.numbers[place] for place in twice[0])
+            notes.append(f"{report.path}: {len(twice):,} images are copies (record {i} of record {before})")
+    for (one, images), (other, others) in combinations(zip(reports, digests), 2):
+        shared = np.flatnonzero(np.isin(others, images))
+        if len(shared):
+            i, before = other.numbers[shared[0]], one.numbers[np.flatnonzero(images == others[shared[0]])[0]]
+            notes.append(
+                f"{other.path}: {len(shared):,} images are in {one.path} too (record {i} is record {before} there)"
+            )
+    return notes
+
+
+def summarize(report: Report) -> dict:
+    """What there is to tell of a file, as JSON has it."""
+    counts = report.order.counts
+    findings = [finding._asdict() for finding in report.findings]
+    told = {"file": str(report.path), "records": report.records, "good": len(report.numbers), "wrong": report.wrong}
+    told.update(findings=findings, notes=report.notes)
+    if not counts:
+        return told
+    mean, deviation = report.colours()
+    expected, _ = report.order.expected()
+    width, height = (np.repeat(side, list(report.sizes.values())) for side in np.array(list(report.sizes)).T)
+    return {
+        **told,
+        "labels": {str(label): counts[label] for label in sorted(counts)},
+        "missing_labels": max(counts) + 1 - len(counts),
+        "order": {"changes": report.order.changes, "expected": expected, "unshuffled": report.order.unshuffled()},
+        "width": _spread(width),
+        "height": _spread(height),
+        "channels": {str(channels): count for channels, count in sorted(report.channels.items())},
+        "mean": mean,
+        "deviation": deviation,
+    }
+
+
+def _spread(sizes: np.ndarray) -> dict[str, float]:
+    return {"min": int(sizes.min()), "median": float(np.median(sizes)), "max": int(sizes.max())}

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 IMAGENET_CLASSES = 1000
 IMAGENET_SYNSET = Path(__file__).resolve().with_name("synset.txt")  # their names, a line each
 # Who reads training records: our threads, or MXNet's ImageRecordIter.
-BACKENDS = ("opencv", "imagerecorditer")
+OURS = "opencv"
+BACKENDS = (OURS, "imagerecorditer")
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,10 @@ def _same(name: str) -> dict[int, str]:
     return dict.fromkeys((1, 2, 3), name)
 
 
+_Defaults = dict[str, Any]
 _IMAGENET_TRAIN = {1: "train_256_q90.rec", 2: "train_480_q90.rec", 3: "train_480_q90.rec"}
-_IMAGENET = dict(stem="imagenet", image_shape=(3, 224, 224), epochs=120, lr_steps=(30, 60, 90), aug_level=2)
-_CIFAR = dict(stem="cifar", image_shape=(3, 32, 32), epochs=200, lr_steps=(120, 160), aug_level=1, pad=4)
+_IMAGENET: _Defaults = dict(stem="imagenet", image_shape=(3, 224, 224), epochs=120, lr_steps=(30, 60, 90), aug_level=2)
+_CIFAR: _Defaults = dict(stem="cifar", image_shape=(3, 32, 32), epochs=200, lr_steps=(120, 160), aug_level=1, pad=4)
 
 DATA_TYPES = {
     "imagenet": DataType(

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
-import mxnet as mx
 import numpy as np
 
+from mxnet_resnet.base.ahead import compute_ahead
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data.augment import DRAWS, FILL, Augmentation, augment
-from mxnet_resnet.data.recordio import Record, RecordFile, Summary, cores, scan
+from mxnet_resnet.data.augment import DRAWS, Augmentation, augment
+from mxnet_resnet.data.batch import Batch
+from mxnet_resnet.data.recordio import Record, RecordFile, Summary
 from mxnet_resnet.data.transform import ImageShape, decode, decode_bgr, evaluation_transform
 
 IMAGES_A_TASK = 8  # enough that handing it to a thread costs nothing
-BATCHES_AHEAD = 2
+BATCHES_AHEAD = 3
 
 Load = Callable[[int], tuple[np.ndarray, float]]  # a record's number to its image (H, W, 3), RGB, uint8, and its label
 
@@ -46,8 +45,6 @@ class TrainingRecords:
         seed: of the run.
         part, num_parts: this worker's share of the records.
         threads: that decode and augment.
-        backend: ``"opencv"``, or ``"imagerecorditer"``, MXNet's own, which draws from the same distributions but
-            shuffles within its chunks, and decodes on half of the cores.
     """
 
     path: Path
@@ -61,15 +58,23 @@ class TrainingRecords:
     part: int = 0
     num_parts: int = 1
     threads: int = field(default_factory=cores)
-    backend: str = "opencv"
 
-    def epoch(self, number: int, skip: int = 0) -> Iterator[mx.io.DataBatch]:
+    def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
         """The batches of epoch ``number`` from the one at ``skip`` on. Raises UserError for an image that does not
         decode.
         """
-        if self.backend == "imagerecorditer":
-            return islice(self._mxnets(number), skip, None)
-        return self._ours(number, skip)
+        records = RecordFile(self.path, self.summary.offsets)
+        # One row a record, so that its augmentation depends on neither the order nor the parts.
+        draws = np.random.default_rng([self.seed, number, 1]).random((self.summary.count, DRAWS), np.float32)
+        size = self.image_shape[1:]
+
+        def load(place: int) -> tuple[np.ndarray, float]:
+            with _placing_errors(record := records.read(place)):
+                image = _decoded(decode_bgr, record)
+                return augment(image, draws[place], self.augmentation, size, self.pad, self.mirror), record.label
+
+        order = self.order(number)[skip * self.batch_size :]
+        return _batches(load, order, self.image_shape, self.batch_size, self.threads)
 
     @property
     def batches(self) -> int:
@@ -81,72 +86,40 @@ class TrainingRecords:
         order = np.random.default_rng([self.seed, epoch]).permutation(self.summary.count)
         return np.resize(order, (self.batches, self.num_parts, self.batch_size))[:, self.part].ravel()
 
-    def _ours(self, epoch: int, skip: int) -> Iterator[mx.io.DataBatch]:
+
+@dataclass(frozen=True)
+class ValidationRecords:
+    """Validation images, in the order of the file, through the evaluation transform.
+
+    Attributes:
+        path: the .rec file.
+        summary: of ``recordio.scan`` of it.
+        image_shape: (C, H, W) of the crops.
+        batch_size: images a batch.
+        part, num_parts: this worker's share, or a sample: each ``num_parts``-th record from number ``part`` on.
+        threads: that decode.
+    """
+
+    path: Path
+    summary: Summary = field(repr=False)
+    image_shape: ImageShape
+    batch_size: int
+    part: int = 0
+    num_parts: int = 1
+    threads: int = field(default_factory=cores)
+
+    def read(self) -> Iterator[Batch]:
+        """Each record of the part once; the last batch is filled up. Raises UserError for an image that does not
+        decode.
+        """
         records = RecordFile(self.path, self.summary.offsets)
-        # One row a record, so that its augmentation depends on neither the order nor the parts.
-        draws = np.random.default_rng([self.seed, epoch, 1]).random((self.summary.count, DRAWS), np.float32)
-        size = self.image_shape[1:]
 
         def load(number: int) -> tuple[np.ndarray, float]:
-            with _told(record := records.read(number)):
-                image = _decoded(decode_bgr, record)
-                return augment(image, draws[number], self.augmentation, size, self.pad, self.mirror), record.label
+            with _placing_errors(record := records.read(number)):
+                return evaluation_transform(_decoded(decode, record), self.image_shape), record.label
 
-        order = self.order(epoch)[skip * self.batch_size :]
-        return _batches(load, order, self.image_shape, self.batch_size, self.threads)
-
-    def _mxnets(self, epoch: int) -> Iterator[mx.io.DataBatch]:
-        try:
-            yield from self._image_record_iter(epoch)
-        except mx.base.MXNetError as error:
-            scan(self.path, decoding=True)  # names the record, which MXNet does not
-            reason = str(error).strip().splitlines()[-1]
-            raise UserError(f"{self.path}: MXNet cannot read it ({reason})") from error
-
-    def _image_record_iter(self, epoch: int) -> mx.io.DataIter:
-        seed = int(np.random.SeedSequence([self.seed, epoch, self.part]).generate_state(1)[0] >> 1)
-        return mx.io.ImageRecordIter(
-            path_imgrec=str(self.path),
-            data_name="data",
-            label_name="softmax_label",
-            data_shape=self.image_shape,
-            batch_size=self.batch_size,
-            pad=self.pad,
-            fill_value=FILL,
-            rand_crop=True,
-            rand_mirror=self.mirror,
-            shuffle=True,
-            seed=seed,
-            seed_aug=seed,
-            num_parts=self.num_parts,
-            part_index=self.part,
-            preprocess_threads=self.threads,
-            verbose=False,
-            **dataclasses.asdict(self.augmentation),
-        )
-
-
-def validation_batches(
-    path: Path,
-    summary: Summary,
-    image_shape: ImageShape,
-    batch_size: int,
-    threads: int | None = None,
-    part: int = 0,
-    num_parts: int = 1,
-) -> Iterator[mx.io.DataBatch]:
-    """Every record of a part once, in order, through the evaluation transform; ``batch.pad`` counts the last one's
-    filling.
-
-    ``summary`` is that of ``recordio.scan``. Raises UserError for an image that does not decode.
-    """
-    records = RecordFile(path, summary.offsets)
-
-    def load(number: int) -> tuple[np.ndarray, float]:
-        with _told(record := records.read(number)):
-            return evaluation_transform(_decoded(decode, record), image_shape), record.label
-
-    return _batches(load, range(part, summary.count, num_parts), image_shape, batch_size, threads or cores())
+        numbers = range(self.part, self.summary.count, self.num_parts)
+        return _batches(load, numbers, self.image_shape, self.batch_size, self.threads)
 
 
 def _decoded(decoder: Callable[[bytes], np.ndarray | None], record: Record) -> np.ndarray:
@@ -157,7 +130,7 @@ def _decoded(decoder: Callable[[bytes], np.ndarray | None], record: Record) -> n
 
 
 @contextmanager
-def _told(record: Record) -> Iterator[None]:
+def _placing_errors(record: Record) -> Iterator[None]:
     """Put the place of a record before what is wrong with it."""
     try:
         yield
@@ -165,56 +138,60 @@ def _told(record: Record) -> Iterator[None]:
         raise UserError(f"{record.where}: {error}") from error
 
 
+class _Task(NamedTuple):
+    """Some images of a batch: from ``first`` on of the record ``numbers``, into ``images`` and ``labels``."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    numbers: Sequence[int] | np.ndarray
+    first: int
+
+    @property
+    def end(self) -> int:
+        return min(self.first + IMAGES_A_TASK, len(self.numbers))
+
+
 def _batches(
-    load: Load, order: Sequence[int], image_shape: ImageShape, batch_size: int, threads: int
-) -> Iterator[mx.io.DataBatch]:
+    load: Load, order: Sequence[int] | np.ndarray, image_shape: ImageShape, batch_size: int, threads: int
+) -> Iterator[Batch]:
     """Batches of ``load`` over ``order``, made ahead by threads while the ones before are computed on."""
-    cv2.setNumThreads(1)  # the images are what is done in parallel
-    with ThreadPoolExecutor(threads) as pool:
-        waiting: deque[tuple[np.ndarray, np.ndarray, int, list[Future]]] = deque()
-        try:
-            for begin in range(0, len(order), batch_size):
-                waiting.append(_start_batch(pool, load, order[begin : begin + batch_size], image_shape, batch_size))
-                if len(waiting) > BATCHES_AHEAD:
-                    yield _finish_batch(*waiting.popleft())
-            while waiting:
-                yield _finish_batch(*waiting.popleft())
-        finally:
-            pool.shutdown(cancel_futures=True)
 
-
-def _start_batch(
-    pool: ThreadPoolExecutor, load: Load, numbers: Sequence[int], image_shape: ImageShape, batch_size: int
-) -> tuple[np.ndarray, np.ndarray, int, list[Future]]:
-    data, labels = np.empty((batch_size, *image_shape), np.float32), np.empty(batch_size, np.float32)
-
-    def fill(first: int) -> None:
-        for place in range(first, min(first + IMAGES_A_TASK, len(numbers))):
-            image, labels[place] = load(numbers[place])
+    def fill(task: _Task) -> None:
+        for place in range(task.first, task.end):
+            image, task.labels[place] = load(task.numbers[place])
             for channel, plane in enumerate(cv2.split(image)):
-                data[place, channel] = plane
+                task.images[place, channel] = plane
 
-    tasks = [pool.submit(fill, first) for first in range(0, len(numbers), IMAGES_A_TASK)]
-    return data, labels, len(numbers), tasks
+    cv2.setNumThreads(1)  # the images are what is done in parallel
+    tasks = _tasks(order, image_shape, batch_size)
+    for task, _ in compute_ahead(fill, tasks, threads, BATCHES_AHEAD * -(-batch_size // IMAGES_A_TASK)):
+        if task.end == len(task.numbers):
+            yield _filled_up(task.images, task.labels, task.end)
 
 
-def _finish_batch(data: np.ndarray, labels: np.ndarray, count: int, tasks: list[Future]) -> mx.io.DataBatch:
-    """A batch, filled up with its last image."""
-    for task in tasks:
-        task.result()
-    data[count:], labels[count:] = data[count - 1], labels[count - 1]
-    arrays = [mx.nd.from_numpy(array, zero_copy=True) for array in (data, labels)]
-    return mx.io.DataBatch(arrays[:1], arrays[1:], pad=len(data) - count)
+def _tasks(order: Sequence[int] | np.ndarray, image_shape: ImageShape, batch_size: int) -> Iterator[_Task]:
+    """The work of all batches, each of which gets its memory when its turn comes."""
+    for begin in range(0, len(order), batch_size):
+        numbers = order[begin : begin + batch_size]
+        images, labels = np.empty((batch_size, *image_shape), np.float32), np.empty(batch_size, np.float32)
+        for first in range(0, len(numbers), IMAGES_A_TASK):
+            yield _Task(images, labels, numbers, first)
+
+
+def _filled_up(images: np.ndarray, labels: np.ndarray, count: int) -> Batch:
+    """A batch of the first ``count`` images, filled up with the last of them."""
+    images[count:], labels[count:] = images[count - 1], labels[count - 1]
+    return Batch(images, labels, count)
 
 
 class Waiting:
     """Passes batches on, and counts the seconds that their user waited for them."""
 
-    def __init__(self, batches: Iterator[mx.io.DataBatch]):
+    def __init__(self, batches: Iterator[Batch]):
         self._batches = batches
         self.seconds = 0.0
 
-    def __iter__(self) -> Iterator[mx.io.DataBatch]:
+    def __iter__(self) -> Iterator[Batch]:
         while True:
             started = time.perf_counter()
             batch = next(self._batches, None)

@@ -7,16 +7,16 @@ import mmap
 import os
 import struct
 from array import array
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from mxnet_resnet.base.ahead import compute_ahead
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.transform import decode
 
@@ -33,6 +33,7 @@ FOLLOWING = {
     MIDDLE_PART: (MIDDLE_PART, LAST_PART),
     LAST_PART: (WHOLE, FIRST_PART),
 }
+DECODED_AHEAD = 256  # records: few enough to bound the memory
 SPLIT_AT = struct.pack("<I", MAGIC)  # a record is cut where its data have the magic word, which is left out
 
 
@@ -62,21 +63,15 @@ def scan(path: Path, decoding: bool = False) -> Summary:
     Raises UserError where the file is missing, empty, cut short or damaged, or a label is no whole number.
     """
     offsets, labels = array("q"), array("f")
-    with ThreadPoolExecutor(cores()) as pool:
-        for label, offset, where in _decoding(walk(path), pool) if decoding else _labels(path):
-            offsets.append(offset)
-            if not label.is_integer():
-                raise UserError(f"{where}: the label {label} is no whole number")
-            labels.append(label)
+    for label, offset, where in _decoding(path) if decoding else _labels(path):
+        offsets.append(offset)
+        if not label.is_integer():
+            raise UserError(f"{where}: the label {label} is no whole number")
+        labels.append(label)
     if not offsets:
         raise UserError(f"{path} holds no records: make it again, with tools/ or im2rec")
     digest = hashlib.sha256(bytes(offsets) + bytes(labels)).hexdigest()
     return Summary(len(offsets), min(labels), max(labels), np.frombuffer(offsets, np.int64), digest)
-
-
-def cores() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def _labels(path: Path) -> Iterator[tuple[float, int, str]]:
@@ -90,17 +85,16 @@ def _labels(path: Path) -> Iterator[tuple[float, int, str]]:
                 yield label, offset, where
 
 
-def _decoding(records: Iterator[Record], pool: ThreadPoolExecutor) -> Iterator[tuple[float, int, str]]:
-    """As ``_labels``, each image decoded to see that it can be, some hundreds at a time to bound the memory."""
-    while chunk := list(islice(records, 256)):
-        for record in pool.map(_decoded, chunk):
-            yield record.label, record.offset, record.where
+def _decoding(path: Path) -> Iterator[tuple[float, int, str]]:
+    """As ``_labels``, each image decoded to see that it can be."""
+    for record, decodes in compute_ahead(_decodes, walk(path), cores(), DECODED_AHEAD):
+        if not decodes:
+            raise UserError(f"{record.where}: the image does not decode")
+        yield record.label, record.offset, record.where
 
 
-def _decoded(record: Record) -> Record:
-    if decode(record.image) is None:
-        raise UserError(f"{record.where}: the image does not decode")
-    return record
+def _decodes(record: Record) -> bool:
+    return decode(record.image) is not None
 
 
 def walk(path: Path) -> Iterator[Record]:
@@ -118,7 +112,7 @@ def walk(path: Path) -> Iterator[Record]:
 class RecordFile:
     """Records in any order, by threads at once; the offsets are those of ``scan``."""
 
-    def __init__(self, path: Path, offsets: np.ndarray):
+    def __init__(self, path: Path, offsets: Sequence[int] | np.ndarray):
         self.path, self.offsets = path, offsets
         self._file = path.open("rb")
         self._size = path.stat().st_size

@@ -19,6 +19,7 @@ from mxnet_resnet.data.imageheader import is_whole, may_have_alpha, plausible
 
 ImageShape = tuple[int, int, int]
 LARGEST_SIDE = 32766  # that OpenCV resizes and warps
+LARGEST_THUMBNAIL = 256  # pixels of the long side
 SMALLEST_SIDE = 2  # of an image to be classified
 CROPS = ("center", "ten", "squash")
 SHORT_SIDES = {224: 256, 320: 364}  # before the centre crop, by the crop
@@ -73,7 +74,7 @@ def crops(image: np.ndarray, image_shape: ImageShape, kind: str = "center") -> n
 
 def _resized(image: np.ndarray, image_shape: ImageShape) -> tuple[np.ndarray, int, int]:
     """An image with the short side that its crops are taken at, and how far down and right a crop can lie."""
-    size = sides_for(*image.shape[:2], short_side(image_shape))
+    size = sides_for(image.shape[0], image.shape[1], short_side(image_shape))
     check_sides(size)
     image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
     return image, image.shape[0] - image_shape[1], image.shape[1] - image_shape[2]
@@ -89,6 +90,15 @@ def as_input(images: Sequence[np.ndarray], image_shape: ImageShape) -> np.ndarra
     return crops.transpose(0, 3, 1, 2).astype(np.float32)
 
 
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """An RGB image (H, W, 3), uint8, at most LARGEST_THUMBNAIL pixels long."""
+    height, width = image.shape[:2]
+    scale = LARGEST_THUMBNAIL / max(height, width)
+    if scale >= 1:
+        return image
+    return cv2.resize(image, (max(1, int(width * scale)), max(1, int(height * scale))), interpolation=cv2.INTER_AREA)
+
+
 def read_image(path: str | Path) -> np.ndarray:
     """An image file as RGB (H, W, 3), uint8, turned upright as its EXIF data say. Raises UserError."""
     return photograph(read_bytes(path), path)
@@ -96,9 +106,9 @@ def read_image(path: str | Path) -> np.ndarray:
 
 def read_bytes(path: str | Path) -> bytes:
     """The bytes of an image file. Raises UserError where there is none; a pipe would be waited for without end."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"cannot read image {path}: not a file")
     try:
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise UserError(f"cannot read image {path}: not a file")
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read image {path}: {getattr(error, 'strerror', None) or error}") from error
@@ -145,7 +155,7 @@ def _on_white(data: bytes, image: np.ndarray) -> np.ndarray:
         return image
     if layers.dtype.kind != "u":
         return image
-    alpha = layers[:, :, 3:] / np.float32(np.iinfo(layers.dtype).max)
+    alpha = layers[:, :, 3:] / np.float32(256**layers.dtype.itemsize - 1)
     return np.rint(image * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
 
@@ -163,3 +173,9 @@ def decode_bgr(data: bytes) -> np.ndarray | None:
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         return None
+
+
+def silence_opencv() -> None:
+    """Keep OpenCV from writing about images that it cannot decode: that is told in our words."""
+    log = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # type: ignore[attr-defined]  # in OpenCV 4.14
+    log.setLogLevel(0)

@@ -1,18 +1,18 @@
-"""Record files written in order, in parallel, and whole: an interrupted job goes on where it stopped."""
+"""Record files written in order and whole: an interrupted job goes on where it stopped."""
 
 from __future__ import annotations
 
 import json
 import os
 import struct
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TypeVar
+from types import TracebackType
+from typing import BinaryIO
 
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base.files import explaining_refusals
 from mxnet_resnet.data.recordio import (
     FIRST_PART,
     IMAGE_HEADER,
@@ -24,29 +24,6 @@ from mxnet_resnet.data.recordio import (
     SPLIT_AT,
     WHOLE,
 )
-
-Item, Result = TypeVar("Item"), TypeVar("Result")
-
-
-def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[tuple[Item, Result]]:
-    """Each item with ``function`` of it, computed ahead by ``workers`` threads, in the order of the items.
-
-    OpenCV and file reading let other threads run, so threads use all cores. An exception comes where its item would.
-    """
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque = deque()
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(function, item)))
-                if len(waiting) > 4 * workers:
-                    done, future = waiting.popleft()
-                    yield done, future.result()
-            while waiting:
-                done, future = waiting.popleft()
-                yield done, future.result()
-        finally:
-            for _, future in waiting:
-                future.cancel()
 
 
 def frame(data: bytes) -> bytes:
@@ -99,7 +76,7 @@ class RecordWriter:
         self.count = 0
 
     def __enter__(self) -> RecordWriter:
-        try:
+        with explaining_refusals(self.targets[0]):
             self.targets[0].parent.mkdir(parents=True, exist_ok=True)
             if self._resumable and self._note.is_file() and self._note.read_text() == self._settings:
                 self._recover()
@@ -108,8 +85,6 @@ class RecordWriter:
                     part.write_bytes(b"")
                 self._note.write_text(self._settings)
             self._record, self._index, self._list = (part.open("ab") for part in self._parts)
-        except OSError as error:
-            raise UserError(f"cannot write {self.targets[0]}: {error.strerror}") from error
         return self
 
     def _recover(self) -> None:
@@ -131,16 +106,16 @@ class RecordWriter:
 
     def write(self, key: int, label: float, image: bytes, name: str) -> None:
         """Add an encoded image with its label; ``name`` is for the list."""
-        try:
+        with explaining_refusals(self.targets[0], self._advice):
             self._index.write(f"{key}\t{self._record.tell()}\n".encode())
             self._record.write(frame(IMAGE_HEADER.pack(0, label, key, 0) + image))
             self._list.write(f"{key}\t{label:g}\t{name}\n".encode())
-        except OSError as error:
-            raise UserError(f"cannot write {self.targets[0]}: {error.strerror}{self._advice}") from error
         self.count += 1
         self.last_key = key
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         files = (self._record, self._index, self._list)
         try:
             with ExitStack() as closing:
@@ -161,7 +136,7 @@ class RecordWriter:
                 raise UserError(f"cannot write {self.targets[0]}: {refused.strerror}{self._advice}") from refused
 
 
-def _end_of_record(file, offset: int, size: int) -> int:
+def _end_of_record(file: BinaryIO, offset: int, size: int) -> int:
     """Where the record that begins at ``offset`` ends, or 0 where it is not whole."""
     flag = FIRST_PART
     while flag in (FIRST_PART, MIDDLE_PART):

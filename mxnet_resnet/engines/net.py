@@ -92,3 +92,15 @@ class Predictor(Protocol):
 
     def scores(self, images: np.ndarray) -> np.ndarray:
         """The scores (N, classes), before the softmax, of images (N, 3, H, W) as the net takes them; all float32."""
+
+
+class Gradients(Protocol):
+    """The last feature map of a trained net, and what its scores are by it; heat maps are made of these."""
+
+    net: TrainedNet
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """The last feature map (N, C, H, W) of images (N, 3, H, W) as the net takes them."""
+
+    def gradients(self, features: np.ndarray, label: int) -> np.ndarray:
+        """Those of the score of a class by a last feature map, (N, C, H, W)."""

@@ -55,6 +55,8 @@ class Architecture:
         bias: the 1x1 convolutions of bottlenecks have a bias.
         epsilon: of every BatchNorm.
         he_init: convolutions start as He et al. say (models.HE_FAN_OUT), else as whoever initializes says.
+        block: the name under which an engine has the class of its units registered; None is for the one that
+            ``bottleneck`` and ``preact`` tell. A variant keeps these two as what it is a variant of has them.
     """
 
     dimensions: tuple[tuple[int, int], ...]
@@ -73,6 +75,12 @@ class Architecture:
     bias: bool = False
     epsilon: float = 1e-5
     he_init: bool = True
+    block: str | None = None
+
+    @property
+    def block_name(self) -> str:
+        """The name of the class of its units: ``block``, else basic, bottleneck, preact_basic or preact_bottleneck."""
+        return self.block or ("preact_" if self.preact else "") + ("bottleneck" if self.bottleneck else "basic")
 
 
 # [1], table 1; 200 is [2], section 5; 269 is of [4].
@@ -194,9 +202,25 @@ def as_symbolic_v2(plan: Architecture) -> Architecture:
     )
 
 
-MODELS = {**_library(), **_gluon()}
 SYMBOLIC_DEPTHS = {"imagenet": tuple(IMAGENET_UNITS), "cifar": (20, 32, 44, 56, 110, 164, 1001)}
-MODELS.update({f"resnet{d}_v2": symbolic_v2(d, stem) for stem, depths in SYMBOLIC_DEPTHS.items() for d in depths})
+
+MODELS = {  # every named net: a new one is an entry here, and the class of its units where that is new too
+    **_library(),
+    **_gluon(),
+    **{f"resnet{d}_v2": symbolic_v2(d, stem) for stem, depths in SYMBOLIC_DEPTHS.items() for d in depths},
+}
+
+# The nets that are classes too, by the names of these. Each has a pre-activation twin; a wide one for small images has
+# width 1 unless told.
+_POST_ACTIVATION_CLASSES = {
+    **{f"ResNet{d}": f"resnet{d}" for d in (18, 34, 50, 101, 152, 200, 20, 32, 44, 56, 110, 164, 1001, 1202)},
+    **{f"WideResNet{d}": f"wide_resnet{d}_1" for d in (16, 28, 40)},
+    **{f"WideResNet{d}_2": f"wide_resnet{d}_2" for d in (50, 101)},
+}
+CLASSES = {
+    **_POST_ACTIVATION_CLASSES,
+    **{f"PreAct{name}": f"preact_{plan}" for name, plan in _POST_ACTIVATION_CLASSES.items()},
+}
 
 _WIDE = re.compile(r"(preact_)?wide_resnet(\d+)_(\d+)")
 
@@ -217,8 +241,8 @@ def find(name: str) -> Architecture:
 
 def _nearest(name: str) -> list[str]:
     """Names of the same family with the nearest depths, else those that are spelt most alike."""
-    family, depth = re.sub(r"\d+", "#", name), re.search(r"\d+", name)
+    family, sizes = re.sub(r"\d+", "#", name), re.findall(r"\d+", name)
     alike = [known for known in MODELS if re.sub(r"\d+", "#", known) == family]
-    if alike and depth:
-        return sorted(alike, key=lambda known: abs(int(re.search(r"\d+", known)[0]) - int(depth[0])))[:4]
+    if alike and sizes:
+        return sorted(alike, key=lambda known: abs(int(re.findall(r"\d+", known)[0]) - int(sizes[0])))[:4]
     return difflib.get_close_matches(name, MODELS, n=4, cutoff=0)

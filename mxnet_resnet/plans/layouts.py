@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count, product
+from typing import Any
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.plans.architecture import SYMBOLIC_EPSILON, Architecture
@@ -149,7 +150,7 @@ def _gluon(
     parts: Mapping[str, str],
     channels: int | None = None,
     shortcuts: Mapping[str, str] | None = None,
-    **plan,
+    **plan: Any,
 ) -> Layout:
     """A net of Gluon's zoos: numbered features, of which ``stem`` are the first with parameters."""
     top = {layer: f"features.{number}" for number, layer in enumerate(stem)}
@@ -244,7 +245,7 @@ def infer(shapes: Mapping[str, Shape], layout: Layout | None = None) -> tuple[Ar
     width = shapes["stage1_unit1_conv1_weight"][0] // planes[0] if bottleneck else 1
     stem = shapes["conv0_weight"]
     biased = "stage1_unit1_conv1_bias" in shapes
-    found = {
+    found: dict[str, Any] = {
         "dimensions": tuple(zip((1, *stages), (stem[0], *planes))),
         "bottleneck": bottleneck,
         "preact": "bn1_gamma" in shapes,
@@ -288,7 +289,7 @@ def _check_convolutions(shapes: Mapping[str, Shape], stages: list[int]) -> None:
 
 def _stages(shapes: Mapping[str, Shape]) -> list[int]:
     """The number of units in each stage."""
-    stages = []
+    stages: list[int] = []
     while True:
         stage = len(stages) + 1
         units = next(unit for unit in count(1) if f"stage{stage}_unit{unit}_conv1_weight" not in shapes) - 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ class Writer:
     def __init__(self, kind: str, titled: bool, out: TextIO | None = None):
         self._write = {"text": self._text, "csv": self._csv, "jsonl": self._json_line}[kind]
         self._titled, self._out = titled, out or sys.stdout
-        if kind != "jsonl":
+        if kind != "jsonl" and isinstance(self._out, io.TextIOWrapper):
             self._out.reconfigure(errors="surrogateescape")  # names of files may be any bytes
         self._table = csv.writer(self._out, lineterminator="\n")
         self._begun = False

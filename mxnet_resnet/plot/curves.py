@@ -141,7 +141,9 @@ def rate_steps(run: Run, metric: str, view: View) -> tuple[Curve, list[str]]:
         drawn = curve(run, "train", metric, view)
     rates = dict(run.rate_steps())
     kept = [place for place, epoch in enumerate(drawn.epochs) if epoch in rates]
-    steps = Curve(*([values[place] for place in kept] for values in (drawn.epochs, drawn.x, drawn.y)))
+    steps = Curve(
+        [drawn.epochs[place] for place in kept], [drawn.x[place] for place in kept], [drawn.y[place] for place in kept]
+    )
     return steps, [f"learning rate {rates[epoch]:g}" for epoch in steps.epochs]
 
 
@@ -187,7 +189,7 @@ def images_a_second(run: Run) -> float | None:
 
 def table(runs: Sequence[Run], view: View) -> str:
     """A line a log and metric: the last and the best value of the validation with their epochs, time and speed."""
-    rows = [("log", "metric", "last", "epoch", "best", "epoch", "epochs", "s/epoch", "images/s")]
+    rows: list[Sequence[str]] = [("log", "metric", "last", "epoch", "best", "epoch", "epochs", "s/epoch", "images/s")]
     for run in runs:
         seen = part(run, view)
         times = ((seconds_an_epoch(seen), ".1f"), (images_a_second(seen), ".0f"))

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import cv2
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.base.files import replacing
+from mxnet_resnet.base.files import check_writable, replacing
 from mxnet_resnet.plot.answers import Answer
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LARGEST_THUMBNAIL = 256  # pixels of the long side
 MOST_DRAWN = 60  # images in a picture
 MOST_BARS = 5
 COLUMNS, OVERLAY_COLUMNS = 4, 6
@@ -32,15 +30,6 @@ class Drawn(NamedTuple):
     image: np.ndarray
     name: str
     answers: Sequence[Answer]
-
-
-def thumbnail(image: np.ndarray) -> np.ndarray:
-    """An RGB image (H, W, 3), uint8, at most LARGEST_THUMBNAIL pixels long."""
-    height, width = image.shape[:2]
-    scale = LARGEST_THUMBNAIL / max(height, width)
-    if scale >= 1:
-        return image
-    return cv2.resize(image, (max(1, int(width * scale)), max(1, int(height * scale))), interpolation=cv2.INTER_AREA)
 
 
 def grid(drawn: Sequence[Drawn]) -> Figure:
@@ -82,12 +71,11 @@ def overlays(drawn: Sequence[Drawn], maps: Sequence[Sequence[np.ndarray]]) -> Fi
     return figure
 
 
-def check(out: Path) -> None:
+def check_target(out: Path) -> None:
     """Raise UserError unless pictures can be drawn to a file of this name."""
     if out.suffix.lower() not in (".png", ".pdf", ".svg", ".jpg"):
         raise UserError(f"cannot draw to {out}: its name has to end in .png, .jpg, .pdf or .svg")
-    if out.parent.exists() and not (out.parent.is_dir() and os.access(out.parent, os.W_OK)):
-        raise UserError(f"cannot write {out}: {out.parent} is no folder that can be written to")
+    check_writable(out)
 
 
 def save(figure: Figure, out: Path) -> None:
@@ -96,12 +84,12 @@ def save(figure: Figure, out: Path) -> None:
         figure.savefig(temporary, dpi=100)
 
 
-def _show(axes, image: np.ndarray, title: str) -> None:
+def _show(axes: Axes, image: np.ndarray, title: str) -> None:
     axes.imshow(image, interpolation="nearest" if max(image.shape) < 100 else "antialiased")
     axes.set_title(title, fontsize=8, parse_math=False)
 
 
-def _bars(axes, answers: Sequence[Answer]) -> None:
+def _bars(axes: Axes, answers: Sequence[Answer]) -> None:
     places = range(len(answers))
     axes.barh(places, [answer.probability for answer in answers], color="C0", alpha=0.4, height=0.8)
     for place, answer in enumerate(answers):

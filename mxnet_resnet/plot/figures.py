@@ -13,6 +13,7 @@ from mxnet_resnet.plot.curves import View
 from mxnet_resnet.plot.logreader import PHASES, Run
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from plotly.graph_objects import Figure as Page
 
@@ -75,7 +76,7 @@ def _columns(handles: list, width: float) -> int:
     return max(1, min(len(handles), int(width / (0.6 + 0.068 * longest))))
 
 
-def _panel(axes, runs: Sequence[Run], metric: str, view: View) -> None:
+def _panel(axes: Axes, runs: Sequence[Run], metric: str, view: View) -> None:
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     for run, colour in zip(runs, curves.colours(len(runs))):
@@ -107,7 +108,7 @@ def page(runs: Sequence[Run], view: View) -> Page:
     try:
         from plotly.subplots import make_subplots
     except ImportError as error:
-        raise UserError("pages need plotly: pip install --no-deps -r requirements.txt") from error
+        raise UserError("pages need plotly: pip install plotly") from error
 
     titles = [curves.LABELS.get(metric, metric) for metric in view.metrics]
     drawn = make_subplots(rows=1, cols=len(titles), horizontal_spacing=0.07)

@@ -168,7 +168,7 @@ class _Reader:
 
     def _begin_run(self, number: int) -> None:
         header, self.header = self.header, None
-        others = header not in (None, self.run_header) and "resume=True" not in header
+        others = header is not None and header != self.run_header and "resume=True" not in header
         if not self.runs or (number == 0 and others):
             self._finish()
             self.runs.append(Run(self.name))

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import io
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import cv2
-import mxnet as mx
 
-from mxnet_resnet.base import environment
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.data.classnames import read_class_names
 from mxnet_resnet.data.datasets import IMAGENET_SYNSET
-from mxnet_resnet.data.recordio import RecordFile, Summary
+from mxnet_resnet.data.recordio import RecordFile
 from mxnet_resnet.data.transform import decode
-from mxnet_resnet.plot import curves, figures
+from mxnet_resnet.plot import curves, figures, logreader
 from mxnet_resnet.plot.logreader import ERRORS, Run
-from mxnet_resnet.runs import logbook, metrics
-from mxnet_resnet.runs.confusions import Confusions
+from mxnet_resnet.runs import metrics
+from mxnet_resnet.runs.meters import Confusions
 
 PAIRS, LARGEST_SIDE = 9, 96
-INTERNAL = {"arguments", "given", "stem", "pad", "mirror", "lr_batch"}  # options that are no flags, or only help one
 STYLE = """
 body { font: 15px/1.5 system-ui, "Helvetica Neue", Arial, sans-serif; color: #1d2733; background: #f3f5f8; margin: 0 }
 main { max-width: 1040px; margin: 0 auto; padding: 32px 24px }
@@ -54,56 +52,68 @@ th { color: #647182; font-weight: 500 } td { font-variant-numeric: tabular-nums;
 """
 
 
-def attempt(*arguments: object) -> None:
+@dataclass(frozen=True)
+class Subject:
+    """A run as its report tells it.
+
+    Attributes:
+        title: the net, the data and the epochs in a line.
+        arguments: every flag with its value; ``given`` are those that did not have it by default.
+        notes: sentences that the log has after the arguments.
+        versions: of what computed.
+        memory: MB that were taken, by where.
+        classes: names of the classes; those that are not known are missing.
+    """
+
+    title: str
+    arguments: Mapping[str, Any]
+    given: frozenset[str]
+    notes: Sequence[str]
+    versions: Mapping[str, str]
+    memory: Mapping[str, float]
+    classes: Mapping[int, str]
+
+
+def attempt(folder: Path, subject: Subject, records: RecordFile, confusions: Confusions) -> None:
     """As `write`; what goes wrong is told in the log alone, for the training is done and saved."""
     try:
-        write(*arguments)
+        write(folder, subject, records, confusions)
     except Exception as error:
         logging.warning("There is no report: %s (%s)", error, type(error).__name__)
 
 
-def write(
-    folder: Path,
-    options: argparse.Namespace,
-    contexts: list[mx.Context],
-    notes: Sequence[object],
-    validation: Summary,
-    confusions: Confusions,
-) -> None:
-    """Write the report of the run whose logs lie in ``folder``, which tell ``notes`` after the arguments."""
-    run, memory = _read(folder), environment.memory(contexts)
-    told = {**environment.versions(), **{name: f"{mb:,.0f} MB" for name, mb in memory.items()}}
-    records = RecordFile(options.data_val, validation.offsets)
+def write(folder: Path, subject: Subject, records: RecordFile, confusions: Confusions) -> None:
+    """Write the report of the run whose logs lie in ``folder``; ``records`` are those that it was validated on."""
+    run = _read(folder)
+    told = {**subject.versions, **{name: f"{mb:,.0f} MB" for name, mb in subject.memory.items()}}
     metrics = curves.choose_metrics([run], None)
     drawn = figures.figure([run], curves.View(metrics))
     svg = io.StringIO()
     drawn.savefig(svg, format="svg")
     parts = [
-        _cards(run, memory),
+        _cards(run, subject.memory),
         _section("Error", svg.getvalue()[svg.getvalue().index("<svg") :] + _errors(run)),
-        _section("Most confused classes", _confused(confusions, records, _class_names(options))),
-        _section("Arguments", _arguments(options) + "".join(f"<p>{escape(str(note))}</p>" for note in notes)),
+        _section("Most confused classes", _confused(confusions, records, subject.classes)),
+        _section("Arguments", _arguments(subject) + "".join(f"<p>{escape(note)}</p>" for note in subject.notes)),
         _section("Environment", _table(told.items())),
     ]
     with replacing(folder / "curve.png", folder / "report.html") as (picture, page):
         drawn.savefig(picture, dpi=150, format="png")
-        page.write_text(_page(run.name, options, "\n".join(parts)), encoding="utf-8")
+        page.write_text(_page(run.name, subject.title, "\n".join(parts)), encoding="utf-8")
     logging.info('Saved report to "%s"', folder / "report.html")
 
 
 def _read(folder: Path) -> Run:
     """The run, from its figures, unless those begin later than its log, as in a run begun before there were any."""
-    runs = [logbook.read(folder / name) for name in (metrics.NAME, "train.log")]
+    runs = [logreader.read(folder / name) for name in (metrics.NAME, "train.log")]
     return max(runs, key=lambda run: len(run.epochs))
 
 
-def _page(name: str, options: argparse.Namespace, body: str) -> str:
-    net = options.network or f"ResNet-v2 of depth {options.depth}"
-    epochs = f"{options.epochs} epochs in batches of {options.batch_size}"
+def _page(name: str, title: str, body: str) -> str:
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(name)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head>\n<body><main>'
-        f'<h1>{escape(name)}</h1><p class="note">{escape(f"{net} on {options.data_type}, {epochs}")}</p>\n'
+        f'<h1>{escape(name)}</h1><p class="note">{escape(title)}</p>\n'
         f"{body}\n</main></body></html>\n"
     )
 
@@ -122,8 +132,9 @@ def _cards(run: Run, memory: Mapping[str, float]) -> str:
     speed, seconds = curves.images_a_second(run), [epoch.seconds for epoch in run.epochs.values() if epoch.seconds]
     if speed:
         cards.append((f"{speed:,.0f}", "images/s in training"))
-    if seconds:
-        cards.append((_duration(sum(seconds)), f"of training, {_duration(curves.seconds_an_epoch(run))} an epoch"))
+    usual = curves.seconds_an_epoch(run)
+    if seconds and usual is not None:
+        cards.append((_duration(sum(seconds)), f"of training, {_duration(usual)} an epoch"))
         waits = sum(epoch.wait or 0 for epoch in run.epochs.values())
         cards.append((f"{100 * waits / sum(seconds):.1f}%", "of it waiting for data"))
     cards += [(f"{value:,.0f} MB", name[0].lower() + name[1:]) for name, value in memory.items()]
@@ -139,7 +150,7 @@ def _duration(seconds: float) -> str:
 
 def _errors(run: Run) -> str:
     """The last and the best value of each metric."""
-    rows = [("", "last, training", "last, validation", "best, validation", "in epoch")]
+    rows: list[Sequence[str]] = [("", "last, training", "last, validation", "best, validation", "in epoch")]
     for metric in run.metrics():
         train, validation = run.curve("train", metric), run.curve("validation", metric)
         best_epoch, best = curves.best_point(run, metric) if validation else (None, None)
@@ -158,13 +169,12 @@ def _table(rows: Iterable[Sequence[str]]) -> str:
     return f"<table>{''.join(lines)}</table>"
 
 
-def _arguments(options: argparse.Namespace) -> str:
-    """All options that have a value, those that were given in bold."""
-    given = {name.replace("-", "_") for name in options.arguments}
+def _arguments(subject: Subject) -> str:
+    """All flags that have a value, those that were given in bold."""
     lines = []
-    for name, value in vars(options).items():
-        if name not in INTERNAL and value is not None:
-            kind = ' class="given"' if name in given else ""
+    for name, value in subject.arguments.items():
+        if value is not None:
+            kind = ' class="given"' if name in subject.given else ""
             lines.append(f"<div{kind}><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>")
     return f'<dl class="arguments">{"".join(lines)}</dl>'
 
@@ -186,21 +196,22 @@ def _confused(confusions: Confusions, records: RecordFile, names: Mapping[int, s
 def _picture(records: RecordFile, number: int) -> str:
     """A record as it is stored, made smaller."""
     image = decode(records.read(number).image)
+    assert image is not None, f"record {number} was classified, and does not decode any more"
     factor = LARGEST_SIDE / max(image.shape[:2])
     if factor < 1:
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     _, data = cv2.imencode(".png", image[:, :, ::-1])
-    source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    source = f"data:image/png;base64,{base64.b64encode(data.tobytes()).decode()}"
     return f'<img alt="record {number}" title="record {number}" src="{source}">'
 
 
-def _class_names(options: argparse.Namespace) -> dict[int, str]:
+def name_classes(records: Path, classes: int, of_imagenet: bool) -> dict[int, str]:
     """Names of the classes, from the list beside the records if there is one; none where they are not known."""
-    beside = f"{options.data_val.stem.rpartition('_')[0]}_synset.txt"  # as tools/im2rec.py calls it
-    lists = [options.data_val.with_name(beside), options.data_val.with_name("synset.txt")]
-    for path in [*lists, *([IMAGENET_SYNSET] if options.data_type == "imagenet" else [])]:
+    beside = f"{records.stem.rpartition('_')[0]}_synset.txt"  # as tools/im2rec.py calls it
+    lists = [records.with_name(beside), records.with_name("synset.txt")]
+    for path in [*lists, *([IMAGENET_SYNSET] if of_imagenet else [])]:
         try:
-            names = read_class_names(str(path), options.num_classes)
+            names = read_class_names(str(path), classes)
         except UserError:
             continue
         return {number: re.sub(r"^n\d{8} ", "", name).split(",")[0] for number, name in enumerate(names)}

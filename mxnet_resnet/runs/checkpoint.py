@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +78,7 @@ def save_run(prefix: str, entry: ledger.Entry, graph_text: str, snapshot: Snapsh
 
 def load_run(prefix: str, entry: ledger.Entry) -> Snapshot:
     """What `save_run` wrote. Raises UserError where a file of it is missing or damaged."""
-    ledger.check(prefix, entry)
+    ledger.verify(prefix, entry)
     parameters, statistics = read_params(ledger.file(prefix, entry.name, "params"))
     scale = None if entry.loss_scale is None else (entry.loss_scale[0], int(entry.loss_scale[1]))
     return Snapshot(parameters, statistics, load_state(prefix, entry.name), scale)
@@ -145,17 +144,6 @@ def load_graph(prefix: str) -> graph.Graph:
     if graph.IMAGES not in found.variables:
         raise UserError(f"{path} is a graph without an input `data`")
     return found
-
-
-def check_writable(prefix: str) -> None:
-    """Raise UserError unless checkpoints can be written at ``prefix``."""
-    folder = Path(prefix).parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(f"cannot write checkpoints to {folder}: {error.strerror}") from error
 
 
 def check_fit(expected: Mapping[str, Shape], parameters: Arrays, statistics: Arrays) -> None:

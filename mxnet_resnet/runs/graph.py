@@ -99,7 +99,8 @@ class Graph:
     def noted_image_shape(self) -> tuple[int, int, int] | None:
         """The (C, H, W) that is noted on the images, or None for a graph from elsewhere."""
         noted = next((node.attrs.get(IMAGE_SHAPE, "") for node in self.nodes if node.name == IMAGES), "")
-        return tuple(map(int, noted.split(","))) if re.fullmatch(r"\d+,\d+,\d+", noted) else None
+        sides = re.fullmatch(r"(\d+),(\d+),(\d+)", noted)
+        return (int(sides[1]), int(sides[2]), int(sides[3])) if sides else None
 
     def first_stride(self) -> int:
         """The stride of the first convolution; 1 where there is none."""
@@ -180,7 +181,7 @@ def parse(text: str) -> Graph:
 
 
 def _node(raw: dict[str, Any], places: Sequence[int]) -> Node:
-    settings = next((raw[key] for key in _SETTINGS if key in raw), {})
+    settings: Mapping[str, str] = next((raw[key] for key in _SETTINGS if key in raw), {})
     known = ("op", "name", "inputs", *_SETTINGS)
     others = {key: value for key, value in raw.items() if key not in known}
     node = Node(raw["op"], raw["name"], dict(settings), _outputs(raw["inputs"], places), others)

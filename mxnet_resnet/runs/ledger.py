@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 from mxnet_resnet.base import files
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
+from mxnet_resnet.runs import identity
 
 NAME = r"\d{4,}(-\d{5,})?"
 ARRAYS = ("params", "state")  # the files of a checkpoint that its entry vouches for
@@ -35,11 +36,12 @@ class Entry:
         batch: batches done of the epoch after these.
         step: updates of the weights.
         arguments: the flags that were given, as ``{"batch-size": "64", "memonger": True}``.
-        settings: all that the weights follow from, by names that a user understands.
+        settings: all that the weights follow from, under the keys of identity.FIELDS.
         meters: the sums of the metrics of the epoch begun.
         validation: metrics by the number of the epoch, from 0, as text.
         loss_scale: the (scale, steps since it changed) of float16.
         digests: SHA-256 of the files, by their suffix, and in a file of the entry itself.
+        schema: of the settings; entries of older ones are read as if they were of this one.
     """
 
     run: str
@@ -52,6 +54,7 @@ class Entry:
     validation: dict[str, dict[str, float]] = field(default_factory=dict)
     loss_scale: list[float] | None = None
     digests: dict[str, str] = field(default_factory=dict)
+    schema: int = identity.SCHEMA
 
     @property
     def name(self) -> str:
@@ -67,14 +70,7 @@ class Entry:
     def best(self) -> str:
         """The name of the checkpoint after the epoch with the lowest error."""
         errors = self.errors
-        return f"{min(errors, key=errors.get) + 1:04d}"
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of all that it says, but for itself."""
-        digests = {suffix: digest for suffix, digest in self.digests.items() if suffix != ENTRY}
-        content = {**dataclasses.asdict(self), "digests": digests}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return f"{min(errors, key=errors.__getitem__) + 1:04d}"
 
 
 def file(prefix: str, name: str, suffix: str) -> Path:
@@ -110,7 +106,7 @@ def write(prefix: str, entry: Entry) -> None:
 
 def write_validation(prefix: str, entry: Entry) -> None:
     """Add the validation of ``entry`` to its checkpoint, and point to the best one."""
-    written = read(prefix, entry.name)
+    written = read_found(prefix, entry.name)
     _write_entry(file(prefix, entry.name, "json"), dataclasses.replace(written, validation=entry.validation))
     _point_best(prefix, entry)
 
@@ -121,8 +117,15 @@ def _point_best(prefix: str, entry: Entry) -> None:
 
 
 def _write_entry(path: Path, entry: Entry) -> None:
-    digests = {**entry.digests, ENTRY: entry.digest}
-    _write(path, dataclasses.asdict(dataclasses.replace(entry, digests=digests)))
+    content = dataclasses.asdict(entry)
+    content["digests"] = {**entry.digests, ENTRY: _digest_entry(content)}
+    _write(path, content)
+
+
+def _digest_entry(content: Mapping[str, Any]) -> str:
+    """SHA-256 of all that an entry says, but for itself."""
+    digests = {suffix: digest for suffix, digest in content["digests"].items() if suffix != ENTRY}
+    return hashlib.sha256(json.dumps({**content, "digests": digests}, sort_keys=True).encode()).hexdigest()
 
 
 def read(prefix: str, name: str) -> Entry | None:
@@ -131,18 +134,38 @@ def read(prefix: str, name: str) -> Entry | None:
     if not path.is_file():
         return None
     try:
-        entry = Entry(**json.loads(path.read_text()))
-        kinds = {name: type(value) for name, value in vars(Entry("")).items() if value is not None}
-        if any(type(getattr(entry, name)) is not kind for name, kind in kinds.items()):
+        content = json.loads(path.read_text())
+        expected = _digest_entry(content)
+        if content["digests"].get(ENTRY, expected) != expected:
             raise ValueError
-    except (ValueError, TypeError, OSError) as error:
+        return _as_entry(content, path)
+    except UserError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise UserError(f"{path} is damaged") from error
-    if entry.digests.get(ENTRY, entry.digest) != entry.digest:
-        raise UserError(f"{path} is damaged")
+
+
+def read_found(prefix: str, name: str) -> Entry:
+    """The entry of a checkpoint that was there. Raises UserError where it is damaged, or has gone since."""
+    entry = read(prefix, name)
+    if entry is None:
+        raise UserError(f"{file(prefix, name, 'json')} is gone")
     return entry
 
 
-def check(prefix: str, entry: Entry, *suffixes: str) -> None:
+def _as_entry(content: dict[str, Any], path: Path) -> Entry:
+    """An entry of this schema or an older one. Raises UserError for a newer one, and more for a damaged one."""
+    schema = content.get("schema", 1)
+    if type(schema) is not int or schema > identity.SCHEMA:
+        raise UserError(f"{path} is of a later version of this program: update it")
+    entry = Entry(**content)
+    kinds = {name: type(value) for name, value in vars(Entry("")).items() if value is not None}
+    if any(type(getattr(entry, name)) is not kind for name, kind in kinds.items()):
+        raise ValueError
+    return dataclasses.replace(entry, settings=identity.migrate(entry.settings, schema), schema=identity.SCHEMA)
+
+
+def verify(prefix: str, entry: Entry, *suffixes: str) -> None:
     """Raise UserError unless the files of a checkpoint, or those with ``suffixes``, are there as they were written."""
     for suffix in suffixes or ARRAYS:
         path = file(prefix, entry.name, suffix)
@@ -156,11 +179,11 @@ def check(prefix: str, entry: Entry, *suffixes: str) -> None:
             raise UserError(f"{path} is damaged")
 
 
-def whole(prefix: str) -> str | None:
+def find_whole(prefix: str) -> str | None:
     """The name of the newest checkpoint that is there as it was written."""
     for entry in newest(prefix):
         with suppress(UserError):
-            check(prefix, entry)
+            verify(prefix, entry)
             return entry.name
     return None
 
@@ -232,25 +255,7 @@ def newest(prefix: str) -> Iterator[Entry]:
     """The entries that can be read, the newest first."""
     for name in names(prefix):
         with suppress(UserError):
-            yield read(prefix, name)
-
-
-def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs between two settings, as ``"seed was 0, is 1"``."""
-    before, now = _flat(before), _flat(json.loads(json.dumps(now)))
-    return [
-        f"{key} was {before.get(key)}, is {now.get(key)}"
-        for key in {**before, **now}
-        if before.get(key) != now.get(key)
-    ]
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """``{"schedule": {"lr": 1}}`` as ``{"schedule lr": 1}``."""
-    result = {}
-    for key, value in settings.items():
-        result.update({f"{key} {k}": v for k, v in _flat(value).items()} if isinstance(value, dict) else {key: value})
-    return result
+            yield read_found(prefix, name)
 
 
 def arguments(prefix: str) -> dict[str, Any]:
@@ -266,7 +271,7 @@ def _point_latest(prefix: str, entry: Entry, name: str | None) -> None:
 
 def _run(prefix: str, name: str) -> str | None:
     with suppress(UserError):
-        return read(prefix, name).run
+        return read_found(prefix, name).run
     return None
 
 

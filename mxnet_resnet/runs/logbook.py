@@ -13,9 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.plot.logreader import Epoch, Run, read, read_all
-
-__all__ = ["Epoch", "Run", "read", "read_all"]
+from mxnet_resnet.base.files import explaining_refusals
 
 Metrics = Iterable[tuple[str, float]]
 
@@ -44,13 +42,11 @@ def writing(path: Path, append: bool) -> Iterator[None]:
 
     Raises UserError where ``path`` cannot be written.
     """
-    try:
+    with explaining_refusals(f"the log {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         if not append:
             set_aside(path)
-        handlers = [logging.StreamHandler(sys.stderr), _File(path)]
-    except OSError as error:
-        raise UserError(f"cannot write the log {path}: {error.strerror}") from error
+        handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr), _File(path)]
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.INFO)

@@ -8,9 +8,11 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base.files import explaining_refusals
 from mxnet_resnet.runs import logbook
 
 if TYPE_CHECKING:
@@ -19,10 +21,10 @@ if TYPE_CHECKING:
 NAME, EVENTS = "metrics.jsonl", "tensorboard"
 
 
-class Journal:
+class MetricsFile:
     """Notes the figures of epochs; what cannot be written is told in the log, and does not end a run.
 
-    An epoch that is trained again is noted again: of ``metrics.jsonl`` the later lines count, as for ``logbook.read``.
+    An epoch that is trained again is noted again: of ``metrics.jsonl`` the later lines count, as for logreader.read.
     """
 
     def __init__(self, path: Path | None, events: SummaryWriter | None = None):
@@ -40,17 +42,17 @@ class Journal:
         self._note(epoch, "validation", metrics, {})
 
     def _note(self, epoch: int, phase: str, metrics: logbook.Metrics, more: dict[str, float]) -> None:
-        metrics = {name: float(value) if math.isfinite(value) else None for name, value in metrics}
+        figures = {name: float(value) if math.isfinite(value) else None for name, value in metrics}
         more = {name: value if isinstance(value, int) else round(value, 6) for name, value in more.items()}
         if self.path:
             try:
-                _append(self.path, json.dumps({"epoch": epoch, "phase": phase, "metrics": metrics, **more}))
+                _append(self.path, json.dumps({"epoch": epoch, "phase": phase, "metrics": figures, **more}))
             except OSError as error:
                 logging.warning("cannot write %s: %s", self.path, error.strerror)
         if self.events:
-            for name, value in metrics.items():
-                if value is not None:
-                    self.events.add_scalar(f"{name}/{phase}", value, epoch)
+            for name, figure in figures.items():
+                if figure is not None:
+                    self.events.add_scalar(f"{name}/{phase}", figure, epoch)
             for name, value in more.items():
                 self.events.add_scalar(f"run/{name}", value, epoch)
             self.events.flush()
@@ -66,31 +68,29 @@ def _append(path: Path, line: str) -> None:
 
 
 @contextmanager
-def writing(folder: Path | None, append: bool, events: bool, epoch: int) -> Iterator[Journal]:
-    """A journal in ``folder``, or of nothing; without ``append`` an older one there is kept under its date.
+def writing(folder: Path | None, append: bool, events: bool, epoch: int) -> Iterator[MetricsFile]:
+    """Metrics to ``folder``, or to nothing; without ``append`` an older one there is kept under its date.
 
     ``epoch`` is the first one to come, from which on earlier ``events`` are void. Raises UserError where it cannot be
     written.
     """
     if folder is None:
-        yield Journal(None)
+        yield MetricsFile(None)
         return
-    try:
+    with explaining_refusals(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not append:
             logbook.set_aside(folder / NAME)
             logbook.set_aside(folder / EVENTS)
         writer = _writer(folder / EVENTS, epoch) if events else None
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
     try:
-        yield Journal(folder / NAME, writer)
+        yield MetricsFile(folder / NAME, writer)
     finally:
         if writer:
             writer.close()
 
 
-def check(events: bool) -> None:
+def check_tensorboard(events: bool) -> None:
     """Raise UserError where ``events`` are asked for that nothing here can write."""
     if events:
         _tensorboard()
@@ -100,11 +100,9 @@ def _writer(folder: Path, epoch: int) -> SummaryWriter:
     return _tensorboard().SummaryWriter(str(folder), purge_step=epoch)
 
 
-def _tensorboard():
+def _tensorboard() -> ModuleType:
     try:
         import tensorboardX
     except ImportError as error:
-        raise UserError(
-            "--tensorboard needs tensorboardX: pip install --no-deps -r requirements-tensorboard.txt"
-        ) from error
+        raise UserError("--tensorboard needs tensorboardX: pip install tensorboardX") from error
     return tensorboardX

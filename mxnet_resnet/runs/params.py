@@ -11,6 +11,7 @@ import os
 import struct
 import sys
 from collections.abc import Mapping
+from io import BufferedReader
 from math import prod
 from pathlib import Path
 from typing import IO, NoReturn
@@ -75,7 +76,7 @@ def _write_array(file: IO[bytes], name: str, array: np.ndarray) -> None:
 class _Reader:
     """Reads one open file, and takes no more memory than the file has bytes (twice that for bfloat16)."""
 
-    def __init__(self, path: Path, file: IO[bytes]):
+    def __init__(self, path: Path, file: BufferedReader):
         self.path, self.file = path, file
         self.left = os.fstat(file.fileno()).st_size
 
@@ -83,7 +84,7 @@ class _Reader:
         magic, _, count = self._numbers("QQQ")
         if magic != FILE_MAGIC:
             self._refuse()
-        arrays = []
+        arrays: list[np.ndarray] = []
         while len(arrays) < count:  # which may be any number, and the file end before
             arrays.append(self._array())
         (named,) = self._numbers("Q")
@@ -99,12 +100,11 @@ class _Reader:
 
     def _array(self) -> np.ndarray:
         (magic,) = self._numbers("I")
-        if magic in (STORAGE_TYPE, NUMPY_SHAPE):
-            if self._numbers("i") != (DENSE,):
-                self._refuse("holds a sparse array, and nets have dense ones")
-            shape = self._shape(*self._numbers("i"), "q")
-        elif magic == LONG_SHAPE:
-            shape = self._shape(*self._numbers("i"), "q")
+        if magic in (STORAGE_TYPE, NUMPY_SHAPE) and self._numbers("i") != (DENSE,):
+            self._refuse("holds a sparse array, and nets have dense ones")
+        if magic in (STORAGE_TYPE, NUMPY_SHAPE, LONG_SHAPE):
+            (dimensions,) = self._numbers("i")
+            shape = self._shape(dimensions, "q")
         else:
             shape = self._shape(magic, "I")
         if not shape and magic != NUMPY_SHAPE:

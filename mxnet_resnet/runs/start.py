@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.runs import checkpoint, ledger
-from mxnet_resnet.runs.checkpoint import Arrays
+from mxnet_resnet.runs import checkpoint, identity, ledger
+from mxnet_resnet.runs.checkpoint import Snapshot
+from mxnet_resnet.runs.identity import Identity
 from mxnet_resnet.runs.ledger import Entry
 
-MACHINE = "machine"  # the settings that a run may be resumed with other values of
-Params = tuple[Arrays, Arrays]
+# With other values of these an epoch has other steps: a schedule begins where the epoch does.
+OF_STEPS = {"batch_size", "data.train"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The start that was asked for.
+
+    Attributes:
+        prefix: of the checkpoints.
+        resume: go on where the run with this prefix stopped, if there is one.
+        retrain: begin a run from ``epoch`` of an earlier one, or from ``params``, a file, as if after ``epoch``.
+        epoch: to load, or None.
+        reset_optimizer: forget the momentum.
+        new_rate: the learning rate was given, and counts from ``epoch`` on.
+        momentum: of the optimizer; 0: there is none to lose.
+        keeps_momentum: whether checkpoints have it.
+        arguments: the flags that were given, for the ledger.
+    """
+
+    prefix: str
+    resume: bool
+    retrain: bool
+    epoch: int | None
+    params: Path | None
+    reset_optimizer: bool
+    new_rate: bool
+    momentum: float
+    keeps_momentum: bool
+    arguments: Mapping[str, Any]
 
 
 @dataclass
@@ -23,15 +53,13 @@ class Start:
 
     Attributes:
         entry: the position, and what was measured before.
-        params: the (parameters, auxiliary states), or None to draw them at random.
-        state: of the optimizer.
+        snapshot: the weights and the state of the optimizer, or None to draw the weights at random.
         notes: sentences for the log.
         anew: whether a run begins, rather than goes on.
     """
 
     entry: Entry
-    params: Params | None = None
-    state: Arrays = field(default_factory=dict)
+    snapshot: Snapshot | None = None
     notes: list[str] = field(default_factory=list)
     anew: bool = True
 
@@ -42,99 +70,102 @@ class Start:
         return not self.anew and not entry.batch and str(entry.epoch - 1) not in entry.validation
 
 
-def find(
-    options: argparse.Namespace,
-    shapes: Mapping[str, tuple[int, ...]],
-    settings: dict[str, object],
-    steps_per_epoch: int,
+def find_start(
+    wanted: Wanted, settings: Identity, shapes: Mapping[str, tuple[int, ...]], steps_per_epoch: int
 ) -> Start:
-    """The start that the options ask for, of a net whose arrays have these shapes by name.
+    """The start that is wanted, of a run with these settings, whose parameters and statistics have these shapes.
 
-    Raises UserError where it does not fit the run that they describe.
+    Raises UserError where what is on disk does not fit the run.
     """
-    start = _resumed(options, settings) if options.resume else None
+    start = _resume(wanted, settings) if wanted.resume else None
     if start is None:
-        start = _from_epoch(options, settings, steps_per_epoch) if options.retrain else Start(_fresh(options, settings))
-        if options.resume:
-            start.notes.insert(0, f"There is no checkpoint of {options.model_prefix} to resume: starting")
-        elif not options.retrain and ledger.all_names(options.model_prefix):
-            start.notes.append(f"There are checkpoints of another run of {options.model_prefix}: they are written over")
-    if start.params is not None:
-        checkpoint.check_fit(shapes, *start.params)
+        start = _retrain(wanted, settings, steps_per_epoch) if wanted.retrain else Start(_begin(wanted, settings))
+        if wanted.resume:
+            start.notes.insert(0, f"There is no checkpoint of {wanted.prefix} to resume: starting")
+        elif not wanted.retrain and ledger.all_names(wanted.prefix):
+            start.notes.append(f"There are checkpoints of another run of {wanted.prefix}: they are written over")
+    if start.snapshot is not None:
+        checkpoint.check_fit(shapes, start.snapshot.params, start.snapshot.statistics)
     return start
 
 
-def _fresh(options: argparse.Namespace, settings: dict[str, object]) -> Entry:
-    return Entry(uuid.uuid4().hex, arguments=options.arguments, settings=settings)
+def _begin(wanted: Wanted, settings: Identity) -> Entry:
+    return Entry(uuid.uuid4().hex, arguments=dict(wanted.arguments), settings=settings)
 
 
-def _resumed(options: argparse.Namespace, settings: dict[str, object]) -> Start | None:
+def _resume(wanted: Wanted, settings: Identity) -> Start | None:
     """The newest whole checkpoint, or None where there is none at all."""
-    prefix, notes = options.model_prefix, []
+    prefix = wanted.prefix
+    notes: list[str] = []
     names = ledger.names(prefix)
     for name in names:
         try:
-            entry = ledger.read(prefix, name)
-            found = checkpoint.load_run(prefix, entry)
+            entry = ledger.read_found(prefix, name)
+            snapshot = checkpoint.load_run(prefix, entry)
         except UserError as error:
             notes.append(f"Checkpoint {name} is passed over: {error}")
             continue
-        changed = ledger.differences(entry.settings, settings)
-        tolerated = [change for change in changed if change.startswith(f"{MACHINE} ")]
-        changed = [change for change in changed if change not in tolerated]
-        if changed:
+        changes = identity.compare(entry.settings, settings)
+        others = [identity.describe(change) for change in changes if not change.of_machine]
+        if others:
             raise UserError(
-                f"{prefix}-{name} cannot be resumed with other values ({'; '.join(changed)}): give those of the run, "
+                f"{prefix}-{name} cannot be resumed with other values ({'; '.join(others)}): give those of the run, "
                 "or start from one of its epochs with --retrain --model-load-epoch"
             )
-        notes += [f"Not to the bit the same run: {change}" for change in tolerated]
-        notes += _momentum_notes(options, entry, found.momentum)
+        notes += [f"Not to the bit the same run: {identity.describe(change)}" for change in changes]
+        notes += _tell_lost_momentum(wanted, entry, snapshot)
         notes.append(f"Resuming {prefix} after {entry.epoch} epochs and {entry.batch} batches, {entry.step} steps")
-        entry = dataclasses.replace(entry, arguments=options.arguments, settings=settings)
-        return Start(entry, (found.params, found.statistics), found.momentum, notes, anew=False)
+        entry = dataclasses.replace(entry, arguments=dict(wanted.arguments), settings=settings)
+        return Start(entry, snapshot, notes, anew=False)
     if names:
         raise UserError(f"no checkpoint of {prefix} is whole: {notes[0]}")
     return None
 
 
-def _from_epoch(options: argparse.Namespace, settings: dict[str, object], steps_per_epoch: int) -> Start:
-    """A new run from --model-load-epoch of an earlier one, or from someone's parameters."""
-    prefix, epoch = options.model_prefix, options.model_load_epoch
-    begun = _fresh(options, settings)
+def _retrain(wanted: Wanted, settings: Identity, steps_per_epoch: int) -> Start:
+    """A new run from an epoch of an earlier one, or from someone's parameters."""
+    prefix, epoch, begun = wanted.prefix, wanted.epoch, _begin(wanted, settings)
+    assert epoch is not None  # settings/run.py asks for it with --retrain
     begun.epoch, begun.step = epoch, epoch * steps_per_epoch
-    if options.load_params is not None:
-        params = checkpoint.read_params(options.load_params)
-        return Start(begun, params, notes=[f"Starting from the parameters in {options.load_params}"])
-    start, before = Start(begun, checkpoint.load_params(prefix, epoch)), None
+    if wanted.params is not None:
+        snapshot = Snapshot(*checkpoint.read_params(wanted.params))
+        return Start(begun, snapshot, [f"Starting from the parameters in {wanted.params}"])
+    snapshot = Snapshot(*checkpoint.load_params(prefix, epoch))
+    start, before = Start(begun, snapshot), None
     try:
         before = ledger.read(prefix, begun.name)
     except UserError as error:
         start.notes.append(f"Nothing but parameters is taken from epoch {epoch}: {error}")
-    if before is not None:
-        ledger.check(prefix, before, "params")
     if before is None:
         start.notes.append(f"Starting from {checkpoint.params_path(prefix, epoch)}, without momentum")
         return start
+    ledger.verify(prefix, before, "params")
     begun.validation = before.validation
-    changed = ledger.differences(before.settings, settings)
-    others = ("batch size ", "training records ")
-    if "lr" not in options.given and not any(change.startswith(others) for change in changed):
+    changes = identity.compare(before.settings, settings)
+    if not wanted.new_rate and not OF_STEPS & {change.key for change in changes}:
         begun.step = before.step  # where the schedule stood, whatever --num-examples makes of an epoch in it
-    start.notes.append(f"Starting from epoch {epoch}. Changed: {'; '.join(changed) or 'nothing'}")
-    if options.reset_optimizer:
-        start.notes.append("The momentum starts from zero, as asked")
-        return start
-    try:
-        ledger.check(prefix, before, "state")
-        start.state = checkpoint.load_state(prefix, begun.name)
-    except UserError as error:
-        start.notes.append(f"The momentum starts from zero: {error}")
-        return start
-    start.notes += _momentum_notes(options, before, start.state)
+    changed = "; ".join(map(identity.describe, changes)) or "nothing"
+    start.notes.append(f"Starting from epoch {epoch}. Changed: {changed}")
+    _take_momentum(start, snapshot, before, wanted)
     return start
 
 
-def _momentum_notes(options: argparse.Namespace, entry: Entry, state: Arrays) -> list[str]:
+def _take_momentum(start: Start, snapshot: Snapshot, before: Entry, wanted: Wanted) -> None:
+    """Go on with the momentum of an earlier run, or note why not. Changes ``start``."""
+    if wanted.reset_optimizer:
+        start.notes.append("The momentum starts from zero, as asked")
+        return
+    try:
+        ledger.verify(wanted.prefix, before, "state")
+        momentum = checkpoint.load_state(wanted.prefix, before.name)
+    except UserError as error:
+        start.notes.append(f"The momentum starts from zero: {error}")
+        return
+    start.snapshot = dataclasses.replace(snapshot, momentum=momentum)
+    start.notes += _tell_lost_momentum(wanted, before, start.snapshot)
+
+
+def _tell_lost_momentum(wanted: Wanted, entry: Entry, snapshot: Snapshot) -> list[str]:
     """Whether the momentum of a checkpoint is lost, as a sentence or none."""
-    lost = options.mom and entry.step and (options.kv_store == "dist_async" or not state)
+    lost = wanted.momentum and entry.step and not (wanted.keeps_momentum and snapshot.momentum)
     return ["The momentum starts from zero, since the servers of dist_async keep it to themselves"] if lost else []

@@ -5,20 +5,23 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from mxnet_resnet.base.arguments import Parser, integers, number, shape, whole
+from mxnet_resnet.base.arguments import Parser, integer, integers, number, shape
 from mxnet_resnet.data.datasets import BACKENDS, DATA_TYPES
 from mxnet_resnet.plans import architecture
-from mxnet_resnet.settings.schedule import SCHEDULES, WARMUPS
+from mxnet_resnet.settings.schedule import STEPS, WARMUPS, WAYS
 
 CUSTOM = "custom"
+ALTERNATIVES = (("network", "depth"), ("lr-steps", "lr-iterations"), ("gpus", "cpus"))
+GIVEN = "given"  # beside the flags of a run: the names of those that no recipe gave
 STORES = ("local", "device", "nccl", "dist_sync", "dist_device_sync", "dist_async")
 DTYPES = ("float32", "bfloat16", "float16")
 OPTIMIZERS = ("nag", "sgd")
 DECAYED = ("weights", "gammas", "all")
 SWITCH = argparse.BooleanOptionalAction
 
-Flags = dict[str, object]  # by name without dashes: {"batch-size": "64", "memonger": True}
+Flags = dict[str, Any]  # by name without dashes: {"batch-size": "64", "memonger": True}
 
 
 def parser() -> Parser:
@@ -39,7 +42,7 @@ def given(arguments: Sequence[str] | None) -> Flags:
     unset, command_line = object(), parser()
     nothing = argparse.Namespace(**dict.fromkeys(vars(command_line.parse_args([])), unset))
     values = vars(command_line.parse_args(arguments, nothing))
-    return {name.replace("_", "-"): _text(value) for name, value in values.items() if value is not unset}
+    return {name.replace("_", "-"): as_text(value) for name, value in values.items() if value is not unset}
 
 
 def parse(flags: Mapping[str, object]) -> argparse.Namespace:
@@ -47,7 +50,8 @@ def parse(flags: Mapping[str, object]) -> argparse.Namespace:
     return parser().parse_args([word for name, value in flags.items() for word in _words(name, value)])
 
 
-def _text(value: object) -> object:
+def as_text(value: object) -> object:
+    """The value of a flag as recipes and checkpoints keep it: a truth value as it is, all else as text."""
     if isinstance(value, bool):
         return value
     if isinstance(value, (list, tuple)):
@@ -67,8 +71,8 @@ def _add_data(data: argparse._ArgumentGroup) -> None:
     data.add_argument("--data-train", type=Path, help="training records, instead of those in --data-dir")
     data.add_argument("--data-val", type=Path, help="validation records, instead of those in --data-dir")
     data.add_argument("--image-shape", type=shape, help="channels, height and width of the net's input: 3,224,224")
-    data.add_argument("--num-classes", type=whole(), help="number of classes")
-    data.add_argument("--num-examples", type=whole(), help="training images, for the learning rate steps (counted)")
+    data.add_argument("--num-classes", type=integer(), help="number of classes")
+    data.add_argument("--num-examples", type=integer(), help="training images, for the learning rate steps (counted)")
     data.add_argument(
         "--aug-level",
         type=int,
@@ -76,31 +80,31 @@ def _add_data(data: argparse._ArgumentGroup) -> None:
         help="1: random crop and mirror; 2: scale, aspect and colour too; 3: rotation and shear too",
     )
     data.add_argument(
-        "--aug-off-epoch", type=whole(0), help="epoch from which on the augmentation is of level 1, e.g. 95 of 120"
+        "--aug-off-epoch", type=integer(0), help="epoch from which on the augmentation is of level 1, e.g. 95 of 120"
     )
     data.add_argument(
         "--mixup", type=number(0), default=0.0, help="mix pairs of images, in shares from Beta(MIXUP, MIXUP); 0: do not"
     )
     data.add_argument("--data-backend", choices=BACKENDS, default=BACKENDS[0], help="who decodes")
-    data.add_argument("--data-nthreads", type=whole(high=1024), help="threads that decode (one a core)")
+    data.add_argument("--data-nthreads", type=integer(high=1024), help="threads that decode (one a core)")
 
 
 def _add_network(net: argparse._ArgumentGroup) -> None:
     net.add_argument("--depth", type=int, help="layers of a ResNet-v2: 50 for imagenet, 164 for cifar10")
     net.add_argument("--network", help="another net instead, by its name in docs/models.md: preact_resnet20")
-    net.add_argument("--width", type=whole(), help="factor on the channels of the 3x3 convolutions")
+    net.add_argument("--width", type=integer(), help="factor on the channels of the 3x3 convolutions")
     net.add_argument(
         "--drop-rate", type=number(0, 1, high_included=False), help="dropout in basic units, from 0 to below 1"
     )
     net.add_argument("--shortcut", choices=architecture.SHORTCUT_NAMES, help="how units with a new shape are passed by")
     net.add_argument("--zero-init-residual", action=SWITCH, default=False, help="units start as their shortcuts alone")
     net.add_argument("--bn-mom", type=number(0, 1), default=0.9, help="momentum of the BatchNorm statistics")
-    net.add_argument("--workspace", type=whole(), default=512, help="MB that one convolution may use on a GPU")
+    net.add_argument("--workspace", type=integer(), default=512, help="MB that one convolution may use on a GPU")
 
 
 def _add_training(training: argparse._ArgumentGroup) -> None:
-    training.add_argument("--batch-size", type=whole(), help="images a step, over all devices of one worker")
-    training.add_argument("--epochs", type=whole(), help="epochs in all, those before --model-load-epoch included")
+    training.add_argument("--batch-size", type=integer(), help="images a step, over all devices of one worker")
+    training.add_argument("--epochs", type=integer(), help="epochs in all, those before --model-load-epoch included")
     training.add_argument("--optimizer", choices=OPTIMIZERS, default="nag", help="momentum: Nesterov's or plain")
     training.add_argument("--mom", type=number(0, 1, high_included=False), default=0.9, help="momentum")
     training.add_argument("--wd", type=number(0), default=0.0001, help="weight decay")
@@ -117,26 +121,26 @@ def _add_training(training: argparse._ArgumentGroup) -> None:
         help="share of a label's weight that goes evenly to the other classes",
     )
     training.add_argument(
-        "--seed", type=whole(0), default=0, help="of the initial weights, the order and the augmentation"
+        "--seed", type=integer(0), default=0, help="of the initial weights, the order and the augmentation"
     )
 
 
 def _add_learning_rate(rate: argparse._ArgumentGroup) -> None:
     rate.add_argument("--lr", type=number(0), help="learning rate, or the one from --model-load-epoch on (0.1)")
-    rate.add_argument("--lr-schedule", choices=SCHEDULES, default="steps", help="how it falls")
+    rate.add_argument("--lr-schedule", choices=list(WAYS), default=STEPS, help="how it falls")
     rate.add_argument("--lr-steps", type=integers, help="epochs after which it is multiplied by --lr-factor, or none")
     rate.add_argument("--lr-iterations", type=integers, help="the same in steps, instead: 32000,48000")
     rate.add_argument("--lr-factor", type=number(0, 1), default=0.1, help="of --lr-steps and --lr-iterations")
-    rate.add_argument("--warmup-steps", type=whole(0), default=0, help="steps before --lr holds")
+    rate.add_argument("--warmup-steps", type=integer(0), default=0, help="steps before --lr holds")
     rate.add_argument("--warmup-lr", type=number(0), default=0.01, help="learning rate at the first step of these")
     rate.add_argument("--warmup-mode", choices=WARMUPS, default="constant", help="how it goes on")
     rate.add_argument("--scale-lr", action=SWITCH, default=False, help="multiply --lr by the batch over --lr-batch")
-    rate.add_argument("--lr-batch", type=whole(), help="the batch that --lr is for (the recipe's or data type's)")
+    rate.add_argument("--lr-batch", type=integer(), help="the batch that --lr is for (the recipe's or data type's)")
 
 
 def _add_devices(devices: argparse._ArgumentGroup) -> None:
     devices.add_argument("--gpus", type=integers, help="GPUs: 0,1,2,3, or none (GPU 0 if it can serve, else the CPU)")
-    devices.add_argument("--cpus", type=whole(high=64), help="devices to make of the CPU, which share its cores")
+    devices.add_argument("--cpus", type=integer(high=64), help="devices to make of the CPU, which share its cores")
     devices.add_argument("--kv-store", choices=STORES, default="device", help="sums gradients over devices and workers")
     devices.add_argument("--dtype", choices=DTYPES, default="float32", help="of convolutions and the classifier")
     devices.add_argument(
@@ -145,7 +149,7 @@ def _add_devices(devices: argparse._ArgumentGroup) -> None:
         default=False,
         help="the least memory for a third more time: compute activations again instead of keeping them",
     )
-    devices.add_argument("--memonger-budget", type=whole(), help="the least time for this many MB of activations")
+    devices.add_argument("--memonger-budget", type=integer(), help="the least time for this many MB of activations")
 
 
 def _add_run(run: argparse._ArgumentGroup) -> None:
@@ -155,11 +159,11 @@ def _add_run(run: argparse._ArgumentGroup) -> None:
     run.add_argument(
         "--eval-only", action="store_true", help="measure the latest checkpoint, or that of --model-load-epoch"
     )
-    run.add_argument("--model-load-epoch", type=whole(0), help="epochs done before, with --retrain or --eval-only")
+    run.add_argument("--model-load-epoch", type=integer(0), help="epochs done before, with --retrain or --eval-only")
     run.add_argument("--load-params", type=Path, help="with --retrain, start from the parameters in this file")
     run.add_argument("--reset-optimizer", action="store_true", help="with --retrain, forget the momentum")
-    run.add_argument("--keep", type=whole(), help="checkpoints to keep, the last ones and the best (all)")
-    run.add_argument("--save-batches", type=whole(), help="also save every so many batches (after each epoch)")
+    run.add_argument("--keep", type=integer(), help="checkpoints to keep, the last ones and the best (all)")
+    run.add_argument("--save-batches", type=integer(), help="also save every so many batches (after each epoch)")
     run.add_argument("--log-dir", type=Path, default=Path("log"), help="the log is LOG_DIR/NAME_OF_PREFIX/train.log")
     run.add_argument("--tensorboard", action=SWITCH, default=False, help="also write TensorBoard's event files there")
-    run.add_argument("--frequent", type=whole(), help="batches between two lines of the log (50; digits: 10)")
+    run.add_argument("--frequent", type=integer(), help="batches between two lines of the log (50; digits: 10)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, fields
 
-from mxnet_resnet.base.arguments import Parser, channels, deviations, epoch, shape, whole
+from mxnet_resnet.base.arguments import Parser, channels, deviations, epoch, integer, shape
 from mxnet_resnet.data.transform import CROPS, ImageShape
 
 
@@ -56,12 +56,12 @@ def add(parser: Parser) -> None:
 
 def add_gpu(parser: Parser) -> None:
     """Add the flag of the device."""
-    parser.add_argument("--gpu", type=whole(0), help="the GPU to compute on (0 if it can serve, else the CPU)")
+    parser.add_argument("--gpu", type=integer(0), help="the GPU to compute on (0 if it can serve, else the CPU)")
 
 
 def add_crops(parser: Parser, batch_size: int) -> None:
     """Add the flags of what is computed of each image, and how much at a time."""
-    parser.add_argument("--batch-size", type=whole(), default=batch_size, help="crops to compute at a time")
+    parser.add_argument("--batch-size", type=integer(), default=batch_size, help="crops to compute at a time")
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),

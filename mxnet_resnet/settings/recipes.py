@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -27,7 +29,7 @@ OF_A_RUN = {
 class _Loader(yaml.SafeLoader):
     """Refuses a key that stands twice, of which YAML would take the last."""
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
@@ -55,8 +57,8 @@ def load(name: str) -> flags.Flags:
     allowed = {name.replace("_", "-") for name in vars(flags.parse({}))} - OF_A_RUN
     for key in content:
         if key not in allowed:
-            nearest = difflib.get_close_matches(str(key), sorted(allowed), n=1, cutoff=0)[0]
-            raise UserError(f"{path}: {key!r} is no flag that a recipe can have; the nearest is {nearest!r}")
+            alike = difflib.get_close_matches(str(key), sorted(allowed), n=1, cutoff=0)[0]
+            raise UserError(f"{path}: {key!r} is no flag that a recipe can have; the nearest is {alike!r}")
     recipe = {key: _text(value) for key, value in content.items()}
     if "batch-size" in recipe:
         recipe.setdefault("lr-batch", recipe["batch-size"])

@@ -1,13 +1,29 @@
-"""The learning rate as a pure function of the step: no framework, no state."""
+"""The learning rate as a pure function of the step: no framework, no state.
+
+A new way to fall is a function here with ``@way("name")``: ``--lr-schedule`` offers it.
+"""
 
 from __future__ import annotations
 
-import argparse
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
-SCHEDULES = ("steps", "cosine")
 WARMUPS = ("constant", "linear")
+STEPS = "steps"  # the way that --lr-steps and --lr-iterations are for; the others end with the run
+
+Way = Callable[["Schedule", int], float]
+WAYS: dict[str, Way] = {}
+
+
+def way(name: str) -> Callable[[Way], Way]:
+    """Register how a learning rate falls: a function of a schedule and a step behind its warm-up."""
+
+    def register(function: Way) -> Way:
+        WAYS[name] = function
+        return function
+
+    return register
 
 
 @dataclass(frozen=True)
@@ -16,11 +32,11 @@ class Schedule:
 
     Attributes:
         lr: after the warm-up.
-        milestones: the steps from which on the rate is multiplied by ``factor``, each time; rising.
+        way: how it falls from there, a key of WAYS.
+        milestones: of the way ``steps``: those from which on the rate is multiplied by ``factor``; rising.
         factor: of the milestones.
-        cosine_end: where not 0, the rate falls from ``lr`` to 0 at this step as half a cosine (arXiv 1608.03983,
-            equation 5), instead of by milestones.
-        begin: the step that the warm-up, and the cosine behind it, begin at.
+        end: the step at which the other ways end; 0 for ``steps``, whose rate does not depend on it.
+        begin: the step that the warm-up, and the way behind it, begin at.
         warmup_steps: steps before ``lr`` holds.
         warmup_lr: the rate at the first of these.
         warmup_mode: ``"constant"``, ``warmup_lr`` throughout (arXiv 1512.03385, section 4.2), or ``"linear"`` up to
@@ -28,23 +44,29 @@ class Schedule:
     """
 
     lr: float
+    way: str = STEPS
     milestones: tuple[int, ...] = ()
     factor: float = 0.1
-    cosine_end: int = 0
+    end: int = 0
     begin: int = 0
     warmup_steps: int = 0
     warmup_lr: float = 0.0
     warmup_mode: str = "constant"
 
+    @property
+    def warmed_up(self) -> int:
+        """The first step behind the warm-up."""
+        return self.begin + self.warmup_steps
+
     def __call__(self, step: int) -> float:
-        warmed_up = self.begin + self.warmup_steps
-        if step < warmed_up:
+        if step < self.warmed_up:
             done = max(step - self.begin, 0) / self.warmup_steps if self.warmup_mode == "linear" else 0
             return self.warmup_lr + (self.lr - self.warmup_lr) * done
-        if self.cosine_end:
-            done = min((step - warmed_up) / max(self.cosine_end - warmed_up, 1), 1)
-            return self.lr * (1 + math.cos(math.pi * done)) / 2
-        return self.lr * self.factor ** sum(milestone <= step for milestone in self.milestones)
+        return WAYS[self.way](self, step)
+
+    def share_done(self, step: int) -> float:
+        """How far a step is from the end of the warm-up, 0, to the end of the run, 1."""
+        return min((step - self.warmed_up) / max(self.end - self.warmed_up, 1), 1)
 
     def describe(self, steps_per_epoch: int) -> str:
         """One sentence for the log."""
@@ -53,32 +75,21 @@ class Schedule:
             rise = "" if self.warmup_mode == "constant" else " rising"
             since = f" from step {self.begin} on" if self.begin else ""
             parts.append(f"in the first {self.warmup_steps} steps{since} {self.warmup_lr:g}{rise}")
-        if self.cosine_end:
-            parts.append(f"falling as a cosine to 0 at step {self.cosine_end}")
+        if self.way != STEPS:
+            parts.append(f"falling as a {self.way} until step {self.end}")
         elif self.milestones:
             places = ", ".join(f"{step} (epoch {step / steps_per_epoch:.4g})" for step in self.milestones)
             parts.append(f"times {self.factor:g} from steps {places} on")
         return ", ".join(parts)
 
 
-def from_options(options: argparse.Namespace, steps_per_epoch: int, total_batch: int) -> Schedule:
-    """The schedule that the flags of train_resnet.py describe; ``total_batch`` is over all devices and workers.
+@way(STEPS)
+def fall_in_steps(schedule: Schedule, step: int) -> float:
+    """Multiply the rate by the factor at each milestone (arXiv 1512.03385, section 3.4)."""
+    return schedule.lr * schedule.factor ** sum(milestone <= step for milestone in schedule.milestones)
 
-    A learning rate given with ``--retrain`` is the one from there on, and only the milestones ahead change it; the
-    warm-up of a recipe does not come again.
-    """
-    factor = total_batch / options.lr_batch if options.scale_lr else 1
-    milestones = options.lr_iterations or [epoch * steps_per_epoch for epoch in options.lr_steps]
-    begin = (options.model_load_epoch or 0) * steps_per_epoch
-    anew = options.retrain and "lr" in options.given
-    cosine = options.lr_schedule == "cosine"
-    return Schedule(
-        lr=factor * (0.1 if options.lr is None else options.lr),
-        milestones=() if cosine else tuple(step for step in milestones if not anew or step > begin),
-        factor=options.lr_factor,
-        cosine_end=options.epochs * steps_per_epoch if cosine else 0,
-        begin=begin if anew else 0,
-        warmup_steps=options.warmup_steps if not anew or "warmup-steps" in options.given else 0,
-        warmup_lr=options.warmup_lr,
-        warmup_mode=options.warmup_mode,
-    )
+
+@way("cosine")
+def fall_as_cosine(schedule: Schedule, step: int) -> float:
+    """Half a cosine from the rate to 0 (arXiv 1608.03983, equation 5)."""
+    return schedule.lr * (1 + math.cos(math.pi * schedule.share_done(step))) / 2

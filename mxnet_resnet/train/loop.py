@@ -2,69 +2,78 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import signal
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-import mxnet as mx
 import numpy as np
 from tqdm import tqdm
 
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted, Wish
-from mxnet_resnet.data import augment, reader, recordio
-from mxnet_resnet.data.targets import distributions, mixed
-from mxnet_resnet.engines.mxnet import optimizer, precision
-from mxnet_resnet.engines.mxnet.group import Peers
-from mxnet_resnet.engines.mxnet.ndarrays import to_numpy
-from mxnet_resnet.runs import checkpoint, ledger, logbook, meter
-from mxnet_resnet.runs.confusions import Confusions
-from mxnet_resnet.runs.metrics import Journal
+from mxnet_resnet.data import recordio
+from mxnet_resnet.data.batch import Batch
+from mxnet_resnet.data.datasets import OURS
+from mxnet_resnet.data.reader import TrainingRecords, ValidationRecords, Waiting
+from mxnet_resnet.data.targets import mixed
+from mxnet_resnet.engines.base import Engine, Group, Session
+from mxnet_resnet.runs import checkpoint, ledger, logbook, meters
+from mxnet_resnet.runs.meters import Confusions, Diverged, Meter
+from mxnet_resnet.runs.metrics import MetricsFile
 from mxnet_resnet.runs.start import Start
 from mxnet_resnet.settings.schedule import Schedule
+from mxnet_resnet.settings.sections import RunSettings
 
 PROGRESS_BAR = {"unit": "batch", "leave": False, "disable": None}  # None: on a terminal only
 Summaries = dict[Path, recordio.Summary]
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What a loop works with: who computes, who takes part, what is read, where figures go, who may stop it.
+
+    Attributes:
+        graph: what ``PREFIX-symbol.json`` is to hold.
+    """
+
+    engine: Engine
+    session: Session
+    group: Group
+    summaries: Summaries
+    rate: Schedule
+    graph: str
+    wish: Wish
+    metrics: MetricsFile
+
+
 class Loop:
-    """Trains a bound module, saves, validates and logs.
+    """Trains, saves, validates and logs.
 
     All that a step does follows from the weights, the state of the optimizer and ``position``, an Entry; so a run that
     goes on from these is the run that never stopped.
     """
 
-    def __init__(
-        self,
-        module: mx.mod.Module,
-        saved_symbol: mx.sym.Symbol,
-        options: argparse.Namespace,
-        schedule: Schedule,
-        peers: Peers,
-        summaries: Summaries,
-        begin: Start,
-        wish: Wish,
-        journal: Journal,
-    ):
-        self.module, self.symbol, self.options, self.schedule = module, saved_symbol, options, schedule
-        self.peers, self.summaries, self.position, self.wish = peers, summaries, begin.entry, wish
-        self.journal = journal
+    def __init__(self, settings: RunSettings, around: Surroundings, begin: Start):
+        self.settings, self.position = settings, begin.entry
+        self.engine, self.session, self.group = around.engine, around.session, around.group
+        self.summaries, self.rate, self.graph = around.summaries, around.rate, around.graph
+        self.wish, self.metrics = around.wish, around.metrics
         self.confusions: Confusions | None = None  # of the last validation
-        self.meter = meter.Meter(options.num_classes)
-        self.meter.restore(self.position.meters if peers.rank == 0 else {})  # the sums are those of rank 0
-        self.scaler = precision.LossScaler(*self.position.loss_scale or ()) if options.dtype == "float16" else None
-        self.validate_first, self.validated = begin.unvalidated, False
-        self.drops = '"Dropout"' in saved_symbol.tojson()
+        self.meter = Meter(settings.data.classes)
+        self.meter.restore(self.position.meters if self.group.rank == 0 else {})  # the sums are those of rank 0
+        self.validate_first = begin.unvalidated
 
     def run(self) -> None:
-        """Train up to ``options.epochs``. Raises UserError where the loss is not finite, Interrupted after a signal."""
+        """Train up to the last epoch. Raises UserError where the loss is not finite, Interrupted after a signal."""
         position = self.position
         if self.validate_first:
             self._validate()
-        while position.epoch < self.options.epochs:
+        while position.epoch < self.settings.epochs:
             self._train_epoch()
             self._validate()
         errors = position.errors
@@ -72,127 +81,106 @@ class Loop:
         logging.info("Finished: top-1 error %.2f%% (best %.2f%%, epoch %d)", errors[last], errors[best], best)
 
     def _train_epoch(self) -> None:
-        position, options = self.position, self.options
-        epoch = position.epoch
-        training = training_records(options, self.summaries, self.peers, epoch)
-        first, rate = position.batch, self.schedule(position.step)
+        position = self.position
+        epoch, first, rate = position.epoch, position.batch, self.rate(position.step)
+        records = training_records(self.settings, self.summaries, self.group, epoch)
         if not first:
             self.meter.clear()
             logbook.write_learning_rate(epoch, rate)
-        waiting = reader.Waiting(training.epoch(epoch, position.batch))
-        bar = tqdm(waiting, f"Epoch[{epoch}]", training.batches, initial=position.batch, **PROGRESS_BAR)
+        waiting = Waiting(read_epoch(records, self.engine, self.settings.data.backend, epoch, first))
+        bar = tqdm(waiting, f"Epoch[{epoch}]", records.batches, initial=first, **PROGRESS_BAR)
         started = time.time()
         try:
             self._train_batches(bar, started)
             metrics = self.meter.epoch()
-        except meter.Diverged as end:
+        except Diverged as end:
             raise UserError(self._diverged(end)) from None
-        seconds, images = time.time() - started, (position.batch - first) * options.batch_size * self.peers.count
+        seconds = time.time() - started
+        images = (position.batch - first) * self.settings.batch_size * self.group.count
         logbook.write_epoch(epoch, "Train", metrics)
         logbook.write_time(epoch, seconds)
         logbook.write_wait(epoch, waiting.seconds)
-        self.journal.train(epoch, metrics, rate, seconds, images, waiting.seconds)
+        self.metrics.train(epoch, metrics, rate, seconds, images, waiting.seconds)
         position.epoch, position.batch = epoch + 1, 0
         self._save()
 
-    def _train_batches(self, batches: Iterable[mx.io.DataBatch], started: float) -> None:
-        position, options = self.position, self.options
+    def _train_batches(self, batches: Iterable[Batch], started: float) -> None:
+        position, saving = self.position, self.settings.saving
         window_started, window = started, 0
         for batch in batches:
             self._step(batch)
             window += 1
             index = position.batch - 1
-            if index and index % options.frequent == 0:
+            if index and index % saving.frequent == 0:
                 metrics = self.meter.window()
-                speed = window * options.batch_size / (time.time() - window_started)
+                speed = window * self.settings.batch_size / (time.time() - window_started)
                 logbook.write_batch(position.epoch, index, speed, metrics)
                 window, window_started = 0, time.time()
-            if self.peers.stop(self.wish.signal is not None):
+            if self.group.stop(self.wish.signal is not None):
                 self._save()
                 raise self._interrupted()
-            if options.save_batches and position.batch % options.save_batches == 0:
+            if saving.every_batches and position.batch % saving.every_batches == 0:
                 self._save()
 
-    def _step(self, batch: mx.io.DataBatch) -> None:
+    def _step(self, batch: Batch) -> None:
         """Train on a batch."""
-        position, options, module = self.position, self.options, self.module
-        if self.drops:
-            # What is dropped is a function of the step, like all else that is drawn.
-            place = [options.seed, position.step, self.peers.rank]
-            mx.random.seed(int(np.random.SeedSequence(place).generate_state(1)[0] >> 1))
-        if options.mixup:
-            place = (options.seed, position.epoch, position.batch)
-            batch = mixed(batch, options.mixup, options.num_classes, options.label_smoothing, place)
-        module.forward(batch, is_train=True)
-        if self.validated:
-            # Inference on the CPU left the weights in a layout of oneDNN's, which this forward pass changes back behind
-            # the engine's back: an update meanwhile would be rounded otherwise, now and then.
-            mx.nd.waitall()
-            self.validated = False
-        if self.scaler is None:
-            module.backward()
-            module.update()
-            position.step += 1
-        else:
-            position.step += self._scaled_update(batch.label[0])
-        self.meter.update(module.get_outputs()[0], batch.label[0], (position.step, position.epoch, position.batch))
+        position, settings = self.position, self.settings
+        data = settings.data
+        if data.mixup:
+            place = (settings.seed, position.epoch, position.batch)
+            batch = mixed(batch, data.mixup, data.classes, settings.optimizer.label_smoothing, place)
+        figures = self.session.step(batch, position.step)
+        position.step += figures.updated
+        self.meter.update(figures, (position.step, position.epoch, position.batch))
         position.batch += 1
-
-    def _scaled_update(self, labels: mx.nd.NDArray) -> bool:
-        """Go back from a scaled loss, the mean over the batch; whether the gradients were finite, and used."""
-        module, options, scale = self.module, self.options, self.scaler.scale
-        if labels.ndim == 1:
-            labels = distributions(labels, options.num_classes, options.label_smoothing)
-        outputs = module.get_outputs()[0]
-        # Of the cross-entropy behind a softmax; the probabilities take no gradient.
-        of_scores = (outputs - labels.as_in_context(outputs.context)) * (scale / options.batch_size)
-        module.backward([mx.nd.zeros_like(outputs), of_scores])
-        by_device = zip(*(arrays for arrays in module._exec_group.grad_arrays if arrays[0] is not None))
-        finite = all([precision.finite(gradients) for gradients in by_device])
-        if not self.peers.asynchronous:  # all workers update, or none
-            finite = not self.peers.agreed(not finite)
-        good = self.scaler.good(finite)
-        if good:
-            rescale = module._optimizer.rescale_grad
-            module._optimizer.rescale_grad = rescale * options.batch_size / scale
-            module.update()
-            module._optimizer.rescale_grad = rescale
-        return good
 
     def _validate(self) -> None:
         """Measure the errors on the validation records, and note them with the checkpoint."""
-        position, options, peers = self.position, self.options, self.peers
-        batches = reader.validation_batches(
-            options.data_val,
-            self.summaries[options.data_val],
-            options.image_shape,
-            options.batch_size,
-            options.data_nthreads,
-            peers.rank,
-            peers.count,
-        )
-        last = position.epoch >= options.epochs and peers.rank == 0
-        self.confusions = Confusions(peers.rank, peers.count) if last else None
+        position, group = self.position, self.group
+        last = position.epoch >= self.settings.epochs and group.rank == 0
+        self.confusions = Confusions(group.rank, group.count) if last else None
         epoch = position.epoch - 1
         try:
-            metrics = evaluate(self.module, self._until_wished(batches), options.num_classes, peers, self.confusions)
-        except meter.Diverged as end:
+            metrics = self._measure(self._until_wished(self._validation_batches()))
+        except Diverged as end:
             raise UserError(
                 f"the validation loss after epoch {epoch} is {end.loss}: go back with --retrain --model-load-epoch, "
                 "and a lower --lr"
             ) from None
-        self.validated = True
         logbook.write_epoch(epoch, "Validation", metrics)
-        self.journal.validation(epoch, metrics)
+        self.metrics.validation(epoch, metrics)
         position.validation[str(epoch)] = dict(metrics)
-        if peers.rank == 0:
-            ledger.write_validation(options.model_prefix, position)
-            ledger.prune(options.model_prefix, position, options.keep)
+        if group.rank == 0:
+            prefix = self.settings.saving.prefix
+            ledger.write_validation(prefix, position)
+            ledger.prune(prefix, position, self.settings.saving.keep)
 
-    def _until_wished(self, batches: Iterable[mx.io.DataBatch]) -> Iterator[mx.io.DataBatch]:
+    def _measure(self, batches: Iterable[Batch]) -> meters.Metrics:
+        """The metrics over the batches of all workers together, each image counted once."""
+        sums = Meter(self.settings.data.classes)
+        for batch in batches:
+            figures = self.session.validate(batch)
+            sums.update(figures)
+            if self.confusions is not None:
+                self.confusions.update(figures, batch.labels[: batch.count])
+        return meters.mean_metrics(sums.names, self.group.total(sums.sums()))
+
+    def _validation_batches(self) -> Iterator[Batch]:
+        data = self.settings.data
+        return ValidationRecords(
+            data.val,
+            self.summaries[data.val],
+            data.image_shape,
+            self.settings.batch_size,
+            self.group.rank,
+            self.group.count,
+            data.threads or cores(),
+        ).read()
+
+    def _until_wished(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The batches; a validation by one worker may be left at once, for its checkpoint is written."""
         for batch in batches:
-            if self.peers.alone and self.wish.signal:
+            if self.group.alone and self.wish.signal:
                 raise self._interrupted()
             yield batch
 
@@ -201,18 +189,15 @@ class Loop:
         position = self.position
         try:
             position.meters = self.meter.state() if position.batch else {}
-        except meter.Diverged as end:
+        except Diverged as end:
             raise UserError(self._diverged(end)) from None
-        params = self.peers.settle(self.module)
-        if not precision.finite([*params[0].values(), *params[1].values()]):
-            raise UserError(self._told(f"the weights are not finite after step {position.step}"))
-        if self.scaler is not None:
-            position.loss_scale = [self.scaler.scale, self.scaler.steps]
-        if self.peers.rank == 0:
-            prefix = self.options.model_prefix
-            learned = map(to_numpy, (*params, optimizer.state(self.module)))
-            snapshot = checkpoint.Snapshot(*learned, position.loss_scale and tuple(position.loss_scale))
-            checkpoint.save_run(prefix, position, self.symbol.tojson(), snapshot)
+        snapshot = self.session.snapshot()
+        arrays = (*snapshot.params.values(), *snapshot.statistics.values())
+        if not all(np.isfinite(array).all() for array in arrays):
+            raise UserError(self._advise(f"the weights are not finite after step {position.step}"))
+        if self.group.rank == 0:
+            prefix = self.settings.saving.prefix
+            checkpoint.save_run(prefix, position, self.graph, snapshot)
             ledger.prune(prefix, position, keep=None)  # of the epochs some may go when this one is known to be good
             path = ledger.file(prefix, position.name, "params")
             logging.info('Saved checkpoint to "%s"', path)
@@ -226,59 +211,42 @@ class Loop:
         logging.info(message)
         return Interrupted(number, message)
 
-    def _diverged(self, end: meter.Diverged) -> str:
+    def _diverged(self, end: Diverged) -> str:
         step, epoch, batch = end.tag
-        return self._told(f"the loss is {end.loss} at step {step} (epoch {epoch}, batch {batch})")
+        return self._advise(f"the loss is {end.loss} at step {step} (epoch {epoch}, batch {batch})")
 
-    def _told(self, what: str) -> str:
-        options = self.options
-        last = ledger.whole(options.model_prefix)
-        if last is None and options.retrain and not options.load_params:
-            last = f"{options.model_load_epoch:04d}"
-        kept = f"the last good checkpoint is {options.model_prefix}-{last}" if last else "there is no checkpoint"
-        dtype = "" if options.dtype == "float32" else ", or --dtype float32"
+    def _advise(self, what: str) -> str:
+        """What went wrong, where the last good checkpoint is, and what to try."""
+        start = self.settings.start
+        last = ledger.find_whole(start.prefix)
+        if last is None and start.retrain and not start.params:
+            last = f"{start.epoch:04d}"
+        kept = f"the last good checkpoint is {start.prefix}-{last}" if last else "there is no checkpoint"
+        dtype = "" if self.settings.devices.dtype == "float32" else ", or --dtype float32"
         return f"{what}: {kept}; try a lower --lr or a warm-up{dtype}"
 
 
-def training_records(
-    options: argparse.Namespace, summaries: Summaries, peers: Peers, epoch: int
-) -> reader.TrainingRecords:
+def training_records(settings: RunSettings, summaries: Summaries, group: Group, epoch: int) -> TrainingRecords:
     """The records, and their augmentation, that an epoch is trained on."""
-    off = options.aug_off_epoch is not None and epoch >= options.aug_off_epoch
-    path, level = (options.data_train_off, 1) if off else (options.data_train, options.aug_level)
-    return reader.TrainingRecords(
+    data = settings.data
+    path = data.later_train if data.is_later(epoch) else data.train
+    return TrainingRecords(
         path,
         summaries[path],
-        options.image_shape,
-        options.batch_size,
-        augment.level(level, small_images=options.stem == "cifar"),
-        options.pad,
-        options.mirror,
-        options.seed,
-        peers.rank,
-        peers.count,
-        options.data_nthreads or recordio.cores(),
-        options.data_backend,
+        data.image_shape,
+        settings.batch_size,
+        data.augmentation(epoch),
+        data.pad,
+        data.mirror,
+        settings.seed,
+        group.rank,
+        group.count,
+        data.threads or cores(),
     )
 
 
-def evaluate(
-    module: mx.mod.Module,
-    batches: Iterable[mx.io.DataBatch],
-    num_classes: int,
-    peers: Peers | None = None,
-    confusions: Confusions | None = None,
-) -> list[tuple[str, float]]:
-    """The metrics of a module over batches, each image counted once (the filling of the last batch is not).
-
-    With ``peers`` over those of all workers together. ``confusions`` are counted on the way.
-    """
-    sums = meter.Meter(num_classes)
-    for batch in batches:
-        module.forward(mx.io.DataBatch(batch.data), is_train=False)
-        kept = batch.data[0].shape[0] - batch.pad
-        outputs, labels = module.get_outputs()[0][:kept], batch.label[0][:kept]
-        sums.update(outputs, labels)
-        if confusions is not None:
-            confusions.update(outputs, labels)
-    return meter.means(sums.names, peers.total(sums.sums())) if peers else sums.epoch()
+def read_epoch(records: TrainingRecords, engine: Engine, backend: str, epoch: int, skip: int) -> Iterator[Batch]:
+    """The batches of an epoch from the one at ``skip`` on, read by us or by the engine itself."""
+    if backend == OURS:
+        return records.epoch(epoch, skip)
+    return islice(engine.read_epoch(records, epoch, backend), skip, None)

@@ -9,6 +9,7 @@ from pathlib import Path
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.classnames import read_class_names
 from mxnet_resnet.data.datasets import IMAGENET_CLASSES, IMAGENET_SYNSET
+from mxnet_resnet.engines.base import Engine
 from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.settings.netflags import NetChoice
@@ -53,18 +54,17 @@ def tell_notes(net: TrainedNet) -> None:
         print(note, file=sys.stderr)
 
 
-def open_classifier(net: TrainedNet, gpu: int | None, batch_size: int, dtype: str = "float32") -> Classifier:
+def open_classifier(
+    engine: Engine, net: TrainedNet, gpu: int | None, batch_size: int, dtype: str = "float32"
+) -> Classifier:
     """``net`` on a GPU, or on what there is. Raises UserError for a device that cannot serve, or not in that dtype."""
-    from mxnet_resnet.engines.mxnet.predictor import open_predictor
+    devices = engine.choose_devices(None if gpu is None else [gpu], None)
+    return Classifier(engine.predictor(net, devices, batch_size, dtype))
 
-    return Classifier(open_predictor(net, None if gpu is None else [gpu], batch_size=batch_size, dtype=dtype))
 
-
-def open_gradcam(net: TrainedNet, gpu: int | None) -> GradCam:
+def open_gradcam(engine: Engine, net: TrainedNet, gpu: int | None) -> GradCam:
     """Heat maps of ``net`` on such a device. Raises UserError as open_classifier, and for a net that has none."""
-    from mxnet_resnet.engines.mxnet.gradients import open_gradients
-
-    return GradCam(open_gradients(net, None if gpu is None else [gpu]))
+    return GradCam(engine.gradients(net, engine.choose_devices(None if gpu is None else [gpu], None)))
 
 
 def name_classes(net: TrainedNet, choice: NetChoice) -> list[str]:

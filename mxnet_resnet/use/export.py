@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mxnet_resnet import engines
 from mxnet_resnet.base.files import staged
 from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.runs import checkpoint
@@ -102,9 +103,10 @@ def export_int8(prefix: str, net: TrainedNet, calibration: Calibration) -> list[
 
 def measure_error(net: TrainedNet, sample: Sample) -> float:
     """The top-1 error of a net on a sample, in percent, on the CPU."""
-    from mxnet_resnet.engines.mxnet.predictor import open_predictor
-
-    return evaluate.evaluate(Classifier(open_predictor(net, gpus=[], batch_size=BATCH)), sample).top1
+    engine = engines.choose()
+    return evaluate.evaluate(
+        Classifier(engine.predictor(net, engine.choose_devices([], None), BATCH, "float32")), sample
+    ).top1
 
 
 def export_torch(path: Path, net: TrainedNet, layout: str | None = None) -> list[str]:

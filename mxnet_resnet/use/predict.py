@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -12,11 +12,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from mxnet_resnet.base.ahead import compute_ahead
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.inputs import Input
-from mxnet_resnet.data.recordio import cores
-from mxnet_resnet.data.transform import crops
-from mxnet_resnet.plot.drawing import thumbnail
+from mxnet_resnet.data.transform import crops, silence_opencv, thumbnail
 from mxnet_resnet.use.classifier import Classifier
 
 
@@ -60,13 +60,12 @@ def classify(
         except UserError as error:
             return error
 
-    cv2.setLogLevel(0)  # what does not decode is told in our words
+    silence_opencv()
     cv2.setNumThreads(1)  # the images are what is read in parallel
-    images = iter(images)
-    with ThreadPoolExecutor(cores()) as pool:
-        while chunk := list(islice(images, classifier.batch_size)):
+    with closing(compute_ahead(read, images, cores())) as results:
+        while some := list(islice(results, classifier.batch_size)):
             seen = []
-            for result in pool.map(read, chunk):
+            for _, result in some:
                 if isinstance(result, UserError):
                     tally.bad += 1
                     print(f"error: {result}", file=sys.stderr)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from mxnet_resnet.base.ahead import compute_ahead
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import recordio
 from mxnet_resnet.data.transform import ImageShape, crops, decode
 
-AHEAD = 2  # batches that are read while one is computed on
+AHEAD = 3  # batches that are read while one is computed on
 
 
 @dataclass(frozen=True)
@@ -52,17 +54,10 @@ class Sample:
                 raise UserError(f"{record.where}: {error}") from error
 
         cv2.setNumThreads(1)  # the images are what is done in parallel
-        with ThreadPoolExecutor(threads or recordio.cores()) as pool:
-            waiting: deque[list[Future]] = deque()
-            try:
-                for begin in range(0, len(self.numbers), size):
-                    waiting.append([pool.submit(load, number) for number in self.numbers[begin : begin + size]])
-                    if len(waiting) > AHEAD:
-                        yield _stack(waiting.popleft())
-                while waiting:
-                    yield _stack(waiting.popleft())
-            finally:
-                pool.shutdown(cancel_futures=True)
+        with closing(compute_ahead(load, self.numbers, threads or cores(), AHEAD * size)) as loaded:
+            while some := list(islice(loaded, size)):
+                images, labels = zip(*(result for _, result in some))
+                yield np.stack(images), np.array(labels)
 
 
 def take_all(path: Path, classes: int) -> Sample:
@@ -92,8 +87,3 @@ def _take(classes: int, number: int, path: Path) -> Sample:
     every = take_all(path, classes)
     step = max(1, every.summary.count // number)
     return Sample(path, every.summary, every.numbers[::step][:number])
-
-
-def _stack(tasks: list[Future]) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = zip(*(task.result() for task in tasks))
-    return np.stack(images), np.array(labels)

@@ -25,7 +25,8 @@ from mxnet_resnet.plans import architecture
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ROOT = Path(__file__).resolve().parents[2]
+TOOLS = Path(__file__).resolve().parents[1]
+ROOT = TOOLS.parent
 DEPTH_BATCH = 64  # images of a net that is named by its depth alone
 TORCH = "pip install -r requirements-torch.txt"
 ONNX = "pip install --no-deps -r requirements-onnx.txt"
@@ -64,10 +65,10 @@ def in_process(measure: Callable, *arguments: object) -> Any:
             raise UserError(f"the process that measured {arguments} was killed: was the memory enough?") from error
 
 
-def output(name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+def output(name: str, command: Sequence[str], environment: Mapping[str, str] | None = None, folder: Path = ROOT) -> str:
     """What a command prints. Raises UserError, with the last line that it wrote, where it fails."""
     done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
+        command, cwd=folder, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
     )
     if done.returncode < 0:
         raise UserError(f"{name} was ended by {signal.Signals(-done.returncode).name}")

@@ -14,16 +14,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import mxnet as mx
 import numpy as np
 from tqdm import tqdm
 
-from mxnet_resnet.base.arguments import integers, whole
+from benchmarks import ours
+from benchmarks.common import in_process, save, spread, table, write_json
+from mxnet_resnet.base.arguments import integer, integers
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet.memory import memonger
-from mxnet_resnet.train import trainer
-from tools.benchmarks import ours
-from tools.benchmarks.common import in_process, save, spread, table, write_json
+from mxnet_resnet.settings.sections import RunSettings
 
 DEPTH, IMAGES = 20, 32
 
@@ -32,7 +31,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--depths", type=integers, default="20,56,110,164,326,650,1001", help="to train")
     command.add_argument("--images", type=integers, default="1,2,4,8,16,32,64,128,256", help="of a batch")
     command.add_argument("--widths", type=integers, default="1,2,3,4,6,8", help="factors on the channels")
-    command.add_argument("--rounds", type=whole(), default=5, help="steps of each")
+    command.add_argument("--rounds", type=integer(), default=5, help="steps of each")
     command.add_argument("--json", type=Path, help="write the figures here too")
     command.add_argument("--out", type=Path, help="the picture to draw")
 
@@ -43,7 +42,7 @@ def main(arguments: argparse.Namespace) -> None:
         if len(of) < 3:
             raise UserError(f"a law of {axis} needs three sizes or more, not {len(of)}")
         for size in of:
-            options_of(axis, size)  # refuses a size that cannot be, before the others are measured
+            settings_of(axis, size)  # refuses a size that cannot be, before the others are measured
     figures: dict[str, list[dict]] = {axis: [] for axis in sizes}
     with tqdm(total=sum(map(len, sizes.values())), disable=None) as bar:
         for axis, of in sizes.items():
@@ -60,24 +59,24 @@ def main(arguments: argparse.Namespace) -> None:
 
 def measured(axis: str, size: int, rounds: int) -> dict:
     """Seconds of steps, and planned MB."""
-    run = options_of(axis, size)
-    step = ours.training_step(run)
+    settings = settings_of(axis, size)
+    step = ours.training_step(settings)
     step(), step()
     seconds = []
     for _ in range(rounds):
         started = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - started)
-    graph = trainer.training_graph(run, trainer.build_net(run), [mx.cpu()])
-    shapes = {"data": (run.batch_size, *run.image_shape), "softmax_label": (run.batch_size,)}
+    graph, images = ours.model_of(settings).executed, settings.batch_size
+    shapes = {"data": (images, *settings.data.image_shape), "softmax_label": (images,)}
     with memonger.packing():
         return {"size": size, "seconds": seconds, "MB": memonger.bound_megabytes(graph, shapes)}
 
 
-def options_of(axis: str, size: int) -> argparse.Namespace:
+def settings_of(axis: str, size: int) -> RunSettings:
     """The run with that size. Raises UserError where there is no such net or batch."""
     depth, images = (size if axis == name else default for name, default in (("depth", DEPTH), ("images", IMAGES)))
-    return ours.parsed(depth, images, more=f"--width {size}" if axis == "width" else "")
+    return ours.describe_run(depth, images, width=size if axis == "width" else None)
 
 
 def law(sizes: Sequence[float], costs: Sequence[float]) -> tuple[float, float]:

@@ -23,12 +23,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mxnet_resnet.base.arguments import whole
+from benchmarks.common import write_json
+from mxnet_resnet.base.arguments import integer
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import augment, recordio
 from mxnet_resnet.data.transform import check_sides, decode_bgr, read_image, sides_for
 from mxnet_resnet.data.writer import RecordWriter
-from tools.benchmarks.common import write_json
 
 QUALITY = 90
 CIFAR_SIDE = 32
@@ -64,15 +65,15 @@ TRAINING_STEPS = 5
 
 def add_arguments(io: argparse.ArgumentParser) -> None:
     io.add_argument("--images", type=Path, help="folder of photographs")
-    io.add_argument("--count", type=whole(), default=2000, help="records a file")
-    io.add_argument("--runs", type=whole(), default=5, help="of each reader")
-    io.add_argument("--threads", type=whole(high=1024), help="threads of our reader (one a core)")
+    io.add_argument("--count", type=integer(), default=2000, help="records a file")
+    io.add_argument("--runs", type=integer(), default=5, help="of each reader")
+    io.add_argument("--threads", type=integer(high=1024), help="threads of our reader (one a core)")
     io.add_argument("--json", type=Path, help="write the figures here too")
 
 
 def main(arguments: argparse.Namespace) -> None:
     photographs = [read_image(path) for path in image_files(arguments.images)]
-    threads = arguments.threads or recordio.cores()
+    threads = arguments.threads or cores()
     with tempfile.TemporaryDirectory() as folder:
         results = []
         for workload in tqdm(WORKLOADS, "workloads", disable=None):
@@ -141,8 +142,8 @@ def measure(workload: Workload, path: Path, runs: int, threads: int) -> dict[str
 def speed(reader: Callable[[], Iterator], count: int) -> float:
     """Images/s from the call of the reader to its last batch."""
     started = time.perf_counter()
-    for batch in reader():
-        batch.data[0].wait_to_read()
+    for _ in reader():
+        pass
     return count / (time.perf_counter() - started)
 
 
@@ -150,7 +151,7 @@ def original(workload: Workload, path: Path) -> Iterator:
     """The call in the MXNet ResNet-v2 repository."""
     import mxnet as mx
 
-    return mx.io.ImageRecordIter(
+    for batch in mx.io.ImageRecordIter(
         path_imgrec=str(path),
         label_width=1,
         data_name="data",
@@ -164,7 +165,9 @@ def original(workload: Workload, path: Path) -> Iterator:
         shuffle=True,
         verbose=False,
         **dataclasses.asdict(workload.preset),
-    )
+    ):
+        batch.data[0].wait_to_read()
+        yield batch
 
 
 def ours(workload: Workload, path: Path, summary: recordio.Summary, threads: int) -> Iterator:
@@ -202,14 +205,15 @@ def scale(workload: Workload, path: Path, runs: int, threads: Sequence[int]) -> 
 
 def training_wait(workload: Workload, path: Path, threads: int) -> tuple[float, float]:
     """The seconds that some steps of training ResNet-18 waited for their batches, and those that they took."""
+    from benchmarks.ours import describe_run, training_step
     from mxnet_resnet.data.reader import Waiting
-    from tools.benchmarks.ours import parsed, training_step
+    from mxnet_resnet.engines.mxnet.batches import as_data_batch
 
-    step = training_step(parsed(18, BATCH_SIZE, more=f"--image-shape 3,{workload.crop},{workload.crop}"))
+    step = training_step(describe_run(18, BATCH_SIZE, image_shape=(3, workload.crop, workload.crop)))
     waiting = Waiting(ours(workload, path, recordio.scan(path), threads))
     started = time.perf_counter()
     for batch in islice(waiting, TRAINING_STEPS):
-        step(batch)
+        step(as_data_batch(batch))
     return waiting.seconds, time.perf_counter() - started
 
 

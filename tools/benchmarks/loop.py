@@ -15,26 +15,26 @@ from pathlib import Path
 
 import mxnet as mx
 
-from mxnet_resnet.base.arguments import whole
+from benchmarks import ours
+from benchmarks.common import Net, nets, spread, table, title, write_json
+from mxnet_resnet.base.arguments import integer
 from mxnet_resnet.base.interruption import Wish
-from mxnet_resnet.engines.mxnet import optimizer
-from mxnet_resnet.engines.mxnet.group import Peers
+from mxnet_resnet.data.batch import Batch
+from mxnet_resnet.engines.mxnet.batches import as_data_batch
+from mxnet_resnet.engines.mxnet.engine import MXNetEngine
 from mxnet_resnet.runs.ledger import Entry
-from mxnet_resnet.runs.metrics import Journal
+from mxnet_resnet.runs.metrics import MetricsFile
 from mxnet_resnet.runs.start import Start
-from mxnet_resnet.settings import schedule
-from mxnet_resnet.train import trainer
-from mxnet_resnet.train.loop import Loop
-from tools.benchmarks import ours
-from tools.benchmarks.common import Net, nets, spread, table, title, write_json
+from mxnet_resnet.settings.schedule import Schedule
+from mxnet_resnet.train.loop import Loop, Surroundings
 
-Steps = Callable[[list[mx.io.DataBatch]], None]
+Steps = Callable[[list[Batch]], None]
 
 
 def add_arguments(loop: argparse.ArgumentParser) -> None:
     loop.add_argument("--nets", type=nets, default="20:128,164:32", help="to train")
-    loop.add_argument("--steps", type=whole(), default=60, help="of each run; --frequent 50 has a line in the log")
-    loop.add_argument("--runs", type=whole(), default=5, help="of each way")
+    loop.add_argument("--steps", type=integer(), default=60, help="of each run; --frequent 50 has a line in the log")
+    loop.add_argument("--runs", type=integer(), default=5, help="of each way")
     loop.add_argument("--json", type=Path, help="write the figures here too")
 
 
@@ -52,31 +52,30 @@ def main(arguments: argparse.Namespace) -> None:
 
 def compare(net: Net, steps: int, runs: int) -> tuple[list[float], list[float]]:
     """Images/s of some runs without and with the loop, in turn, each of the net and its optimizer."""
-    depth, images = net
-    parsed = ours.parsed(depth, images)
-    peers, rate = Peers(mx.kvstore.create(parsed.kv_store)), schedule.Schedule(0.01)
-    graph = trainer.training_graph(parsed, trainer.build_net(parsed), [mx.cpu()])
-    module = trainer.bind(parsed, graph, [mx.cpu()])
-    optimizer.install(module, parsed, rate, peers, step=0)
-    loop = Loop(module, module.symbol, parsed, rate, peers, {}, Start(Entry("benchmark")), Wish(), Journal(None))
+    settings = ours.describe_run(*net)
+    engine, session = MXNetEngine(), ours.begin(settings)
+    module, rate, graph = session.module, Schedule(0.01), session.module.symbol.tojson()
+    around = Surroundings(engine, session, session.group, {}, rate, graph, Wish(), MetricsFile(None))
+    loop = Loop(settings, around, Start(Entry("benchmark")))
 
-    def bare(batches: list[mx.io.DataBatch]) -> None:
-        for batch in batches:
-            module.forward_backward(batch)
+    def bare(batches: list[Batch]) -> None:
+        for _ in batches:
+            module.forward_backward(data)
             module.update()
 
-    def looped(batches: list[mx.io.DataBatch]) -> None:
+    def looped(batches: list[Batch]) -> None:
         loop._train_batches(batches, time.time())
 
-    batches = [ours.a_batch(parsed)] * steps
+    batches = [ours.a_batch(settings)] * steps
+    data = as_data_batch(batches[0])
     speed(looped, batches)  # the first steps choose kernels and allocate
     pairs = [(speed(bare, batches), speed(looped, batches)) for _ in range(runs)]
     return tuple(zip(*pairs))
 
 
-def speed(train: Steps, batches: list[mx.io.DataBatch]) -> float:
+def speed(train: Steps, batches: list[Batch]) -> float:
     """Images/s."""
     started = time.perf_counter()
     train(batches)
     mx.nd.waitall()
-    return sum(batch.data[0].shape[0] for batch in batches) / (time.perf_counter() - started)
+    return sum(batch.count for batch in batches) / (time.perf_counter() - started)

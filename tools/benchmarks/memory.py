@@ -17,11 +17,7 @@ import mxnet as mx
 import numpy as np
 from tqdm import tqdm
 
-from mxnet_resnet.base.arguments import whole
-from mxnet_resnet.engines.mxnet import models, symbols
-from mxnet_resnet.engines.mxnet.memory import memonger, mirrorgraph, mirrorplan
-from mxnet_resnet.plans import architecture
-from tools.benchmarks.common import (
+from benchmarks.common import (
     Net,
     data_type,
     in_process,
@@ -33,6 +29,10 @@ from tools.benchmarks.common import (
     title,
     write_json,
 )
+from mxnet_resnet.base.arguments import integer
+from mxnet_resnet.engines.mxnet import models, symbols
+from mxnet_resnet.engines.mxnet.memory import memonger, mirrorgraph, mirrorplan
+from mxnet_resnet.plans import architecture
 
 # Planned MB of the MXNet ResNet-v2 repository with its own mirror plan, by (depth, images), measured with MXNet 1.9.1.
 ORIGINAL = {(50, 32): 1219, (152, 32): 1636, (200, 32): 1673, (164, 128): 830, (1001, 64): 863}
@@ -44,7 +44,7 @@ def add_arguments(memory: argparse.ArgumentParser) -> None:
     memory.add_argument("--curves", type=nets, default="50:16,200:4", help="to measure memory against time of")
     memory.add_argument("--peaks", type=nets, default="50:16,200:8,164:64", help="to measure processes of")
     memory.add_argument("--depths", type=nets, default="164,245,326,488,650,812,1001", help="of CIFAR nets to plan for")
-    memory.add_argument("--runs", type=whole(), default=5, help="steps of each plan")
+    memory.add_argument("--runs", type=integer(), default=5, help="steps of each plan")
     memory.add_argument("--json", type=Path, help="write the figures here too")
     memory.add_argument("--out", type=Path, help="folder to draw memory-time.png and memory-depth.png in")
 

@@ -6,18 +6,19 @@ import mxnet as mx
 from mxnet import autograd, gluon
 from mxnet.gluon.model_zoo import vision
 
-from mxnet_resnet.train import trainer
-from tools.benchmarks.ours import a_batch, parsed
-from tools.benchmarks.way import Step
+from benchmarks.ours import a_batch, describe_run, model_of
+from benchmarks.way import Step
+from mxnet_resnet.engines.mxnet.batches import as_data_batch
+from mxnet_resnet.engines.mxnet.session import bind
 
 NAG = {"learning_rate": 0.01, "momentum": 0.9, "wd": 1e-4}
 
 
 def symbol_training(depth: int, images: int, kind: str) -> Step:
     """The loop of mx.model.FeedForward and Module.fit, in which a metric reads each batch; the graph as published."""
-    run = parsed(depth, images)
-    symbol = trainer.build_symbol(run, trainer.build_net(run))
-    module, batch = trainer.bind(run, symbol, [mx.cpu()]), a_batch(run)
+    settings = describe_run(depth, images)
+    model = model_of(settings)
+    module, batch = bind(model.symbol, model.spec, [mx.cpu()]), as_data_batch(a_batch(settings))
     module.init_optimizer("device", "nag", NAG)
     metric = mx.metric.Accuracy()
 
@@ -31,7 +32,7 @@ def symbol_training(depth: int, images: int, kind: str) -> Step:
 
 def zoo_training(depth: int, images: int, kind: str) -> Step:
     """A step of gluon.Trainer on one batch."""
-    net, batch = _zoo(depth), a_batch(parsed(depth, images))
+    net, batch = _zoo(depth), as_data_batch(a_batch(describe_run(depth, images)))
     loss = gluon.loss.SoftmaxCrossEntropyLoss()
     optimizer = gluon.Trainer(net.collect_params(), "nag", NAG)
 
@@ -47,7 +48,7 @@ def zoo_training(depth: int, images: int, kind: str) -> Step:
 
 def zoo_prediction(depth: int, images: int, kind: str) -> Step:
     """Probabilities of one batch."""
-    net, batch = _zoo(depth), a_batch(parsed(depth, images))
+    net, batch = _zoo(depth), as_data_batch(a_batch(describe_run(depth, images)))
     return lambda: net(batch.data[0]).softmax().asnumpy()
 
 

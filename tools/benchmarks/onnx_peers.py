@@ -7,9 +7,9 @@ from pathlib import Path
 
 import onnxruntime
 
+from benchmarks.ours import a_batch, describe_run, random_net
+from benchmarks.way import CORES, Step
 from mxnet_resnet.engines.mxnet import onnx
-from tools.benchmarks.ours import a_batch, parsed, random_net
-from tools.benchmarks.way import CORES, Step
 
 
 def prediction(depth: int, images: int, kind: str) -> Step:
@@ -20,5 +20,5 @@ def prediction(depth: int, images: int, kind: str) -> Step:
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = CORES
         session = onnxruntime.InferenceSession(f"{folder}/net.onnx", settings, providers=["CPUExecutionProvider"])
-    batch = {session.get_inputs()[0].name: a_batch(parsed(depth, images)).data[0].asnumpy()}
+    batch = {session.get_inputs()[0].name: a_batch(describe_run(depth, images)).images}
     return lambda: session.run(None, batch)

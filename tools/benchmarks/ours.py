@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import Any
 
 import mxnet as mx
 import numpy as np
 
-from mxnet_resnet.engines.mxnet import int8, nets, optimizer, symbols
+from benchmarks.common import data_type
+from benchmarks.way import Step
+from mxnet_resnet.data.batch import Batch
+from mxnet_resnet.engines.mxnet import int8, nets
+from mxnet_resnet.engines.mxnet.batches import as_data_batch
+from mxnet_resnet.engines.mxnet.engine import MXNetEngine
 from mxnet_resnet.engines.mxnet.graphs import deployment
-from mxnet_resnet.engines.mxnet.group import Peers
+from mxnet_resnet.engines.mxnet.group import KVStoreGroup
 from mxnet_resnet.engines.mxnet.ndarrays import to_numpy
 from mxnet_resnet.engines.mxnet.predictor import Predictor
+from mxnet_resnet.engines.mxnet.session import ModuleSession
+from mxnet_resnet.engines.mxnet.symbols import to_graph
+from mxnet_resnet.engines.mxnet.training import TrainingModel
 from mxnet_resnet.engines.net import TrainedNet
-from mxnet_resnet.settings import options, schedule
-from mxnet_resnet.train import trainer
+from mxnet_resnet.settings.run import make
+from mxnet_resnet.settings.schedule import Schedule
+from mxnet_resnet.settings.sections import RunSettings
+from mxnet_resnet.train.setup import training_spec
 from mxnet_resnet.use.classifier import softmax
-from tools.benchmarks.common import data_type
-from tools.benchmarks.way import Step
 
 
 def training(depth: int, images: int, dtype: str) -> Step:
     """A step of train_resnet.py's, without reading, metrics and log."""
-    return training_step(parsed(depth, images, dtype))
+    return training_step(describe_run(depth, images, dtype=dtype))
 
 
 def frugal_training(depth: int, images: int, dtype: str) -> Step:
     """The same with --memonger."""
-    return training_step(parsed(depth, images, dtype, "--memonger"))
+    return training_step(describe_run(depth, images, dtype=dtype, memonger=True))
 
 
-def training_step(run: argparse.Namespace) -> Step:
+def training_step(settings: RunSettings) -> Step:
     """A step of that run, on the batch that it is given or on a random one."""
-    devices = [mx.cpu()]
-    graph = trainer.training_graph(run, trainer.build_net(run), devices)
-    module = trainer.bind(run, graph, devices, plan=trainer.plan_memory(run, graph, len(devices)))
-    optimizer.install(module, run, schedule.Schedule(0.01), Peers(mx.kvstore.create(run.kv_store)), step=0)
-    batch = a_batch(run)
+    module = begin(settings).module
+    random = as_data_batch(a_batch(settings))
 
-    def step(batch: mx.io.DataBatch = batch) -> None:
+    def step(batch: mx.io.DataBatch = random) -> None:
         module.forward_backward(batch)
         module.update()
         mx.nd.waitall()
@@ -46,10 +51,38 @@ def training_step(run: argparse.Namespace) -> Step:
     return step
 
 
+def model_of(settings: RunSettings) -> TrainingModel:
+    """The net of a run on the CPU, with a constant learning rate."""
+    engine = MXNetEngine()
+    devices = engine.choose_devices(settings.devices.gpus, settings.devices.cpus)
+    return engine.model(settings.net.plan, training_spec(settings, Schedule(0.01)), devices)
+
+
+def begin(settings: RunSettings) -> ModuleSession:
+    """The run, ready for its first step."""
+    model = model_of(settings)
+    model.plan_memory()
+    return model.start(KVStoreGroup(mx.kvstore.create(settings.devices.store)), None, 0)
+
+
+def describe_run(depth: int, images: int, **more: Any) -> RunSettings:
+    """The settings of a run on the CPU; ``more`` are values of flags of train_resnet.py."""
+    return make(data_type=data_type(depth), depth=depth, batch_size=images, **{"gpus": [], **more})
+
+
+def a_batch(settings: RunSettings) -> Batch:
+    """Random images (N, 3, H, W), 0..255, and labels (N,)."""
+    rng = np.random.default_rng(0)
+    shape = (settings.batch_size, *settings.data.image_shape)
+    pixels = rng.uniform(0, 255, shape).astype(np.float32)
+    labels = rng.integers(settings.data.classes, size=settings.batch_size).astype(np.float32)
+    return Batch(pixels, labels, settings.batch_size)
+
+
 def prediction(depth: int, images: int, kind: str) -> Step:
     """Batches through a net as predict.py has it, in float32 or bfloat16, or as exported in int8; of random weights."""
     net = random_net(depth)
-    batch = a_batch(parsed(depth, images)).data[0].asnumpy()
+    batch = a_batch(describe_run(depth, images)).images
     if kind == "int8":
         quantized = int8.quantize(deployment.fold(net), batch)
         executor = nets.bind(quantized.graph.with_softmax(), quantized.arrays)
@@ -58,27 +91,12 @@ def prediction(depth: int, images: int, kind: str) -> Step:
     return lambda: softmax(predictor.scores(batch))
 
 
-def parsed(depth: int, images: int, dtype: str = "float32", more: str = "") -> argparse.Namespace:
-    """The options of a run on the CPU; ``more`` are flags of train_resnet.py."""
-    flags = f"--data-type {data_type(depth)} --depth {depth} --batch-size {images} --dtype {dtype} --gpus none {more}"
-    return options.parse(flags.split())
-
-
-def a_batch(run: argparse.Namespace) -> mx.io.DataBatch:
-    """Random images (N, 3, H, W), 0..255, and labels (N,)."""
-    rng = np.random.default_rng(0)
-    pixels = rng.uniform(0, 255, (run.batch_size, *run.image_shape)).astype(np.float32)
-    labels = mx.nd.array(rng.integers(run.num_classes, size=run.batch_size))
-    return mx.io.DataBatch([mx.nd.array(pixels)], [labels])
-
-
 def random_net(depth: int) -> TrainedNet:
     """A net with random weights that has seen one batch, so that its statistics are of images."""
-    run = parsed(depth, 8)
-    symbol = trainer.build_symbol(run, trainer.build_net(run))
-    module = trainer.bind(run, symbol, [mx.cpu()])
-    module.forward_backward(a_batch(run))
+    settings = describe_run(depth, 8)
+    module = begin(settings).module
+    module.forward_backward(as_data_batch(a_batch(settings)))
     mx.nd.waitall()
     params, statistics = map(to_numpy, module.get_params())
-    graph = symbols.to_graph(symbol).without_softmax()
-    return TrainedNet(f"ResNet-{depth}", params, statistics, run.image_shape, run.num_classes, graph)
+    graph, data = to_graph(model_of(settings).symbol).without_softmax(), settings.data
+    return TrainedNet(f"ResNet-{depth}", params, statistics, data.image_shape, data.classes, graph)

@@ -16,9 +16,9 @@ import mxnet as mx
 import numpy as np
 from tqdm import tqdm
 
-from mxnet_resnet.base.arguments import whole
+from benchmarks.common import spread, table, write_json
+from mxnet_resnet.base.arguments import integer
 from mxnet_resnet.engines.mxnet.compat import has_bfloat16
-from tools.benchmarks.common import spread, table, write_json
 
 SIDE = 2048
 IMAGES, CHANNELS, PIXELS = 64, 256, 14
@@ -30,7 +30,7 @@ Work = tuple[Computation, float]  # with its GFLOP
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--rounds", type=whole(), default=7, help="of all computations")
+    command.add_argument("--rounds", type=integer(), default=7, help="of all computations")
     command.add_argument("--json", type=Path, help="write the figures here too")
 
 

@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mxnet_resnet.base.arguments import whole
+from benchmarks.common import output, spread, table, tell_left_out, write_json
+from benchmarks.ours import random_net
+from benchmarks.way import INFER
+from mxnet_resnet.base.arguments import integer
 from mxnet_resnet.use import writing
-from tools.benchmarks.common import output, spread, table, tell_left_out, write_json
-from tools.benchmarks.ours import random_net
-from tools.benchmarks.way import INFER
 
 PYTHON = sys.executable
 OURS = {
@@ -48,7 +48,7 @@ torch.save(net.state_dict(), "{folder}/net.pth")
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--compare", action="store_true", help="with the peers that are installed, too")
-    command.add_argument("--rounds", type=whole(), default=5, help="of all commands")
+    command.add_argument("--rounds", type=integer(), default=5, help="of all commands")
     command.add_argument("--json", type=Path, help="write the figures here too")
 
 

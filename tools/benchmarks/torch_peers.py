@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 import torch_resnet
 
-from tools.benchmarks.common import data_type
-from tools.benchmarks.way import CORES, Step
+from benchmarks.common import data_type
+from benchmarks.way import CORES, Step
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # images and labels
 

@@ -20,14 +20,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks import ours
+from benchmarks.common import INSTALL, Net, nets, spread, table, tell_left_out, title, write_json
+from benchmarks.way import TASKS, Way, measure
+from mxnet_resnet import engines
 from mxnet_resnet.base import environment
-from mxnet_resnet.base.arguments import whole
+from mxnet_resnet.base.arguments import integer
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.commands.model_table import multiply_adds
-from mxnet_resnet.train import trainer
-from tools.benchmarks import ours
-from tools.benchmarks.common import INSTALL, Net, nets, spread, table, tell_left_out, title, write_json
-from tools.benchmarks.way import TASKS, Way, measure
 
 OURS = "ours-"
 
@@ -37,15 +37,15 @@ def add_arguments(command: argparse.ArgumentParser, task: str) -> None:
     command.add_argument("--nets", type=nets, default=default, help="to compute")
     command.add_argument("--compare", action="store_true", help="with all peers that are installed, too")
     command.add_argument("--ways", help=f"these alone, of {', '.join(TASKS[task])}")
-    command.add_argument("--seconds", type=whole(), default=3, help="of each run")
-    command.add_argument("--rounds", type=whole(), default=3, help="of all ways")
+    command.add_argument("--seconds", type=integer(), default=3, help="of each run")
+    command.add_argument("--rounds", type=integer(), default=3, help="of all ways")
     command.add_argument("--json", type=Path, help="write the figures here too")
 
 
 def main(arguments: argparse.Namespace, task: str) -> int:
     """Status 1 where a way failed, which is told and left out."""
     for net in arguments.nets:
-        ours.parsed(*net)  # refuses a net that there is not, before hours are spent on the others
+        ours.describe_run(*net)  # refuses a net that there is not, before hours are spent on the others
     ways = chosen(TASKS[task], arguments.ways, arguments.compare)
     plan = {net: possible(ways, net, named=arguments.ways is not None) for net in arguments.nets}
     for way in ways.values():
@@ -111,13 +111,18 @@ def conditions() -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             peers[package] = metadata.version(package)
     processor = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
-    return {**environment.versions(), **peers, "Processor": processor.group(1) if processor else "unknown"}
+    return {
+        **environment.versions(),
+        **engines.choose().versions(),
+        **peers,
+        "Processor": processor.group(1) if processor else "unknown",
+    }
 
 
 def gigaflop(net: Net, task: str) -> float:
     """Those of an image through our net, its gradients included in training."""
-    run = ours.parsed(*net)
-    forward = 2 * multiply_adds(trainer.build_net(run), run.image_shape[1]) / 1e9
+    settings = ours.describe_run(*net)
+    forward = 2 * multiply_adds(ours.model_of(settings).net, settings.data.image_shape[1]) / 1e9
     return 3 * forward if task == "train" else forward
 
 

@@ -1,6 +1,6 @@
 """One way to train or to predict, in a process and an environment of its own.
 
-`python -m tools.benchmarks.way WAY DEPTH IMAGES SECONDS` prints the figures of `WAYS[WAY]` as JSON.
+`python -m benchmarks.way WAY DEPTH IMAGES SECONDS`, started in tools/, prints the figures of `WAYS[WAY]` as JSON.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 
+from benchmarks.common import TOOLS, Net, not_installed, output, peak_memory, title
 from mxnet_resnet.base.errors import run
 from mxnet_resnet.engines.mxnet.compat import has_bfloat16
-from tools.benchmarks.common import Net, not_installed, output, peak_memory, title
 
 CORES = len(os.sched_getaffinity(0))
 WARM_UP = 3  # steps: the first choose kernels and allocate
@@ -113,14 +113,14 @@ WAYS = {f"{task}:{name}": way for task, ways in TASKS.items() for name, way in w
 
 def measure(way: str, net: Net, seconds: int) -> dict[str, float]:
     """Images/s of some seconds, and the peak memory of the process in MB. Raises UserError where it fails."""
-    arguments = [sys.executable, "-m", "tools.benchmarks.way", way, *map(str, net), str(seconds)]
-    printed = output(f"{WAYS[way].title}, on {title(net)},", arguments, WAYS[way].environment)
+    arguments = [sys.executable, "-m", "benchmarks.way", way, *map(str, net), str(seconds)]
+    printed = output(f"{WAYS[way].title}, on {title(net)},", arguments, WAYS[way].environment, TOOLS)
     return json.loads(printed.splitlines()[-1])
 
 
 def main(name: str, depth: str, images: str, seconds: str) -> None:
     module, function = WAYS[name].make.split(":")
-    make = getattr(import_module(f"tools.benchmarks.{module}"), function)
+    make = getattr(import_module(f"benchmarks.{module}"), function)
     step: Step = make(int(depth), int(images), WAYS[name].kind)
     for _ in range(WARM_UP):
         step()

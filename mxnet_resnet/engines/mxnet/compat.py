@@ -168,7 +168,10 @@ def load() -> None:
     except ModuleNotFoundError as error:
         if error.name != "mxnet":
             raise
-        raise UserError("MXNet is not installed: pip install --no-deps -r requirements.txt") from error
+        raise UserError(
+            "MXNet is not installed: pip install requests, then pip install --no-deps mxnet==1.9.1 "
+            "(it asks for numpy<2, and needs no older)"
+        ) from error
     except OSError as error:
         if reason := missing_library(error):
             raise UserError(reason) from error

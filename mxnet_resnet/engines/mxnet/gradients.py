@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.engines.mxnet import devices, nets, symbols
+from mxnet_resnet.engines.mxnet import nets, symbols
 from mxnet_resnet.engines.mxnet.binding import Executor
 from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.runs.graph import VARIABLE, Graph, Node
@@ -35,12 +35,6 @@ class FeatureGradients:
         heads = np.zeros_like(scores)
         heads[:, label] = 1
         return self._after.gradient(heads)
-
-
-def open_gradients(net: TrainedNet, gpus: list[int] | None = None) -> FeatureGradients:
-    """Those of ``net`` on the first device that ``gpus`` asks for, as devices.choose has them. Raises UserError."""
-    (device, *_), _ = devices.choose(gpus)
-    return FeatureGradients(net, device)
 
 
 def split(graph: Graph) -> tuple[Graph, Graph]:

@@ -45,14 +45,14 @@ class ServerSGD(_Summing, mx.optimizer.SGD):
     """Momentum for the servers of dist_async."""
 
 
-class Peers:
-    """The workers that share a kvstore; with a store of one process all of this is trivial.
+class KVStoreGroup:
+    """The workers that share a kvstore (base.Group); with a store of one process all of this is trivial.
 
     Every method is for all workers together: each has to call it, in the same order (``stop`` under dist_async apart).
     Under dist_async the servers hand all that they get to the optimizer, which has to be ServerNAG or ServerSGD.
 
     Attributes:
-        store: the kvstore.
+        kvstore, store: the kvstore, and its name.
         rank, count: the number of this worker, from 0, and of all.
         alone: whether the store is for one process only.
         asynchronous: whether the servers update the parameters whenever a gradient comes in.
@@ -60,23 +60,23 @@ class Peers:
             installed, and the first index of ``param_idx2name``.
     """
 
-    def __init__(self, store: mx.kvstore.KVStore):
-        self.store, self.rank, self.count = store, store.rank, store.num_workers
-        self.alone = not is_distributed(store.type)
-        self.asynchronous = store.type == "dist_async"
+    def __init__(self, kvstore: mx.kvstore.KVStore):
+        self.kvstore, self.store, self.rank, self.count = kvstore, kvstore.type, kvstore.rank, kvstore.num_workers
+        self.alone = not is_distributed(kvstore.type)
+        self.asynchronous = kvstore.type == "dist_async"
         self.next_key = 0
         self._numbers = itertools.count()
         self._sums: dict[int, str] = {}
         self._stops: mx.nd.NDArray | None = None
         if self.asynchronous:
-            store.set_optimizer(ServerSGD(param_idx2name={}))  # until the parameters have theirs, all is added up
+            kvstore.set_optimizer(ServerSGD(param_idx2name={}))  # until the parameters have theirs, all is added up
             self.barrier()
 
     def barrier(self) -> None:
         """Wait until all workers are here."""
         if not self.alone:
             mx.nd.waitall()
-            self.store._barrier()
+            self.kvstore._barrier()
 
     def total(self, values: Sequence[float]) -> list[float]:
         """The values, summed over the workers: exactly where they are whole, else each rounded to 2**-40 before."""
@@ -98,7 +98,7 @@ class Peers:
         }
 
     def settle(self, module: mx.mod.Module) -> tuple[Arrays, Arrays]:
-        """The (parameters, auxiliary states) to save or to validate with, which all workers hold from now on.
+        """The (parameters, statistics) to save or to validate with, which all workers and devices hold from now on.
 
         Gives BatchNorm the mean statistics, and under dist_async all the newest parameters.
         """
@@ -109,7 +109,7 @@ class Peers:
         if self.asynchronous:
             self.barrier()
             for name, arrays in zip(group.param_names, group.param_arrays):
-                self.store.pull(name, out=arrays)
+                self.kvstore.pull(name, out=arrays)
             mx.nd.waitall()
         params, statistics = module.get_params()
         statistics = self.mean(statistics)
@@ -139,13 +139,13 @@ class Peers:
             self._stops = mx.nd.zeros(1)
             self._init(["stop"], [self._stops])
         before = self._stops.asscalar() > 0
-        self.store.push("stop", mx.nd.full(1, float(told)))
-        self.store.pull("stop", out=self._stops)
+        self.kvstore.push("stop", mx.nd.full(1, float(told)))
+        self.kvstore.pull("stop", out=self._stops)
         return before
 
     def _init(self, keys: list[str], values: list[mx.nd.NDArray]) -> None:
         self.next_key += len(keys)
-        self.store.init(keys, values)
+        self.kvstore.init(keys, values)
 
     def _sum(self, values: np.ndarray) -> np.ndarray:
         """The sum over the workers of an array of one axis, float32: servers round other types now and then.
@@ -153,11 +153,11 @@ class Peers:
         (They ask a switch that nobody has set, ``multi_precision_``, whether to keep a sum in float32.)
         """
         key, summed = self._sum_key(len(values)), mx.nd.zeros(len(values))
-        self.store.push(key, mx.nd.array(values))
-        self.store.pull(key, out=summed)
+        self.kvstore.push(key, mx.nd.array(values))
+        self.kvstore.pull(key, out=summed)
         if self.asynchronous:
             self.barrier()
-            self.store.pull(key, out=summed)
+            self.kvstore.pull(key, out=summed)
         return summed.asnumpy()
 
     def _sum_key(self, length: int) -> str:

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 import mxnet as mx
 import numpy as np
 
-Arrays = dict[str, mx.nd.NDArray]
 
-
-def to_mxnet(arrays: Mapping[str, np.ndarray]) -> Arrays:
+def to_mxnet(arrays: Mapping[str, np.ndarray]) -> dict[str, mx.nd.NDArray]:
     """Copies of named arrays in MXNet's memory of the CPU, in their own types."""
     return {name: mx.nd.array(array, dtype=array.dtype) for name, array in arrays.items()}
 

@@ -20,9 +20,7 @@ try:
     import onnx
     import onnxruntime
 except ImportError as error:
-    raise UserError(
-        "ONNX needs the packages onnx and onnxruntime: pip install --no-deps -r requirements-onnx.txt"
-    ) from error
+    raise UserError("ONNX needs the packages onnx and onnxruntime: pip install onnx onnxruntime") from error
 
 OPSET = 13  # of MXNet's converters; it writes down the newest that the installed onnx knows
 IR_VERSION = 7  # of ONNX 1.8, which brought that opset: every runtime since reads the file

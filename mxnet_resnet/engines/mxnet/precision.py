@@ -17,7 +17,7 @@ STEPS_BEFORE_DOUBLING = 2000
 ARRAYS_A_CHECK = 200
 
 
-def check(dtype: str, contexts: list[mx.Context]) -> None:
+def check_dtype(dtype: str, contexts: list[mx.Context]) -> None:
     """Raise UserError where the devices cannot compute in ``dtype``."""
     on_gpu = contexts[0].device_type == "gpu"
     if dtype == "float16" and not on_gpu:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 
-from mxnet_resnet.engines.mxnet import devices, nets, precision, symbols
+from mxnet_resnet.engines.mxnet import nets, symbols
 from mxnet_resnet.engines.mxnet.binding import Executor
 from mxnet_resnet.engines.mxnet.graphs import execution
 from mxnet_resnet.engines.net import TrainedNet
@@ -30,19 +30,3 @@ class Predictor:
         """The scores (N, classes), before the softmax, of images (N, 3, H, W) as the net takes them; all float32."""
         begins = range(0, len(images), self.batch_size)
         return np.concatenate([self._executor.compute(images[begin : begin + self.batch_size]) for begin in begins])
-
-
-def open_predictor(
-    net: TrainedNet,
-    gpus: list[int] | None = None,
-    cpus: int | None = None,
-    batch_size: int = 32,
-    dtype: str = "float32",
-) -> Predictor:
-    """``net`` on the first device that ``gpus`` and ``cpus`` ask for, as devices.choose has them.
-
-    Raises UserError for a device that cannot serve, or not in ``dtype``.
-    """
-    (device, *_), _ = devices.choose(gpus, cpus)
-    precision.check(dtype, [device])
-    return Predictor(net, device, batch_size, dtype)

@@ -15,9 +15,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mxnet_resnet.data.datasets import DATA_TYPES
-from mxnet_resnet.engines.mxnet.blocks import BatchNorm, FullProjectionShortcut, ProjectionShortcut, block_of
+from mxnet_resnet.engines.mxnet.blocks import PreActBlock, PreActBottleneck
+from mxnet_resnet.engines.mxnet.layers import BatchNorm
 from mxnet_resnet.engines.mxnet.memory import memonger as planner
 from mxnet_resnet.engines.mxnet.models import from_architecture
+from mxnet_resnet.engines.mxnet.shortcuts import FullProjectionShortcut, ProjectionShortcut
 from mxnet_resnet.engines.mxnet.symbols import softmax, trace
 from mxnet_resnet.plans.architecture import STEMS, SYMBOLIC_EPSILON, Architecture, as_symbolic_v2
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     import mxnet as mx
 
 NOMINAL = {"cifar": (128, 32), "imagenet": (32, 224)}  # images and their side, for which memory is planned
-EXPANSION = {True: 4, False: 1}  # output channels of a unit by those of its middle: bottlenecks, basic units
+UNIT_CLASSES = {True: PreActBottleneck, False: PreActBlock}  # by ``bottle_neck``
 
 
 def residual_unit(
@@ -52,9 +54,10 @@ def residual_unit(
     height, width = (stride, stride) if isinstance(stride, int) else stride
     if height != width:
         raise ValueError(f"a residual unit has one stride for height and width, not {stride}")
-    unit = block_of(bottle_neck, preact=True)(
+    block = UNIT_CLASSES[bottle_neck]
+    unit = block(
         num_filter if dim_match else 0,
-        num_filter // EXPANSION[bottle_neck],
+        num_filter // block.expansion,
         shortcut=ProjectionShortcut if dim_match else FullProjectionShortcut,
         stride=height,
         norm=partial(BatchNorm, momentum=bn_mom, epsilon=SYMBOLIC_EPSILON),
@@ -92,7 +95,7 @@ def resnet(
     stems = {**dict(zip(STEMS, STEMS)), **{name: data.stem for name, data in DATA_TYPES.items()}}
     if data_type not in stems:
         raise ValueError(f"unknown data type {data_type!r}: it is one of {', '.join(sorted(stems))}")
-    planes = [filter_list[0], *(filters // EXPANSION[bottle_neck] for filters in filter_list[1:])]
+    planes = [filter_list[0], *(filters // UNIT_CLASSES[bottle_neck].expansion for filters in filter_list[1:])]
     small = stems[data_type] == "cifar"
     plan = Architecture(tuple(zip((1, *units), planes)), bottle_neck, True, small, "symbol_resnet.py")
     symbol = softmax(from_architecture(as_symbolic_v2(plan), num_class, bn_mom), workspace)

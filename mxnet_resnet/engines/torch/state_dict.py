@@ -15,7 +15,7 @@ from mxnet_resnet.plans.layouts import TORCH_COUNTER
 try:
     import torch
 except ImportError as error:
-    raise UserError("PyTorch checkpoints need PyTorch: pip install -r requirements-torch.txt") from error
+    raise UserError("PyTorch checkpoints need PyTorch: pip install torch safetensors") from error
 
 WRAPPERS = ("checkpoint", "state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "net", "params")
 

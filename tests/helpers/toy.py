@@ -1,0 +1,120 @@
+"""An engine in NumPy, for the contract's sake: softmax regression on the pixels, with momentum."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import numpy as np
+
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data.targets import distributions
+from mxnet_resnet.engines.base import Devices
+from mxnet_resnet.runs.checkpoint import Snapshot
+from mxnet_resnet.runs.meters import Figures
+
+GRAPH = '{"nodes": [{"op": "null", "name": "data", "inputs": []}], "arg_nodes": [0], "heads": [[0, 0, 0]]}'
+
+
+class Alone:
+    rank, count, alone, asynchronous, store = 0, 1, True, False, "local"
+
+    def total(self, values):
+        return list(values)
+
+    def agreed(self, told):
+        return told
+
+    def same(self, text):
+        return True
+
+    def stop(self, told):
+        return told
+
+
+class Known:
+    updated = True
+
+    def __init__(self, figures):
+        self.figures = figures
+
+    def result(self):
+        return self.figures
+
+
+class ToySession:
+    def __init__(self, model, snapshot):
+        self.spec = model.spec
+        weight = np.random.default_rng(model.spec.seed).normal(0, 0.01, model.shapes["fc1_weight"])
+        self.weight = snapshot.params["fc1_weight"] if snapshot else weight.astype(np.float32)
+        self.momentum = snapshot.momentum["momentum:fc1_weight"] if snapshot else np.zeros_like(self.weight)
+
+    def step(self, batch, number):
+        shares = distributions(batch.labels, self.spec.classes, 0) if batch.labels.ndim == 1 else batch.labels
+        inputs, outputs = self.forward(batch.images)
+        gradient = (outputs - shares).T @ inputs / len(inputs)
+        self.momentum = self.spec.momentum * self.momentum - np.float32(self.spec.schedule(number)) * gradient
+        self.weight = self.weight + self.momentum
+        return self.measure(outputs, batch.labels)
+
+    def validate(self, batch):
+        _, outputs = self.forward(batch.images[: batch.count])
+        return self.measure(outputs, batch.labels[: batch.count])
+
+    def snapshot(self):
+        return Snapshot({"fc1_weight": self.weight}, {}, {"momentum:fc1_weight": self.momentum})
+
+    def forward(self, images):
+        inputs = images.reshape(len(images), -1) / np.float32(255)
+        scores = inputs @ self.weight.T
+        exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return inputs, exponentials / exponentials.sum(axis=1, keepdims=True)
+
+    def measure(self, outputs, labels):
+        labels = labels if labels.ndim == 1 else labels.argmax(axis=1)
+        best, labels = outputs.argmax(axis=1), labels.astype(int)
+        losses = -np.log(outputs[np.arange(len(labels)), labels] + 1e-12)
+        return Known(Figures(len(labels), float((best == labels).sum()), None, float(losses.sum()), best))
+
+
+class ToyModel:
+    graph, traits = GRAPH, {}
+
+    def __init__(self, spec):
+        self.spec = spec
+        self.shapes = {"fc1_weight": (spec.classes, int(np.prod(spec.image_shape)))}
+        self.parameters = int(np.prod(self.shapes["fc1_weight"]))
+
+    def plan_memory(self):
+        return []
+
+    def start(self, group, snapshot, step):
+        return ToySession(self, snapshot)
+
+
+class ToyEngine:
+    name, version = "toy", "1"
+
+    def load(self, soon_done=False):
+        pass
+
+    def prepare(self, store, cpus):
+        pass
+
+    def choose_devices(self, gpus, cpus):
+        return Devices([None], "cpu", "Computing in NumPy")
+
+    @contextmanager
+    def join(self, store):
+        yield Alone()
+
+    def model(self, plan, spec, devices):
+        return ToyModel(spec)
+
+    def read_epoch(self, records, epoch, backend):
+        raise UserError(f"NumPy has no reader {backend}")
+
+    def versions(self):
+        return {"Toy": self.version}
+
+    def memory(self, devices):
+        return {}
