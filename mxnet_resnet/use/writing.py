@@ -100,6 +100,7 @@ def _check_torch_can(plan: Architecture, layout: layouts.Layout) -> None:
         "a projection in its first unit, where the shapes match": plan.project_first and not stem_to_first,
         "the stride of its bottlenecks in the first convolution": plan.bottleneck and plan.stride_first,
         "biases in its convolutions": plan.bias,
+        f"units of the block {plan.block}": plan.block is not None,
         f"the shortcut {plan.shortcut}": plan.shortcut in ("raw_projection", "centered_identity"),
     }
     for reason, true in reasons.items():

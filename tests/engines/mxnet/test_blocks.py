@@ -11,9 +11,9 @@ from mxnet.gluon import HybridBlock, nn
 
 import mxnet_resnet
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.engines.mxnet import blocks, models, registry, symbols
+from mxnet_resnet.engines.mxnet import blocks, models, nets, registry, symbols
 from mxnet_resnet.plans import architecture
-from mxnet_resnet.use import weights
+from mxnet_resnet.use import reading, writing
 from tests.helpers.conversions import ours
 from tests.helpers.family import images, randomise, relative
 
@@ -165,23 +165,23 @@ def test_a_name_is_of_one_block(monkeypatch):
 
 def test_notes_of_plans_from_before_they_named_blocks_are_read(tmp_path):
     source = ours(replace(architecture.find("preact_resnet20"), dimensions=DIMENSIONS, stem_relu=False))
-    weights.write_gluon(tmp_path / "net.params", source)
+    writing.write_gluon(tmp_path / "net.params", source)
     note = tmp_path / "net-architecture.json"
     fields = json.loads(note.read_text())
     assert fields.pop("block") is None
     note.write_text(json.dumps(fields))
-    assert weights.read(str(tmp_path / "net.params")).plan == source.plan
+    assert reading.read_known(str(tmp_path / "net.params")).plan == source.plan
 
     note.write_text(json.dumps({**fields, "block": "squeezed"}))
     with pytest.raises(UserError, match="there is no block 'squeezed': the blocks are basic, "):
-        weights.read(str(tmp_path / "net.params")).net()
+        nets.build_gluon(reading.read_known(str(tmp_path / "net.params")))
 
 
 def test_a_variant_is_no_net_of_pytorchs(squeezed, tmp_path):
     squeezed("basic")
     pytest.importorskip("torch")
     with pytest.raises(UserError, match="ResNet cannot be this net, which has units of the block squeezed"):
-        weights.write_torch(tmp_path / "net.pth", ours(architecture.find("se_net")))
+        writing.write_torch(tmp_path / "net.pth", ours(architecture.find("se_net")))
     assert not list(tmp_path.iterdir())
 
 
