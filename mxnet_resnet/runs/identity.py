@@ -120,10 +120,41 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-# How entries of schema 1 called what stands in FIELDS now, where the label is not that name.
+# How entries of schema 1 called what stands in FIELDS now. Written out: no wording of today's may change it.
 OLD_LABELS = {
-    "machine MXNet": "machine.version",
-    **{field.label: key for key, field in FIELDS.items()},
+    "width": "net.width",
+    "drop rate": "net.drop_rate",
+    "shortcut": "net.shortcut",
+    "zero-init residual": "net.zero_init_residual",
+    "BatchNorm momentum": "net.bn_momentum",
+    "classes": "data.classes",
+    "image shape": "data.image_shape",
+    "training records": "data.train",
+    "later training records": "data.later_train",
+    "validation records": "data.val",
+    "batch size": "batch_size",
+    "augmentation": "data.augmentation",
+    "augmentation off": "data.aug_off_epoch",
+    "padding": "data.pad",
+    "mirroring": "data.mirror",
+    "mixup": "data.mixup",
+    "reader": "data.backend",
+    "label smoothing": "optimizer.label_smoothing",
+    "optimizer": "optimizer.name",
+    "momentum": "optimizer.momentum",
+    "weight decay": "optimizer.weight_decay",
+    "decayed": "optimizer.decayed",
+    "seed": "seed",
+    "dtype": "dtype",
+}
+OLD_MACHINE = {
+    "devices": "machine.devices",
+    "kind of device": "machine.device_kind",
+    "workers": "machine.workers",
+    "kvstore": "machine.store",
+    "threads": "machine.threads",
+    "MXNet": "machine.version",
+    "executed graph": "machine.graph",
 }
 
 
@@ -139,7 +170,7 @@ def migrate(settings: Mapping[str, Any], schema: int) -> Identity:
         elif label == "learning rate":
             found.update(_migrated_rate(value))
         elif label == "machine":
-            found.update({OLD_LABELS[f"machine {name}"]: one for name, one in value.items()})
+            found.update({OLD_MACHINE[name]: one for name, one in value.items()})
         elif label.endswith(" records"):
             told = re.fullmatch(r"(\d+) images \((\w+)\)", value)
             if told is None:
