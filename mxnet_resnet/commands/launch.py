@@ -30,7 +30,7 @@ def main() -> int:
     options.launcher = options.launcher or ("ssh" if options.hostfile else "local")
     if options.launcher == "ssh" and not options.hostfile:
         raise UserError("--launcher ssh needs the hosts: -H FILE, one a line")
-    return launcher.launch(options, passed_on, command)
+    return launcher.launch(launcher.JobOptions(**vars(options)), passed_on, command)
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:

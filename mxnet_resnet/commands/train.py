@@ -18,7 +18,6 @@ def main() -> None:
     if settings.eval_only:
         print(evaluate.describe(measure(settings, engine)))
         return
-    engine.prepare(settings.devices.store, settings.devices.cpus)
     train(settings, engine)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 IMAGENET_CLASSES = 1000
 IMAGENET_SYNSET = Path(__file__).resolve().with_name("synset.txt")  # their names, a line each
-# Who reads training records: our threads, or MXNet's ImageRecordIter.
+# Who reads training records: our threads, or a reader of an engine, MXNet's ImageRecordIter.
 OURS = "opencv"
 BACKENDS = (OURS, "imagerecorditer")
 

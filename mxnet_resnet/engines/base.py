@@ -16,7 +16,7 @@ from mxnet_resnet.data.reader import TrainingRecords
 from mxnet_resnet.engines.net import Gradients, Predictor, TrainedNet
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs.checkpoint import Snapshot
-from mxnet_resnet.runs.meters import Figures
+from mxnet_resnet.runs.meters import Source
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -79,96 +79,113 @@ class TrainingSpec:
     memonger_budget: int | None = None
 
 
-class Pending(Protocol):
-    """The figures of a batch that is computed meanwhile.
+class Pending(Source, Protocol):
+    """The figures of a batch that is computed meanwhile: ``result`` waits for them.
 
     Attributes:
-        updated: whether the weights were changed: not where gradients overflowed float16.
+        updated: whether the weights were changed. Reading it waits in float16 alone, where gradients may overflow.
     """
 
-    updated: bool
-
-    def result(self) -> Figures:
-        """The figures, once they are there; the same ones again at each call."""
+    @property
+    def updated(self) -> bool: ...
 
 
 class Session(Protocol):
     """A net in training: weights, statistics and momentum, on the devices."""
 
     def step(self, batch: Batch, number: int) -> Pending:
-        """Forward, backward, sum over devices and workers, update; ``number`` is that of the step, from 0.
+        """Forward, backward, sum over devices and workers, update.
 
-        What is drawn at random in a step follows from its number, so that a resumed run draws the same.
+        ``number`` is that of the update, from 0; a step that overflows float16 leaves it to the next one. What is drawn
+        at random follows from it, so that a resumed run draws the same. The arrays of the batch are the session's from
+        then on.
         """
 
     def validate(self, batch: Batch) -> Pending:
-        """Forward alone; the figures count each image once, not the filling of the batch, and tell the classes."""
+        """Forward alone. The figures count each image once, not the filling of the batch, and have its classes.
+
+        Call `snapshot` before, after a step: from then on all workers have the same statistics.
+        """
 
     def snapshot(self) -> Snapshot:
-        """All that a checkpoint holds. Every device and worker has these very weights and statistics from then on."""
+        """All that a checkpoint holds; all workers call it together.
+
+        Every device and worker has these very weights and statistics from then on.
+        """
 
 
 class Group(Protocol):
-    """The workers of a run. Each method is for all of them together: each has to call it, in the same order.
+    """The workers of a run. Each method is for all of them together: each has to call it, in the same order."""
 
-    Attributes:
-        rank, count: the number of this worker, from 0, and of all.
-        alone: whether there is but one, and none can join.
-        asynchronous: whether the workers do not share their steps.
-        store: the name of what sums their gradients.
-    """
+    @property
+    def rank(self) -> int:
+        """The number of this worker, from 0."""
 
-    rank: int
-    count: int
-    alone: bool
-    asynchronous: bool
-    store: str
+    @property
+    def count(self) -> int:
+        """The number of all workers."""
 
-    def total(self, values: Sequence[float]) -> list[float]:
+    @property
+    def alone(self) -> bool:
+        """Whether there is but one, and none can join."""
+
+    @property
+    def store(self) -> str:
+        """The name of what sums their gradients."""
+
+    def add_up(self, values: Sequence[float]) -> list[float]:
         """The values, summed over the workers."""
 
-    def agreed(self, told: bool) -> bool:
-        """Whether any worker says so."""
-
-    def same(self, text: str) -> bool:
+    def all_same(self, text: str) -> bool:
         """Whether all workers have the same text."""
 
-    def stop(self, told: bool) -> bool:
+    def should_stop(self, told: bool) -> bool:
         """Whether any worker had been told to stop; once a step."""
 
 
 class Model(Protocol):
-    """A net that is to be trained, on paper: nothing is allocated yet.
+    """A net that is to be trained, on paper: nothing is allocated yet."""
 
-    Attributes:
-        graph: what ``PREFIX-symbol.json`` is to hold.
-        shapes: of its parameters and statistics, by name.
-        parameters: the number of trained values.
-        traits: what the rounding follows from besides the settings, for the identity of a run.
-    """
+    @property
+    def graph(self) -> str:
+        """What ``PREFIX-symbol.json`` is to hold."""
 
-    graph: str
-    shapes: Shapes
-    parameters: int
-    traits: Mapping[str, Any]
+    @property
+    def shapes(self) -> Shapes:
+        """Those of its parameters and statistics, by name."""
+
+    @property
+    def parameters(self) -> int:
+        """The number of trained values."""
+
+    @property
+    def traits(self) -> Mapping[str, Any]:
+        """What the rounding follows from besides settings and devices, for the identity of a run."""
 
     def plan_memory(self) -> list[str]:
         """Choose what to keep in memory; sentences for the log. Raises UserError where the budget is too small."""
 
-    def start(self, group: Group, snapshot: Snapshot | None, step: int) -> Session:
-        """Begin, or go on after ``step`` steps, from a snapshot, or from weights drawn from the seed."""
+    def start(self, group: Any, snapshot: Snapshot | None, step: int) -> Session:
+        """Begin, or go on after ``step`` steps, from a snapshot, or from weights drawn from the seed.
+
+        ``group`` is what `join` of this engine gave. Raises UserError where the workers have different weights.
+        """
 
 
 class Engine(Protocol):
-    """Who computes.
+    """Who computes."""
 
-    Attributes:
-        name: as checkpoints note it.
-        version: of the framework.
-    """
+    @property
+    def name(self) -> str:
+        """What checkpoints note."""
 
-    name: str
-    version: str
+    @property
+    def version(self) -> str:
+        """That of the framework."""
+
+    @property
+    def readers(self) -> Sequence[str]:
+        """The values of --data-backend, besides ours, that `read_epoch` takes."""
 
     def load(self, soon_done: bool = False) -> None:
         """Import the framework, in the fastest way where the command will be ``soon_done``. Raises UserError."""
@@ -176,7 +193,7 @@ class Engine(Protocol):
     def prepare(self, store: str, cpus: int | None) -> None:
         """Make the process ready for its part in a job, before the framework is loaded.
 
-        In a process that serves others this is all there is: it ends here. Raises UserError.
+        A process that serves others does so in here, and ends by SystemExit. Raises UserError.
         """
 
     def choose_devices(self, gpus: Sequence[int] | None, cpus: int | None) -> Devices:
@@ -192,7 +209,7 @@ class Engine(Protocol):
         """A plan as a net to be trained. Raises UserError where the devices cannot train it so."""
 
     def read_epoch(self, records: TrainingRecords, epoch: int, backend: str) -> Iterator[Batch]:
-        """The batches of an epoch, read by the engine itself. Raises UserError where it has no such reader."""
+        """The batches of an epoch, read by the engine itself in one of its ``readers``. Raises UserError."""
 
     def versions(self) -> dict[str, str]:
         """Versions that figures may depend on."""

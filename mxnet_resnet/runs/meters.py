@@ -26,14 +26,14 @@ class Figures:
         correct: those whose best class is their label, or the heaviest one of their distribution.
         top5: those whose label is among the best five, or None where there are few classes.
         loss: the sum of their cross-entropies, in nats.
-        classes: the best class of each (N,).
+        classes: the best class of each (N,), of a validation.
     """
 
     images: int
     correct: float
     top5: float | None
     loss: float
-    classes: np.ndarray
+    classes: np.ndarray | None = None
 
 
 class Source(Protocol):

@@ -26,7 +26,7 @@ Flags = dict[str, Any]  # by name without dashes: {"batch-size": "64", "memonger
 
 def parser() -> Parser:
     """The command line of train_resnet.py. A default of None follows from the data type."""
-    result = Parser("Train a ResNet on RecordIO images.", prog="train_resnet.py")
+    result = Parser("Train a ResNet on RecordIO images.")
     result.add_argument("--recipe", help="flags from recipes/RECIPE.yaml, or from a file; those given here win")
     _add_data(result.add_argument_group("data"))
     _add_network(result.add_argument_group("network"))

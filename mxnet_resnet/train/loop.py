@@ -116,7 +116,7 @@ class Loop:
                 speed = window * self.settings.batch_size / (time.time() - window_started)
                 logbook.write_batch(position.epoch, index, speed, metrics)
                 window, window_started = 0, time.time()
-            if self.group.stop(self.wish.signal is not None):
+            if self.group.should_stop(self.wish.signal is not None):
                 self._save()
                 raise self._interrupted()
             if saving.every_batches and position.batch % saving.every_batches == 0:
@@ -163,7 +163,7 @@ class Loop:
             sums.update(figures)
             if self.confusions is not None:
                 self.confusions.update(figures, batch.labels[: batch.count])
-        return meters.mean_metrics(sums.names, self.group.total(sums.sums()))
+        return meters.mean_metrics(sums.names, self.group.add_up(sums.sums()))
 
     def _validation_batches(self) -> Iterator[Batch]:
         data = self.settings.data

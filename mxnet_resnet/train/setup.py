@@ -16,6 +16,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from mxnet_resnet.base import environment, files, interruption
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import recordio
+from mxnet_resnet.data.datasets import OURS
 from mxnet_resnet.engines.base import Devices, Engine, Group, Model, TrainingSpec
 from mxnet_resnet.plot import report
 from mxnet_resnet.runs import checkpoint, identity, ledger, logbook, metrics
@@ -32,7 +33,9 @@ def train(settings: RunSettings, engine: Engine) -> None:
     Raises UserError before anything is written where the settings, the data and the run to go on with do not fit each
     other, and Interrupted after a signal.
     """
+    engine.prepare(settings.devices.store, settings.devices.cpus)
     devices = engine.choose_devices(settings.devices.gpus, settings.devices.cpus)
+    check_reader(settings, engine)
     metrics.check_tensorboard(settings.saving.tensorboard)
     with engine.join(settings.devices.store) as group:
         _train(settings, engine, devices, group)
@@ -55,8 +58,14 @@ def _train(settings: RunSettings, engine: Engine, devices: Devices, group: Group
     append = settings.start.retrain or not begin.anew
     first = group.rank == 0
     lock = files.locked(Path(f"{settings.saving.prefix}-lock")) if first else contextlib.nullcontext()
-    figures = metrics.writing(log.parent if first else None, append, settings.saving.tensorboard, begin.entry.epoch)
-    with lock, logbook.writing(log, append), figures as told, logging_redirect_tqdm(), interruption.watching() as wish:
+    writing = metrics.writing(log.parent if first else None, append, settings.saving.tensorboard, begin.entry.epoch)
+    with (
+        lock,
+        logbook.writing(log, append),
+        figures as metrics_file,
+        logging_redirect_tqdm(),
+        interruption.watching() as wish,
+    ):
         notes = [devices.note, rate.describe(steps_per_epoch), *memory_notes, *begin.notes]
         versions = {**environment.versions(), **engine.versions()}
         _log_header(settings, notes, summaries, versions, model.parameters)
@@ -64,7 +73,7 @@ def _train(settings: RunSettings, engine: Engine, devices: Devices, group: Group
         session = model.start(group, begin.snapshot, begin.entry.step)
         if first:
             ledger.begin(settings.saving.prefix, begin.entry, begin.anew)
-        around = Surroundings(engine, session, group, summaries, rate, model.graph, wish, told)
+        around = Surroundings(engine, session, group, summaries, rate, model.graph, wish, kept)
         loop = Loop(settings, around, begin)
         loop.run()
         if loop.confusions is not None:
@@ -97,8 +106,15 @@ def training_spec(settings: RunSettings, rate: Schedule) -> TrainingSpec:
     )
 
 
+def check_reader(settings: RunSettings, engine: Engine) -> None:
+    """Raise UserError where the engine has not the reader of training records that is asked for."""
+    backend = settings.data.backend
+    if backend != OURS and backend not in engine.readers:
+        raise UserError(f"--data-backend {backend} is none of the engine {engine.name}: take {OURS}")
+
+
 def _check_same(group: Group, text: str) -> None:
-    if not group.same(text):
+    if not group.all_same(text):
         raise UserError(
             "the workers do not start from the same: all need the same flags and records, and checkpoints in a folder "
             "that all machines share"
@@ -113,9 +129,9 @@ def count_steps(settings: RunSettings, counted: int, workers: int) -> int:
 def check_records(settings: RunSettings, workers: int) -> Summaries:
     """What the record files hold. Raises UserError where they are damaged or do not fit the settings."""
     data, batch = settings.data, settings.batch_size * workers
-    if data.backend == "imagerecorditer" and workers > 1:
+    if data.backend != OURS and workers > 1:
         raise UserError(
-            "--data-backend imagerecorditer deals records to workers unevenly: several need --data-backend opencv"
+            f"--data-backend {data.backend} deals records to workers unevenly: several need --data-backend {OURS}"
         )
     summaries: Summaries = {}
     # A large training image that does not decode ends the run where it is met; small ones are soon looked at, and

@@ -16,18 +16,15 @@ GRAPH = '{"nodes": [{"op": "null", "name": "data", "inputs": []}], "arg_nodes": 
 
 
 class Alone:
-    rank, count, alone, asynchronous, store = 0, 1, True, False, "local"
+    rank, count, alone, store = 0, 1, True, "local"
 
-    def total(self, values):
+    def add_up(self, values):
         return list(values)
 
-    def agreed(self, told):
-        return told
-
-    def same(self, text):
+    def all_same(self, text):
         return True
 
-    def stop(self, told):
+    def should_stop(self, told):
         return told
 
 
@@ -92,7 +89,7 @@ class ToyModel:
 
 
 class ToyEngine:
-    name, version = "toy", "1"
+    name, version, readers = "toy", "1", ()
 
     def load(self, soon_done=False):
         pass

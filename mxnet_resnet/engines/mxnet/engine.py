@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.base import Devices, Group, TrainingSpec
 from mxnet_resnet.engines.mxnet import cluster, compat
 
@@ -24,6 +23,7 @@ class MXNetEngine:
     """Apache MXNet 1.9.1: on CPUs and on the GPUs that it has code for; kvstores join devices and workers."""
 
     name = "mxnet"
+    readers = ("imagerecorditer",)
 
     @property
     def version(self) -> str:
@@ -63,8 +63,6 @@ class MXNetEngine:
         return TrainingModel(plan, spec, devices)
 
     def read_epoch(self, records: TrainingRecords, epoch: int, backend: str) -> Iterator[Batch]:
-        if backend != "imagerecorditer":
-            raise UserError(f"MXNet has no reader {backend}")
         from mxnet_resnet.engines.mxnet import imagerecorditer
 
         return imagerecorditer.read_epoch(records, epoch)

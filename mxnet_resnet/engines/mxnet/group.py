@@ -48,7 +48,8 @@ class ServerSGD(_Summing, mx.optimizer.SGD):
 class KVStoreGroup:
     """The workers that share a kvstore (base.Group); with a store of one process all of this is trivial.
 
-    Every method is for all workers together: each has to call it, in the same order (``stop`` under dist_async apart).
+    Every method is for all workers together: each has to call it, in the same order (but ``should_stop`` under
+    dist_async).
     Under dist_async the servers hand all that they get to the optimizer, which has to be ServerNAG or ServerSGD.
 
     Attributes:
@@ -78,7 +79,7 @@ class KVStoreGroup:
             mx.nd.waitall()
             self.kvstore._barrier()
 
-    def total(self, values: Sequence[float]) -> list[float]:
+    def add_up(self, values: Sequence[float]) -> list[float]:
         """The values, summed over the workers: exactly where they are whole, else each rounded to 2**-40 before."""
         if self.alone:
             return list(values)
@@ -118,19 +119,19 @@ class KVStoreGroup:
                 statistics[name].copyto(array)
         return params, statistics
 
-    def agreed(self, told: bool) -> bool:
+    def any_true(self, told: bool) -> bool:
         """Whether any worker says so."""
-        return self.total([told])[0] > 0
+        return self.add_up([told])[0] > 0
 
-    def same(self, text: str) -> bool:
+    def all_same(self, text: str) -> bool:
         """Whether all workers have the same text."""
         number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:5], "big")
-        return not self.agreed(self.total([number])[0] != number * self.count)
+        return not self.any_true(self.add_up([number])[0] != number * self.count)
 
-    def stop(self, told: bool) -> bool:
+    def should_stop(self, told: bool) -> bool:
         """Whether any worker had been told to stop; call it once a step.
 
-        Unlike ``agreed`` it makes no step wait: the answer is to what was told one call before. All get it after
+        Unlike ``any_true`` it makes no step wait: the answer is to what was told one call before. All get it after
         the same step, but under dist_async, where steps are not shared.
         """
         if self.alone:

@@ -6,7 +6,6 @@ look after them: here it is given another ``subprocess``, which does.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import importlib
 import math
@@ -48,7 +47,27 @@ LIFELINE = (
 )
 
 
-def launch(options: argparse.Namespace, passed_on: Sequence[str], command: Sequence[str]) -> int:
+@dataclass(frozen=True)
+class JobOptions:
+    """A job to launch.
+
+    Attributes:
+        launcher: one of LAUNCHERS.
+        num_workers, num_servers: processes; None: as many servers as workers.
+        hostfile: the hosts, one a line, or None.
+        host: the address of this machine for the others, or None: it is guessed.
+        port: of the scheduler, or None: a free one.
+    """
+
+    launcher: str
+    num_workers: int
+    num_servers: int | None = None
+    hostfile: str | None = None
+    host: str | None = None
+    port: int | None = None
+
+
+def launch(options: JobOptions, passed_on: Sequence[str], command: Sequence[str]) -> int:
     """Run a job to its end, and return its status. ``passed_on`` are flags for dmlc_tracker. Raises UserError."""
     tracker_options = _tracker_options(options, passed_on, command)
     job = Job(lifeline=options.launcher in WITH_LIFELINE)
@@ -57,7 +76,7 @@ def launch(options: argparse.Namespace, passed_on: Sequence[str], command: Seque
         return job.run(submit)
 
 
-def _tracker_options(options: argparse.Namespace, passed_on: Sequence[str], command: Sequence[str]):
+def _tracker_options(options: JobOptions, passed_on: Sequence[str], command: Sequence[str]):
     from dmlc_tracker import opts
 
     arguments = ["--cluster", options.launcher, "--num-workers", str(options.num_workers)]
@@ -79,7 +98,7 @@ def _tracker_options(options: argparse.Namespace, passed_on: Sequence[str], comm
     return result
 
 
-def _scheduler_host(options: argparse.Namespace) -> str:
+def _scheduler_host(options: JobOptions) -> str:
     """The address at which the others find the scheduler, which runs on this machine."""
     if options.host:
         return options.host
@@ -119,7 +138,7 @@ def _backslashed(word: str) -> str:
     return re.sub(r"([^\w@%+=:,./-])", r"\\\1", word, flags=re.ASCII) or '""'
 
 
-def _submit(options: argparse.Namespace, tracker_options: argparse.Namespace, job: Job) -> None:
+def _submit(options: JobOptions, tracker_options: JobOptions, job: Job) -> None:
     """Have dmlc_tracker start everything; returns when the scheduler has ended."""
     from dmlc_tracker import tracker
 

@@ -108,7 +108,7 @@ class ModuleSession:
         by_device = zip(*(arrays for arrays in module._exec_group.grad_arrays if arrays[0] is not None))
         finite = all([precision.finite(gradients) for gradients in by_device])
         if not self.group.asynchronous:  # all workers update, or none
-            finite = not self.group.agreed(not finite)
+            finite = not self.group.any_true(not finite)
         good = scaler.good(finite)
         if good:
             rescale = module._optimizer.rescale_grad

@@ -24,7 +24,7 @@ def test_two_workers_are_as_one_with_two_devices(start, tmp_path):
 
 EXCHANGES = """
 rank = store.rank
-assert peers.same("as all") and not peers.same(f"mine is {rank}")
+assert peers.all_same("as all") and not peers.all_same(f"mine is {rank}")
 data = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=3)
 module = mx.mod.Module(mx.sym.SoftmaxOutput(data, name="softmax"))
 module.bind([("data", (4, 5))], [("softmax_label", (4,))])
@@ -37,16 +37,16 @@ module.init_optimizer(store, mx.optimizer.create(kind, learning_rate=0, param_id
 before = {name: array.copy() for name, array in module.get_params()[0].items()}
 assert module._update_on_kvstore == (store.type == "dist_async")
 for _ in range(2):
-    total = peers.total([2**40 + 1, rank, 1 / 3, -1e6, 5 * rank - 5, 1.5, float("nan") if rank else 1])
+    total = peers.add_up([2**40 + 1, rank, 1 / 3, -1e6, 5 * rank - 5, 1.5, float("nan") if rank else 1])
     assert total[:2] == [2**41 + 2, 1] and abs(total[2] - 2 / 3) < 1e-11, total
     assert total[3:6] == [-2e6, -5, 3] and np.isnan(total[6]), total
-assert peers.same("as all") and not peers.same(f"mine is {rank}")
+assert peers.all_same("as all") and not peers.all_same(f"mine is {rank}")
 mean = peers.mean({"x": mx.nd.full((2, 3), rank), "y": mx.nd.full(1, 4 * rank)})
 assert (mean["x"].asnumpy() == 0.5).all() and mean["x"].shape == (2, 3) and mean["y"].asscalar() == 2
-assert peers.agreed(rank == 1) and not peers.agreed(False)
-assert peers.same("as all") and not peers.same(f"mine is {rank}")
+assert peers.any_true(rank == 1) and not peers.any_true(False)
+assert peers.all_same("as all") and not peers.all_same(f"mine is {rank}")
 steps, told = 0, False
-while not peers.stop(told):
+while not peers.should_stop(told):
     module.forward_backward(mx.io.DataBatch([mx.nd.ones((4, 5))], [mx.nd.zeros(4)]))
     module.update()
     steps += 1
@@ -76,11 +76,11 @@ def test_a_store_of_one_process_is_trivial():
         peers = KVStoreGroup(store)
         arrays = {"x": mx.nd.ones(2)}
         peers.barrier()
-        assert peers.total([1, 2.5]) == [1, 2.5]
+        assert peers.add_up([1, 2.5]) == [1, 2.5]
         assert peers.mean(arrays) == arrays
-        assert [peers.stop(told) for told in (False, True)] == [False, True]
-        assert [peers.agreed(told) for told in (False, True)] == [False, True]
-        assert peers.same("any")
+        assert [peers.should_stop(told) for told in (False, True)] == [False, True]
+        assert [peers.any_true(told) for told in (False, True)] == [False, True]
+        assert peers.all_same("any")
 
 
 JOB = {
