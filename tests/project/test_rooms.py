@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -112,6 +113,16 @@ def test_no_modules_import_each_other_in_a_circle():
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_the_plan_of_the_code_names_what_there_is():
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| `(\w+)/` \|", page, re.MULTILINE)
+    assert sorted(rows) == sorted((str(floor), room) for floor, rooms in enumerate(FLOORS, 1) for room in rooms)
+    named = {path for path in re.findall(r"`([\w/.*]+(?:\.py|/))`", page) if "NAME" not in path}
+    package = REPOSITORY / "mxnet_resnet"
+    places = (REPOSITORY, package, *(package / room for rooms in FLOORS for room in rooms))
+    assert not [path for path in named if not any(any(place.glob(path)) for place in places)]
 
 
 @pytest.fixture
