@@ -34,7 +34,7 @@ def main() -> int:
     choice = netflags.read(arguments)
     net = chosen.load_net_silently(choice) if arguments.to == "torch" else chosen.load_net(choice)
     try:
-        sentences = export(arguments, net)
+        sentences = write(arguments, net)
     except NotProven as reason:
         print(f"error: nothing was written to {arguments.out}: {reason}", file=sys.stderr)
         return 1
@@ -45,7 +45,7 @@ def main() -> int:
     return 0
 
 
-def export(arguments: argparse.Namespace, net: TrainedNet) -> list[str]:
+def write(arguments: argparse.Namespace, net: TrainedNet) -> list[str]:
     """Write ``net`` in the form that was asked for; sentences on what was written. Raises NotProven."""
     from mxnet_resnet.use import chosen, export
 

@@ -10,7 +10,7 @@ import numpy as np
 from mxnet_resnet.data import targets
 from mxnet_resnet.data.batch import Batch
 from mxnet_resnet.engines.base import TrainingSpec
-from mxnet_resnet.engines.mxnet import optimizer, precision
+from mxnet_resnet.engines.mxnet import optimizer, precision, symbols
 from mxnet_resnet.engines.mxnet.batches import as_data_batch
 from mxnet_resnet.engines.mxnet.group import KVStoreGroup
 from mxnet_resnet.engines.mxnet.memory import memonger
@@ -55,7 +55,7 @@ class ModuleSession:
         if spec.dtype == "float16":
             self.scaler = precision.LossScaler(*(snapshot.loss_scale if snapshot and snapshot.loss_scale else ()))
         self._validated = False
-        self._draws = '"Dropout"' in module.symbol.tojson()
+        self._draws = symbols.to_graph(module.symbol).count("Dropout") > 0
         optimizer.install(module, spec, group, step)
         if snapshot:
             optimizer.write_momentum(module, snapshot.momentum)
