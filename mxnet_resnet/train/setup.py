@@ -62,7 +62,7 @@ def _train(settings: RunSettings, engine: Engine, devices: Devices, group: Group
     with (
         lock,
         logbook.writing(log, append),
-        figures as metrics_file,
+        writing as metrics_file,
         logging_redirect_tqdm(),
         interruption.watching() as wish,
     ):
@@ -73,7 +73,7 @@ def _train(settings: RunSettings, engine: Engine, devices: Devices, group: Group
         session = model.start(group, begin.snapshot, begin.entry.step)
         if first:
             ledger.begin(settings.saving.prefix, begin.entry, begin.anew)
-        around = Surroundings(engine, session, group, summaries, rate, model.graph, wish, kept)
+        around = Surroundings(engine, session, group, summaries, rate, model.graph, wish, metrics_file)
         loop = Loop(settings, around, begin)
         loop.run()
         if loop.confusions is not None:
