@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mxnet_resnet import engines
 from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.errors import UserError
 
@@ -34,6 +35,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     check_target(arguments.source, arguments.target, arguments.layout)
+    engines.choose().load()
 
     from mxnet_resnet.plans import architecture
     from mxnet_resnet.use import proof, reading

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mxnet_resnet import engines
 from mxnet_resnet.base.arguments import Parser, integer, number
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.settings import netflags
@@ -27,6 +28,7 @@ SUFFIXES = {"onnx": (".onnx",), "torch": (".pth", ".pt", ".safetensors"), "folde
 def main() -> int:
     arguments = parse()
     check_flags(arguments)
+    engines.choose().load()
 
     from mxnet_resnet.use import chosen
     from mxnet_resnet.use.proof import NotProven

@@ -23,6 +23,7 @@ def main() -> None:
 
 def measure(settings: RunSettings, engine: Engine) -> Result:
     """The errors of a checkpoint of the run on its validation records, on the first device."""
+    engine.load()
     prefix = settings.start.prefix
     epoch = evaluate.choose_epoch(prefix, settings.start.epoch)
     net = reading.read_checkpoint(prefix, epoch, reading.Given(settings.data.image_shape))

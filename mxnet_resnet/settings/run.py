@@ -150,6 +150,10 @@ def _completed(given: Flags) -> argparse.Namespace:
     for name, value in defaults.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
+    later = options.data_train or options.data_dir / data.train[1]
+    options.data_train_off = None if options.aug_off_epoch is None else later
+    options.data_train = options.data_train or options.data_dir / data.train[options.aug_level]
+    options.data_val = options.data_val or options.data_dir / data.val
     if options.network is None and options.depth is None:
         options.depth = data.depth
     if options.retrain and options.load_params is not None and options.model_load_epoch is None:
@@ -160,16 +164,12 @@ def _completed(given: Flags) -> argparse.Namespace:
 
 
 def _data(options: argparse.Namespace, data_type: DataType) -> DataSettings:
-    """What is trained on, with the paths of the records."""
-    records = {kind: options.data_dir / data_type.train[kind] for kind in (1, options.aug_level)}
-    later = None if options.aug_off_epoch is None else options.data_train or records[1]
-    options.data_train = options.data_train or records[options.aug_level]
-    options.data_val = options.data_val or options.data_dir / data_type.val
+    """What is trained on."""
     return DataSettings(
         kind=options.data_type,
         train=options.data_train,
         val=options.data_val,
-        later_train=later,
+        later_train=options.data_train_off,
         image_shape=options.image_shape,
         classes=options.num_classes,
         examples=options.num_examples,

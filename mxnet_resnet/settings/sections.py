@@ -55,7 +55,7 @@ class DataSettings:
         return self.aug_off_epoch is not None and epoch >= self.aug_off_epoch
 
     def augmentation(self, epoch: int = -1) -> Augmentation:
-        """That of an epoch, by default of the first one."""
+        """That of an epoch, by default of one before `aug_off_epoch`."""
         return level(1 if self.is_later(epoch) else self.aug_level, small_images=self.small)
 
 

@@ -19,7 +19,7 @@ from tests.helpers.pictures import save_classes
 # A room imports from floors below its own. The package itself and its __main__ are the door, above all rooms.
 FLOORS = (("base",), ("plans", "data", "runs"), ("plot", "settings", "engines"), ("train", "use"), ("commands",))
 DOOR = ("", "__main__")
-FRAMEWORKS = {"mxnet": "engines.mxnet", "torch": "engines.torch"}
+FRAMEWORKS = {"mxnet": "engines.mxnet", "dmlc_tracker": "engines.mxnet", "torch": "engines.torch"}
 
 WITH_NUMPY_ALONE = """
 from pathlib import Path
@@ -167,8 +167,20 @@ def test_the_help_of_every_command_needs_no_framework(alone):
     assert alone("-c", HELP_OF_EACH) == ("".join(f"{name}\n" for name in list_commands()), "", 0)
 
 
-@pytest.mark.parametrize("command", ["train --data-type digits", "model_table", "predict --img x.png --prefix x"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train --data-type digits",
+        "train --data-type digits --eval-only --model-prefix {prefix}",
+        "predict --img x.png --prefix {prefix}",
+        "convert {prefix} x.params",
+        "export --prefix {prefix} --epoch best --to folded --out x",
+        "model_table",
+        "launch -n 1 true",
+    ],
+)
 def test_what_needs_mxnet_says_so(alone, command):
+    command = command.format(prefix=REPOSITORY / "log/results/cifar10-fast-seed1/cifar10-fast-seed1")
     printed, told, status = alone("-m", "mxnet_resnet", *command.split())
     assert (printed, status) == ("", 2) and told.startswith("error: MXNet is not installed: pip install")
 

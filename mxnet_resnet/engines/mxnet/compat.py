@@ -44,6 +44,11 @@ CUDA_LIBRARIES = (
     "libcudnn_adv_train.so.8",
 )
 
+NOT_INSTALLED = (
+    "MXNet is not installed: pip install requests, then pip install --no-deps mxnet==1.9.1 "
+    "(which would take NumPy back to 1, and works with 2)"
+)
+
 
 def _financial(*args, **kwargs):
     """Stand for the financial functions that MXNet passes on and NumPy 1.20 gave up."""
@@ -168,10 +173,7 @@ def load() -> None:
     except ModuleNotFoundError as error:
         if error.name != "mxnet":
             raise
-        raise UserError(
-            "MXNet is not installed: pip install requests, then pip install --no-deps mxnet==1.9.1 "
-            "(it asks for numpy<2, and needs no older)"
-        ) from error
+        raise UserError(NOT_INSTALLED) from error
     except OSError as error:
         if reason := missing_library(error):
             raise UserError(reason) from error

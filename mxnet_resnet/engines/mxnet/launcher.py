@@ -77,8 +77,10 @@ def launch(options: JobOptions, passed_on: Sequence[str], command: Sequence[str]
 
 
 def _tracker_options(options: JobOptions, passed_on: Sequence[str], command: Sequence[str]):
-    from dmlc_tracker import opts
-
+    try:
+        from dmlc_tracker import opts  # which comes with MXNet
+    except ModuleNotFoundError as error:
+        raise UserError(compat.NOT_INSTALLED) from error
     arguments = ["--cluster", options.launcher, "--num-workers", str(options.num_workers)]
     arguments += ["--num-servers", str(options.num_servers or options.num_workers)]
     if options.hostfile:
