@@ -29,8 +29,10 @@ class Snapshot:
 
     Attributes:
         params: weights, biases, gammas and betas.
-        statistics: the running means and variances of BatchNorms.
-        momentum: of each parameter, as ``momentum:conv0_weight``; empty before the first step.
+        statistics: the running means and variances of BatchNorms, the latter biased: over N values, not N - 1.
+        momentum: of each parameter, as ``momentum:conv0_weight``; empty before the first step. In MXNet's units, those
+            of the weights: m = mu * m - lr * (gradient + wd * weight); SGD adds m to the weight, NAG once more
+            mu * m - lr * (gradient + wd * weight).
         loss_scale: the (scale, steps since it changed) of float16.
     """
 
