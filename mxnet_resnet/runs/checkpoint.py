@@ -31,8 +31,8 @@ class Snapshot:
         params: weights, biases, gammas and betas.
         statistics: the running means and variances of BatchNorms, the latter biased: over N values, not N - 1.
         momentum: of each parameter, as ``momentum:conv0_weight``; empty before the first step. In MXNet's units, those
-            of the weights: m = mu * m - lr * (gradient + wd * weight); SGD adds m to the weight, NAG once more
-            mu * m - lr * (gradient + wd * weight).
+            of the weights, m = mu * m - lr * (gradient + wd * weight). SGD adds the new m to the weight, NAG adds
+            mu * m - lr * (gradient + wd * weight) with it.
         loss_scale: the (scale, steps since it changed) of float16.
     """
 
