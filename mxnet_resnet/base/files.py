@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -14,6 +15,8 @@ from typing import IO
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import unwinding
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -61,7 +64,8 @@ def explaining_refusals(what: object, advice: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {what}: {error.strerror}{advice}") from error
+        reason = "the disk is full" if error.errno in FULL else error.strerror
+        raise UserError(f"cannot write {what}: {reason}{advice}") from error
 
 
 @contextmanager
