@@ -18,6 +18,8 @@ IMAGENET_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 IMAGENET_STD = np.array([58.395, 57.12, 57.375], np.float32)
 NO_MEAN, NO_STD = np.zeros(3, np.float32), np.ones(3, np.float32)
 
+OUR_NET = "our net"  # computes the scores of a net that no other framework has
+
 Scores = Callable[[np.ndarray], np.ndarray]  # images (N, 3, H, W) as a net takes them to scores (N, classes)
 
 
@@ -51,7 +53,7 @@ class TrainedNet:
     notes: tuple[str, ...] = ()
     origin: str = ""
     scores: Scores | None = None
-    computed_by: str = "our net"
+    computed_by: str = OUR_NET
 
     @property
     def arrays(self) -> Arrays:

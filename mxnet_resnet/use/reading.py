@@ -74,16 +74,18 @@ def read_known(source: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -
     if place is None:
         return _read_parameters(Path(source), given)
     found = _read_module(*place, given)
-    return recognise(replace(found, name=str(checkpoint.graph_path(place[0]))), given.plan)
+    from mxnet_resnet.engines.mxnet.graphs import recognition
+
+    return recognition.recognise(replace(found, name=str(checkpoint.graph_path(place[0]))), given.plan)
 
 
-def recognise(net: TrainedNet, plan: Architecture | None = None) -> TrainedNet:
+def recognise(net: TrainedNet) -> TrainedNet:
     """A net with its plan, and its arrays in float32 by our names. Raises UserError for none of the nets known here."""
     if net.plan is not None:
         return net
     from mxnet_resnet.engines.mxnet.graphs import recognition
 
-    return recognition.recognise(net, plan)
+    return recognition.recognise(net)
 
 
 def input_normalisation(net: TrainedNet) -> tuple[np.ndarray, np.ndarray]:

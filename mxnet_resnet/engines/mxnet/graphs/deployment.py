@@ -9,7 +9,7 @@ import numpy as np
 from mxnet_resnet.engines.mxnet import nets
 from mxnet_resnet.engines.mxnet.graphs import folding
 from mxnet_resnet.engines.mxnet.graphs.rewriting import Rewriting
-from mxnet_resnet.engines.net import NO_MEAN, NO_STD, TrainedNet
+from mxnet_resnet.engines.net import NO_MEAN, NO_STD, OUR_NET, TrainedNet
 from mxnet_resnet.runs.graph import IMAGE_SHAPE, IMAGES, VARIABLE, Graph
 
 NORM = "input_norm"
@@ -38,6 +38,7 @@ def deploy(net: TrainedNet) -> TrainedNet:
         mean=NO_MEAN,
         std=NO_STD,
         scores=None,
+        computed_by=OUR_NET,
     )
 
 
