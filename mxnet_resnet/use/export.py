@@ -135,7 +135,7 @@ def write_proven(prefix: str, net: TrainedNet, prove: Callable[[TrainedNet, Grap
     says; what it raises leaves no file.
     """
     with staged(checkpoint.graph_path(prefix), checkpoint.params_path(prefix, 0)) as (graph_path, _):
-        staging = str(graph_path)[: -len("-symbol.json")]
+        staging = str(graph_path).removesuffix(checkpoint.GRAPH_ENDING)
         writing.write_probabilities(staging, net)
         graph = checkpoint.load_graph(staging)
         params, statistics = checkpoint.load_params(staging, 0)

@@ -115,8 +115,8 @@ def _module_of(source: str, epoch: Epoch) -> tuple[str, Epoch] | None:
         if epoch is not None:
             raise UserError(f"{source} is one file, which has no epoch {epoch}")
         return None
-    if source.endswith("-symbol.json"):
-        return source[: -len("-symbol.json")], epoch
+    if source.endswith(checkpoint.GRAPH_ENDING):
+        return source.removesuffix(checkpoint.GRAPH_ENDING), epoch
     return (match[1], int(match[2])) if match else (source, epoch)
 
 
