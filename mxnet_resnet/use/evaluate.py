@@ -84,7 +84,7 @@ def evaluate(classifier: Classifier, sample: Sample, crop: str = "center", threa
     Raises UserError where the file is damaged, or an image does not decode.
     """
     net = classifier.net
-    size = max(1, classifier.batch_size // (10 if crop == "ten" else 1))
+    size = classifier.images_at_a_time(crop)
     labels, found = [], []
     batches = sample.batches(net.image_shape, crop, size, threads)
     for seen, batch_labels in progress(batches, "Evaluating", -(-len(sample.numbers) // size), unit="batches"):

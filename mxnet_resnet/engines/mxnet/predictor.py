@@ -29,5 +29,7 @@ class Predictor:
 
     def scores(self, images: np.ndarray) -> np.ndarray:
         """The scores (N, classes), before the softmax, of images (N, 3, H, W) as the net takes them; all float32."""
+        if not len(images):
+            return np.empty((0, self.net.classes), np.float32)
         begins = range(0, len(images), self.batch_size)
         return np.concatenate([self._executor.compute(images[begin : begin + self.batch_size]) for begin in begins])
