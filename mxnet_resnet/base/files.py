@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
@@ -15,8 +14,6 @@ from typing import IO
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import unwinding
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -64,8 +61,7 @@ def explaining_refusals(what: object, advice: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = "the disk is full" if error.errno in FULL else error.strerror
-        raise UserError(f"cannot write {what}: {reason}{advice}") from error
+        raise UserError(f"cannot write {what}: {error.strerror}{advice}") from error
 
 
 @contextmanager

@@ -6,6 +6,7 @@ endian. What a size in a file says is believed only where the file has as many b
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import sys
@@ -18,7 +19,6 @@ from typing import IO, NoReturn
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.base.files import explaining_refusals
 
 FILE_MAGIC = 0x112
 LONG_SHAPE = 0xF993FAC8  # before MXNet 1.0; older still, the number of dimensions stands in the place of this number
@@ -30,6 +30,7 @@ TYPES = {0: "<f4", 1: "<f8", 2: "<f2", 3: "u1", 4: "<i4", 5: "i1", 6: "<i8", 7: 
 BFLOAT16 = 12  # the upper half of a float32
 NUMBERS = {np.dtype(name): number for number, name in TYPES.items()}
 MOST_DIMENSIONS = 32  # of an array in NumPy
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
@@ -49,14 +50,18 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
     Raises UserError where the system refuses, or the disk is full.
     """
-    with explaining_refusals(path.parent), path.open("wb") as file:
-        file.write(struct.pack("<3Q", FILE_MAGIC, 0, len(arrays)))
-        for name, array in arrays.items():
-            _write_array(file, name, array)
-        file.write(struct.pack("<Q", len(arrays)))
-        for name in arrays:
-            text = name.encode()
-            file.write(struct.pack("<Q", len(text)) + text)
+    try:
+        with path.open("wb") as file:
+            file.write(struct.pack("<3Q", FILE_MAGIC, 0, len(arrays)))
+            for name, array in arrays.items():
+                _write_array(file, name, array)
+            file.write(struct.pack("<Q", len(arrays)))
+            for name in arrays:
+                text = name.encode()
+                file.write(struct.pack("<Q", len(text)) + text)
+    except OSError as error:
+        reason = "the disk is full" if error.errno in FULL else error.strerror
+        raise UserError(f"cannot write {path.parent}: {reason}") from error
 
 
 def _write_array(file: IO[bytes], name: str, array: np.ndarray) -> None:
