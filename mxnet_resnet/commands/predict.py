@@ -7,8 +7,10 @@ from pathlib import Path
 
 from mxnet_resnet import engines
 from mxnet_resnet.base.arguments import Parser, integer
-from mxnet_resnet.plot import answers
+from mxnet_resnet.data import inputs
+from mxnet_resnet.plot import answers, drawing
 from mxnet_resnet.settings import netflags
+from mxnet_resnet.use import chosen, predict
 
 
 def main() -> int:
@@ -29,10 +31,6 @@ def main() -> int:
 
     engine = engines.choose()
     engine.load(soon_done=True)
-
-    from mxnet_resnet.data import inputs
-    from mxnet_resnet.plot import drawing
-    from mxnet_resnet.use import chosen, predict
 
     choice = netflags.read(arguments)
     net = chosen.load_net(choice)

@@ -21,6 +21,7 @@ from mxnet_resnet.runs import checkpoint, graph, params
 from mxnet_resnet.use import reading
 
 LAYOUTS = ("torchvision", "torch-resnet")  # names in a state_dict
+TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")  # that PyTorch is written to; it is read from others too
 
 
 def write_module(prefix: str, net: TrainedNet) -> Path:
@@ -59,7 +60,7 @@ def write_gluon(path: Path, net: TrainedNet) -> None:
 
 
 def write_torch(path: Path, net: TrainedNet, layout_name: str | None = None) -> str:
-    """Write a state_dict (.pth, or .safetensors) that torch-resnet or torchvision loads with ``strict=True``.
+    """Write a state_dict (of TORCH_SUFFIXES) that torch-resnet or torchvision loads with ``strict=True``.
 
     ``layout_name`` is one of LAYOUTS (by default torchvision's where it has such nets). Returns the sentence that says
     which input the PyTorch net takes. Raises UserError for a net that it cannot be.
