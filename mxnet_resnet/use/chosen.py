@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data.classnames import read_class_names
+from mxnet_resnet.data.classnames import number_class, read_class_names
 from mxnet_resnet.data.datasets import IMAGENET_CLASSES, IMAGENET_SYNSET
 from mxnet_resnet.engines.base import Engine
 from mxnet_resnet.engines.net import TrainedNet
@@ -70,4 +70,4 @@ def open_gradcam(engine: Engine, net: TrainedNet, gpu: int | None) -> GradCam:
 def name_classes(net: TrainedNet, choice: NetChoice) -> list[str]:
     """The names of the classes. Raises UserError where there are not as many as classes."""
     synset = choice.synset or (IMAGENET_SYNSET if net.classes == IMAGENET_CLASSES else None)
-    return read_class_names(synset, net.classes) if synset else [f"class {number}" for number in range(net.classes)]
+    return read_class_names(synset, net.classes) if synset else list(map(number_class, range(net.classes)))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mxnet_resnet.base.progress import progress
+from mxnet_resnet.data.classnames import number_class
 from mxnet_resnet.runs import checkpoint, ledger
 from mxnet_resnet.use import samples
 from mxnet_resnet.use.classifier import Classifier
@@ -61,7 +62,7 @@ class Result:
 
     def as_json(self, names: Sequence[str] | None = None, confusions: int = 20) -> dict[str, object]:
         """All of this for a file; ``names`` are of the classes."""
-        names = names or [f"class {number}" for number in range(self.classes)]
+        names = names or list(map(number_class, range(self.classes)))
         return {
             "records": len(self.labels),
             "wrong": int(self.wrong.sum()),
