@@ -42,7 +42,7 @@ def describe_images(told: dict) -> list[str]:
     width, height = ([f"{told[side][name]:g}" for name in ("min", "median", "max")] for side in ("width", "height"))
     channels = ", ".join(f"{count:,} with {number}" for number, count in told["channels"].items())
     mean, deviation = (", ".join(f"{value:.2f}" for value in told[name]) for name in ("mean", "deviation"))
-    lowest, *_, highest = *labels, *labels
+    lowest, highest = next(iter(labels)), next(reversed(labels))
     return [
         f"labels: {len(labels):,} from {lowest} to {highest}, {told['missing_labels']:,} missing between; "
         f"{labels[few]:,} (label {few}) to {labels[many]:,} (label {many}) images each",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mxnet_resnet.base.errors import UserError
 
 
@@ -10,7 +12,7 @@ def number_class(label: int) -> str:
     return f"class {label}"
 
 
-def read_class_names(path: str, num_classes: int) -> list[str]:
+def read_class_names(path: str | Path, num_classes: int) -> list[str]:
     """The names in a file, in the order of the classes. Raises UserError unless there are ``num_classes``."""
     try:
         with open(path, encoding="utf-8") as file:

@@ -211,7 +211,7 @@ def name_classes(records: Path, classes: int, of_imagenet: bool) -> dict[int, st
     lists = [records.with_name(beside), records.with_name("synset.txt")]
     for path in [*lists, *([IMAGENET_SYNSET] if of_imagenet else [])]:
         try:
-            names = read_class_names(str(path), classes)
+            names = read_class_names(path, classes)
         except UserError:
             continue
         return {number: re.sub(r"^n\d{8} ", "", name).split(",")[0] for number, name in enumerate(names)}

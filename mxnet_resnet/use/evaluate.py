@@ -11,6 +11,7 @@ import numpy as np
 
 from mxnet_resnet.base.progress import progress
 from mxnet_resnet.data.classnames import number_class
+from mxnet_resnet.engines.net import require_classes
 from mxnet_resnet.runs import checkpoint, ledger
 from mxnet_resnet.use import samples
 from mxnet_resnet.use.classifier import Classifier
@@ -92,7 +93,7 @@ def evaluate(classifier: Classifier, sample: Sample, crop: str = "center", threa
         probabilities = classifier.probabilities(seen)
         found.append(np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP])
         labels.append(batch_labels)
-    return Result(np.concatenate(labels), np.concatenate(found), net.classes)
+    return Result(np.concatenate(labels), np.concatenate(found), require_classes(net))
 
 
 def evaluate_records(classifier: Classifier, path: Path, crop: str = "center", threads: int | None = None) -> Result:
@@ -100,7 +101,7 @@ def evaluate_records(classifier: Classifier, path: Path, crop: str = "center", t
 
     Raises UserError where the file is missing or damaged, an image does not decode, or a label is no class of the net.
     """
-    return evaluate(classifier, samples.take_all(path, classifier.net.classes), crop, threads)
+    return evaluate(classifier, samples.take_all(path, require_classes(classifier.net)), crop, threads)
 
 
 def choose_epoch(prefix: str, epoch: int | None) -> int | str:

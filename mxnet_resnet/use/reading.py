@@ -14,7 +14,7 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.transform import ImageShape
-from mxnet_resnet.engines.net import IMAGENET_MEAN, IMAGENET_STD, TrainedNet
+from mxnet_resnet.engines.net import IMAGENET_MEAN, IMAGENET_STD, TrainedNet, require_plan
 from mxnet_resnet.plans import layouts
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs import checkpoint
@@ -93,11 +93,11 @@ def input_normalisation(net: TrainedNet) -> tuple[np.ndarray, np.ndarray]:
 
     (0, 1) without one.
     """
-    if not net.plan.data_norm:
+    plan, arrays = require_plan(net), net.arrays
+    if not plan.data_norm:
         return np.zeros(3, np.float32), np.ones(3, np.float32)
-    arrays = net.arrays
-    std = np.sqrt(arrays["bn_data_moving_var"] + np.float32(net.plan.epsilon))
-    if net.plan.data_norm == "full":
+    std = np.sqrt(arrays["bn_data_moving_var"] + np.float32(plan.epsilon))
+    if plan.data_norm == "full":
         std = std / arrays["bn_data_gamma"]
     return arrays["bn_data_moving_mean"] - arrays["bn_data_beta"] * std, std
 
@@ -165,7 +165,7 @@ def _with_normalisation(net: TrainedNet, takes_bytes: bool, given: Given) -> Tra
 
 def _read_parameters(path: Path, given: Given) -> TrainedNet:
     net = _read_torch(path, given) if path.suffix in TORCH_SUFFIXES else _read_gluon(path, given)
-    mean = net.statistics.get("bn_data_moving_mean") if net.plan.data_norm else None
+    mean = net.statistics.get("bn_data_moving_mean") if require_plan(net).data_norm else None
     return _with_normalisation(net, _is_of_bytes(mean), given)
 
 
@@ -190,7 +190,7 @@ def _read_torch(path: Path, given: Given) -> TrainedNet:
 
     arrays = state_dict.load(path)
     net, layout = _by_layout(path, arrays, layouts.TORCH_LAYOUTS, given)
-    scores = partial(nets.compute_scores, arrays, layout, net.plan)
+    scores = partial(nets.compute_scores, arrays, layout, require_plan(net))
     return replace(net, scores=scores, computed_by="PyTorch from its tensors")
 
 

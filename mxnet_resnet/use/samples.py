@@ -76,7 +76,8 @@ def take_two(classes: int, number: int, first: Path, second: Path | None = None)
     if not count:
         raise UserError(f"{first} holds one record: int8 needs others to measure the error on")
     step = max(2, every.summary.count // number)
-    return tuple(Sample(first, every.summary, every.numbers[begin::step][:count]) for begin in range(2))
+    one, other = (Sample(first, every.summary, every.numbers[begin::step][:count]) for begin in range(2))
+    return one, other
 
 
 def _take(classes: int, number: int, path: Path) -> Sample:
