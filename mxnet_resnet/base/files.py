@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -53,6 +53,17 @@ def check_writable(path: Path, what: str = "") -> None:
         folder = next(folder for folder in path.absolute().parents if folder.exists())
         with tempfile.TemporaryFile(dir=folder):
             pass
+
+
+def check_picture(path: Path, suffixes: Sequence[str] = (".png",)) -> None:
+    """Raise UserError unless the name of ``path`` has one of the suffixes, in small or capital letters, and a file can
+    be written there.
+    """
+    if path.suffix.lower() not in suffixes:
+        *others, last = suffixes
+        told = f"{', '.join(others)} or {last}" if others else last
+        raise UserError(f"cannot draw to {path}: its name has to end in {told}")
+    check_writable(path)
 
 
 @contextmanager

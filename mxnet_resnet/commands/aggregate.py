@@ -80,7 +80,7 @@ def row(name: str, runs: Sequence[logreader.Run], metric: str) -> dict[str, obje
     epochs = {1 + epoch for epoch, _ in last}
     if len(epochs) > 1:
         raise UserError(f"the runs {name} have different numbers of epochs: {', '.join(map(str, sorted(epochs)))}")
-    sizes = {found.parameters for found in runs} - {None}
+    sizes = {found.parameters for found in runs if found.parameters is not None}
     if len(sizes) > 1:
         raise UserError(f"the runs {name} are of different nets: of {', '.join(map(str, sorted(sizes)))} parameters")
     figures = {f"last {key}": value for key, value in summed([value for _, value in last]).items()}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.base.files import check_writable
+from mxnet_resnet.base.files import check_picture
 from mxnet_resnet.data.check import Report, check_file, find_copies, summarize
 from mxnet_resnet.data.checkindex import check_index
 from mxnet_resnet.data.contactsheet import draw_sheet
@@ -42,7 +42,7 @@ def describe_images(told: dict) -> list[str]:
     width, height = ([f"{told[side][name]:g}" for name in ("min", "median", "max")] for side in ("width", "height"))
     channels = ", ".join(f"{count:,} with {number}" for number, count in told["channels"].items())
     mean, deviation = (", ".join(f"{value:.2f}" for value in told[name]) for name in ("mean", "deviation"))
-    lowest, *_, highest = *labels, *labels
+    lowest, highest = next(iter(labels)), next(reversed(labels))
     return [
         f"labels: {len(labels):,} from {lowest} to {highest}, {told['missing_labels']:,} missing between; "
         f"{labels[few]:,} (label {few}) to {labels[many]:,} (label {many}) images each",
@@ -66,9 +66,7 @@ def main() -> int:
         if not path.is_file():
             raise UserError(f"there is no record file {path}")
     if arguments.sheet:
-        if arguments.sheet.suffix.lower() != ".png":
-            raise UserError(f"--sheet {arguments.sheet}: the name has to end in .png")
-        check_writable(arguments.sheet)
+        check_picture(arguments.sheet)
     if arguments.repair and len(arguments.files) > 1:
         raise UserError("--repair takes one file at a time")
     prefix = find_free_prefix(arguments.files[0], arguments.repair) if arguments.repair else None

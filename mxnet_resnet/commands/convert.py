@@ -11,17 +11,15 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mxnet_resnet import engines
 from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.errors import UserError
-
-if TYPE_CHECKING:
-    from mxnet_resnet.engines.net import TrainedNet
+from mxnet_resnet.engines.net import TrainedNet
+from mxnet_resnet.plans import architecture
+from mxnet_resnet.use import proof, reading, writing
 
 OTHER_SUFFIXES = (".th", ".bin", ".onnx", ".json", ".tar", ".pkl", ".npz", ".h5", ".rec")
-TORCH_TARGETS = (".pth", ".pt", ".safetensors")
 
 
 def main() -> int:
@@ -30,16 +28,12 @@ def main() -> int:
     parser.add_argument("target", help="what to write")
     parser.add_argument("--epoch", type=integer(0), help="epoch of an MXNet checkpoint given by its prefix (the last)")
     parser.add_argument("--network", help="the net, where its names and shapes leave a choice: gluon_resnet50_v1")
-    parser.add_argument("--layout", choices=["torchvision", "torch-resnet"], help="names in a PyTorch target")
+    parser.add_argument("--layout", choices=writing.LAYOUTS, help="names in a PyTorch target")
     parser.add_argument("--images", nargs="+", default=[], help="photographs to prove the conversion on (two are here)")
     arguments = parser.parse_args()
 
     check_target(arguments.source, arguments.target, arguments.layout)
     engines.choose().load()
-
-    from mxnet_resnet.plans import architecture
-    from mxnet_resnet.use import proof, reading
-
     plan = architecture.find(arguments.network) if arguments.network else None
     source = reading.read_known(arguments.source, arguments.epoch, reading.Given(plan=plan))
     for line in proof.describe(source):
@@ -67,16 +61,14 @@ def check_target(source: str, target: str, layout: str | None) -> None:
         raise UserError(f"{target} is the name of an epoch of an MXNet checkpoint: give its prefix, or another name")
     if re.sub(r"-\d{4,}\.params$|-symbol\.json$", "", source) == target:
         raise UserError(f"the target {target} would take the place of the source")
-    if layout and suffix not in TORCH_TARGETS:
-        raise UserError(f"--layout is for PyTorch targets ({', '.join(TORCH_TARGETS)}), not for {target}")
+    if layout and suffix not in writing.TORCH_SUFFIXES:
+        raise UserError(f"--layout is for PyTorch targets ({', '.join(writing.TORCH_SUFFIXES)}), not for {target}")
 
 
 def write(target: str, source: TrainedNet, layout: str | None) -> str:
     """Write ``source`` in the form that the name of ``target`` asks for; a sentence of what was written."""
-    from mxnet_resnet.use import writing
-
     suffix = Path(target).suffix
-    if suffix in TORCH_TARGETS:
+    if suffix in writing.TORCH_SUFFIXES:
         return f"{target}, {writing.write_torch(Path(target), source, layout)}"
     if suffix == ".params":
         writing.write_gluon(Path(target), source)

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mxnet_resnet import engines
 from mxnet_resnet.base import files
 from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.settings import netflags
-
-if TYPE_CHECKING:
-    from mxnet_resnet.use.evaluate import Result
+from mxnet_resnet.use import chosen, evaluate
+from mxnet_resnet.use.evaluate import Result
 
 
 def main() -> None:
@@ -33,8 +31,6 @@ def main() -> None:
 
     engine = engines.choose()
     engine.load(soon_done=True)
-
-    from mxnet_resnet.use import chosen, evaluate
 
     choice = netflags.read(arguments)
     net = chosen.load_net(choice)

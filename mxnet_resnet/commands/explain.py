@@ -5,10 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from mxnet_resnet import engines
 from mxnet_resnet.base.arguments import Parser, integer, integers
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data import inputs
+from mxnet_resnet.plot import answers, drawing
 from mxnet_resnet.settings import netflags
+from mxnet_resnet.use import chosen, predict
 
 MOST_CLASSES = 10  # heat maps beside an image
 
@@ -28,10 +33,6 @@ def main() -> int:
     engine = engines.choose()
     engine.load(soon_done=True)
 
-    from mxnet_resnet.data import inputs
-    from mxnet_resnet.plot import answers, drawing
-    from mxnet_resnet.use import chosen, predict
-
     choice = netflags.read(arguments)
     net = chosen.load_net(choice)
     names = chosen.name_classes(net, choice)
@@ -39,16 +40,18 @@ def main() -> int:
     if len(arguments.classes or ()) > MOST_CLASSES:
         raise UserError(f"--classes takes at most {MOST_CLASSES}")
     for label in arguments.classes or ():
-        if label >= net.classes:
-            raise UserError(f"there is no class {label}: the net has 0 to {net.classes - 1}")
+        if label >= len(names):
+            raise UserError(f"there is no class {label}: the net has 0 to {len(names) - 1}")
     classifier = chosen.open_classifier(engine, net, arguments.gpu, drawing.MOST_DRAWN)
     cam = chosen.open_gradcam(engine, net, arguments.gpu)
-    tally, drawn, heats = predict.Tally(), [], []
+    tally = predict.Tally()
+    drawn: list[drawing.Drawn] = []
+    heats: list[list[np.ndarray]] = []
     for seen in predict.classify(inputs.find(arguments.img), classifier, "center", tally):
         if len(drawn) == drawing.MOST_DRAWN:
             print(f"{arguments.out} has the first {len(drawn)} images", file=sys.stderr)
             break
-        best = answers.best(seen.probabilities, names, net.classes)
+        best = answers.best(seen.probabilities, names, len(names))
         shown = [best[[one.label for one in best].index(label)] for label in arguments.classes or ()]
         shown = shown or best[: arguments.topk]
         drawn.append(drawing.Drawn(seen.crops[0], Path(seen.source.name).name, shown))

@@ -12,26 +12,23 @@ import argparse
 import glob
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mxnet_resnet import engines
 from mxnet_resnet.base.arguments import Parser, integer, number
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.settings import netflags
+from mxnet_resnet.use import chosen, writing
+from mxnet_resnet.use import export as exporting
+from mxnet_resnet.use.proof import NotProven
 
-if TYPE_CHECKING:
-    from mxnet_resnet.engines.net import TrainedNet
-
-SUFFIXES = {"onnx": (".onnx",), "torch": (".pth", ".pt", ".safetensors"), "folded": (), "int8": ()}
+SUFFIXES = {"onnx": (".onnx",), "torch": writing.TORCH_SUFFIXES, "folded": (), "int8": ()}
 
 
 def main() -> int:
     arguments = parse()
     check_flags(arguments)
     engines.choose().load()
-
-    from mxnet_resnet.use import chosen
-    from mxnet_resnet.use.proof import NotProven
 
     choice = netflags.read(arguments)
     net = chosen.load_net_silently(choice) if arguments.to == "torch" else chosen.load_net(choice)
@@ -49,29 +46,27 @@ def main() -> int:
 
 def write(arguments: argparse.Namespace, net: TrainedNet) -> list[str]:
     """Write ``net`` in the form that was asked for; sentences on what was written. Raises NotProven."""
-    from mxnet_resnet.use import chosen, export
-
     if arguments.to == "onnx":
-        return export.export_onnx(Path(arguments.out), net, chosen.name_classes(net, netflags.read(arguments)))
+        return exporting.export_onnx(Path(arguments.out), net, chosen.name_classes(net, netflags.read(arguments)))
     if arguments.to == "torch":
-        return export.export_torch(Path(arguments.out), net, arguments.layout)
+        return exporting.export_torch(Path(arguments.out), net, arguments.layout)
     if arguments.to == "folded":
-        return export.export_folded(arguments.out, net)
-    calibration = export.Calibration(
+        return exporting.export_folded(arguments.out, net)
+    calibration = exporting.Calibration(
         Path(arguments.calib),
         Path(arguments.val) if arguments.val else None,
         arguments.images,
         arguments.calib_mode,
         arguments.most,
     )
-    return export.export_int8(arguments.out, net, calibration)
+    return exporting.export_int8(arguments.out, net, calibration)
 
 
 def parse() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("--to", required=True, choices=sorted(SUFFIXES), help="what to write")
     parser.add_argument("--out", required=True, help="the file, or of folded and int8 the prefix, to write")
-    parser.add_argument("--layout", choices=["torchvision", "torch-resnet"], help="names in a state_dict")
+    parser.add_argument("--layout", choices=writing.LAYOUTS, help="names in a state_dict")
     parser.add_argument("--calib", help="records (.rec) to calibrate int8 on")
     parser.add_argument("--val", help="records to measure the error of int8 on (others of --calib)")
     parser.add_argument("--images", type=integer(), default=500, help="records to calibrate on, and to measure on")

@@ -88,7 +88,7 @@ def row(name: str) -> str:
     net = models.build(name, classes=classes)
     cells = (
         f"`{name}`",
-        re.search(r"resnet(\d+)", name)[1],
+        re.findall(r"resnet(\d+)", name)[0],
         ", ".join(str(units) for units, _ in plan.dimensions[1:]),
         f"{side}x{side}",
         f"{models.count_parameters(net):,}",

@@ -43,7 +43,7 @@ def parse() -> argparse.Namespace:
 def draw(arguments: argparse.Namespace) -> None:
     """Read, draw and print once."""
     read = [(found, Path(name)) for name in arguments.logs.split(",") for found in logreader.read_all(Path(name))]
-    runs, paths = zip(*read)
+    runs, paths = [found for found, _ in read], [path for _, path in read]
     if arguments.names is not None:
         curves.rename(runs, arguments.names.split(","))
     else:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from mxnet_resnet import engines
 from mxnet_resnet.base.arguments import Parser, integer
-from mxnet_resnet.plot import answers
+from mxnet_resnet.data import inputs
+from mxnet_resnet.plot import answers, drawing
 from mxnet_resnet.settings import netflags
+from mxnet_resnet.use import chosen, predict
 
 
 def main() -> int:
@@ -30,10 +32,6 @@ def main() -> int:
     engine = engines.choose()
     engine.load(soon_done=True)
 
-    from mxnet_resnet.data import inputs
-    from mxnet_resnet.plot import drawing
-    from mxnet_resnet.use import chosen, predict
-
     choice = netflags.read(arguments)
     net = chosen.load_net(choice)
     names = chosen.name_classes(net, choice)
@@ -41,11 +39,12 @@ def main() -> int:
         drawing.check_target(arguments.out)
     classifier = chosen.open_classifier(engine, net, arguments.gpu, arguments.batch_size, arguments.dtype)
     writer = answers.Writer(arguments.format, titled=not inputs.is_single(arguments.img))
-    images, tally, drawn = inputs.find(arguments.img), predict.Tally(), []
+    images, tally = inputs.find(arguments.img), predict.Tally()
+    drawn: list[drawing.Drawn] = []
     for seen in predict.classify(images, classifier, arguments.crop, tally, bool(arguments.out)):
         best = answers.best(seen.probabilities, names, arguments.topk)
         writer.write(seen.source.name, seen.source.label, best)
-        if arguments.out and len(drawn) < drawing.MOST_DRAWN:
+        if seen.thumbnail is not None and len(drawn) < drawing.MOST_DRAWN:
             drawn.append(drawing.Drawn(seen.thumbnail, Path(seen.source.name).name, best))
     if drawn:
         drawing.save(drawing.grid(drawn), arguments.out)

@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 
 from mxnet_resnet.base.arguments import Parser, integer
-from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.base.files import replacing
+from mxnet_resnet.base.files import check_picture, replacing
 from mxnet_resnet.data import augment
 from mxnet_resnet.data.transform import check_sides, read_image
 
@@ -27,8 +26,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     image = read_image(arguments.image)[:, :, ::-1]
-    if arguments.out.suffix != ".png":
-        raise UserError(f"cannot draw to {arguments.out}: its name has to end in .png")
+    check_picture(arguments.out)
     picture = cv2.imencode(".png", sheet(image, arguments.columns, arguments.seed))[1]
     with replacing(arguments.out) as (temporary,):
         temporary.write_bytes(picture.tobytes())

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mxnet_resnet.base.errors import UserError
 
 
-def read_class_names(path: str, num_classes: int) -> list[str]:
+def number_class(label: int) -> str:
+    """What to call a class without a name."""
+    return f"class {label}"
+
+
+def read_class_names(path: str | Path, num_classes: int) -> list[str]:
     """The names in a file, in the order of the classes. Raises UserError unless there are ``num_classes``."""
     try:
         with open(path, encoding="utf-8") as file:

@@ -17,7 +17,7 @@ from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.augment import DRAWS, Augmentation, augment
 from mxnet_resnet.data.batch import Batch
-from mxnet_resnet.data.recordio import Record, RecordFile, Summary
+from mxnet_resnet.data.recordio import Record, RecordError, RecordFile, Summary
 from mxnet_resnet.data.transform import ImageShape, decode, decode_bgr, evaluation_transform
 
 IMAGES_A_TASK = 8  # enough that handing it to a thread costs nothing
@@ -69,8 +69,8 @@ class TrainingRecords:
         size = self.image_shape[1:]
 
         def load(place: int) -> tuple[np.ndarray, float]:
-            with _placing_errors(record := records.read(place)):
-                image = _decoded(decode_bgr, record)
+            record = records.read(place)
+            with decoded(record, decode_bgr) as image:
                 return augment(image, draws[place], self.augmentation, size, self.pad, self.mirror), record.label
 
         order = self.order(number)[skip * self.batch_size :]
@@ -115,27 +115,27 @@ class ValidationRecords:
         records = RecordFile(self.path, self.summary.offsets)
 
         def load(number: int) -> tuple[np.ndarray, float]:
-            with _placing_errors(record := records.read(number)):
-                return evaluation_transform(_decoded(decode, record), self.image_shape), record.label
+            record = records.read(number)
+            with decoded(record) as image:
+                return evaluation_transform(image, self.image_shape), record.label
 
         numbers = range(self.part, self.summary.count, self.num_parts)
         return _batches(load, numbers, self.image_shape, self.batch_size, self.threads)
 
 
-def _decoded(decoder: Callable[[bytes], np.ndarray | None], record: Record) -> np.ndarray:
-    image = decoder(record.image)
-    if image is None:
-        raise UserError("the image does not decode")
-    return image
-
-
 @contextmanager
-def _placing_errors(record: Record) -> Iterator[None]:
-    """Put the place of a record before what is wrong with it."""
+def decoded(record: Record, decoder: Callable[[bytes], np.ndarray | None] = decode) -> Iterator[np.ndarray]:
+    """The image of a record, (H, W, 3), uint8, for the block that uses it.
+
+    Raises UserError where it does not decode, and puts the place of the record before what the block raises of these.
+    """
     try:
-        yield
+        image = decoder(record.image)
+        if image is None:
+            raise UserError("the image does not decode")
+        yield image
     except UserError as error:
-        raise UserError(f"{record.where}: {error}") from error
+        raise RecordError(record.where, str(error)) from error
 
 
 class _Task(NamedTuple):

@@ -57,6 +57,14 @@ class Record(NamedTuple):
     where: str
 
 
+class RecordError(UserError):
+    """A record that cannot be used: ``where`` it is, and the ``reason``."""
+
+    def __init__(self, where: str, reason: str):
+        super().__init__(f"{where}: {reason}")
+        self.reason = reason
+
+
 def scan(path: Path, decoding: bool = False) -> Summary:
     """Walk over a record file, by its headers alone or ``decoding`` every image.
 
@@ -66,7 +74,7 @@ def scan(path: Path, decoding: bool = False) -> Summary:
     for label, offset, where in _decoding(path) if decoding else _labels(path):
         offsets.append(offset)
         if not label.is_integer():
-            raise UserError(f"{where}: the label {label} is no whole number")
+            raise RecordError(where, f"the label {label} is no whole number")
         labels.append(label)
     if not offsets:
         raise UserError(f"{path} holds no records: make it again, with tools/ or im2rec")
@@ -89,7 +97,7 @@ def _decoding(path: Path) -> Iterator[tuple[float, int, str]]:
     """As ``_labels``, each image decoded to see that it can be."""
     for record, decodes in compute_ahead(_decodes, walk(path), cores(), DECODED_AHEAD):
         if not decodes:
-            raise UserError(f"{record.where}: the image does not decode")
+            raise RecordError(record.where, "the image does not decode")
         yield record.label, record.offset, record.where
 
 
@@ -130,7 +138,7 @@ class RecordFile:
                 if flag in (WHOLE, LAST_PART):
                     break
         except UserError as error:
-            raise UserError(f"{where}: the file has changed since it was looked through") from error
+            raise RecordError(where, "the file has changed since it was looked through") from error
         return as_record(SPLIT_AT.join(parts), offset, where)
 
 
@@ -143,11 +151,11 @@ def as_record(data: bytes, offset: int, where: str) -> Record:
 def _label(data: bytes, length: int, where: str) -> tuple[float, int]:
     """The label of a record of ``length`` bytes, of which ``data`` is the beginning, and where its image begins."""
     if length < IMAGE_HEADER.size:
-        raise UserError(f"{where}: {length} bytes are too short for an image record")
+        raise RecordError(where, f"{length} bytes are too short for an image record")
     labels, label, _, _ = IMAGE_HEADER.unpack_from(data)
     begin = IMAGE_HEADER.size + 4 * labels
     if labels > 1 or begin > length:
-        raise UserError(f"{where}: the record has {labels} labels, and images here have one")
+        raise RecordError(where, f"the record has {labels} labels, and images here have one")
     if labels:
         (label,) = struct.unpack_from("<f", data, IMAGE_HEADER.size)
     return label, begin
@@ -177,21 +185,21 @@ def pieces(
         before = flag
         where = f"{path}, record {number + (before in (WHOLE, LAST_PART))}, byte {offset}"
         if offset + RECORD_HEADER.size > len(data):
-            raise UserError(f"{where}: the file ends inside of a record header")
+            raise RecordError(where, "the file ends inside of a record header")
         magic, word = RECORD_HEADER.unpack_from(data, offset)
         flag, length = word >> 29, word & LARGEST_PIECE
         start = offset + RECORD_HEADER.size
         if magic != MAGIC:
-            raise UserError(f"{where}: {magic:#010x} stands where {MAGIC:#010x} should: the file is damaged")
+            raise RecordError(where, f"{magic:#010x} stands where {MAGIC:#010x} should: the file is damaged")
         if flag not in FOLLOWING[before]:
-            raise UserError(f"{where}: a piece of a record stands where it cannot: the file is damaged")
+            raise RecordError(where, "a piece of a record stands where it cannot: the file is damaged")
         if start + length > len(data):
-            raise UserError(f"{where}: the record should have {length} bytes, and the file ends before")
+            raise RecordError(where, f"the record should have {length} bytes, and the file ends before")
         number += flag in (WHOLE, FIRST_PART)
         yield number, offset, flag, start, length
         offset = start + (length + 3) // 4 * 4
     if flag not in (WHOLE, LAST_PART):
-        raise UserError(f"{path}, record {number}: the file ends inside of the record")
+        raise RecordError(f"{path}, record {number}", "the file ends inside of the record")
 
 
 def check_labels(path: Path, summary: Summary, num_classes: int) -> None:

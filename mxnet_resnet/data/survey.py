@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import cv2
 
-from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import recordio
 from mxnet_resnet.data.imageheader import DENSEST_IMAGE, LARGEST_IMAGE, chunks_fit, stored_shape
 from mxnet_resnet.data.recordio import FIRST_PART, IMAGE_HEADER, LAST_PART, RECORD_HEADER, SPLIT_AT, WHOLE
@@ -64,9 +63,8 @@ def _record_or_damage(data: mmap.mmap, path: Path, number: int, offset: int) -> 
             parts.append(data[start : start + length])
             if flag in (WHOLE, LAST_PART):
                 break
-    except UserError as error:
-        reason = str(error)[len(str(path)) :].partition(": ")[2]  # what follows the place
-        return Damage(number, offset, _next_record(data, start), end, reason)
+    except recordio.RecordError as error:
+        return Damage(number, offset, _next_record(data, start), end, error.reason)
     found = Found(number, offset, end, SPLIT_AT.join(parts))
     if end >= len(data) or data[end : end + 4] == SPLIT_AT:
         return found
@@ -121,8 +119,8 @@ def examine(item: Found | Damage) -> Examined:
         return Examined(item.reason)
     try:
         record = recordio.as_record(item.data, item.offset, "")
-    except UserError as error:
-        return Examined(str(error).removeprefix(": "))
+    except recordio.RecordError as error:
+        return Examined(error.reason)
     if not record.label.is_integer() or record.label < 0:
         return Examined(f"the label {record.label} is no whole number from 0 on")
     width, height, channels = stored_shape(record.image)

@@ -84,12 +84,6 @@ def _cut(image: np.ndarray, top: int, left: int, image_shape: ImageShape) -> np.
     return image[top : top + image_shape[1], left : left + image_shape[2]]
 
 
-def as_input(images: Sequence[np.ndarray], image_shape: ImageShape) -> np.ndarray:
-    """RGB images (H, W, 3), uint8, through the evaluation transform to the input (N, 3, H, W), float32, 0..255."""
-    crops = np.stack([evaluation_transform(image, image_shape) for image in images])
-    return crops.transpose(0, 3, 1, 2).astype(np.float32)
-
-
 def thumbnail(image: np.ndarray) -> np.ndarray:
     """An RGB image (H, W, 3), uint8, at most LARGEST_THUMBNAIL pixels long."""
     height, width = image.shape[:2]

@@ -6,7 +6,7 @@ import json
 import os
 import struct
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -117,7 +117,8 @@ class RecordWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         files = (self._record, self._index, self._list)
-        try:
+        refusals = explaining_refusals(self.targets[0], self._advice) if kind is None else suppress(OSError)
+        with refusals:
             with ExitStack() as closing:
                 for file in files:
                     closing.callback(file.close)  # all of them, also where a flush fails
@@ -131,9 +132,6 @@ class RecordWriter:
             if kind is None or not self._resumable:
                 for path in (*self._parts, self._note):
                     path.unlink(missing_ok=True)
-        except OSError as refused:
-            if kind is None:
-                raise UserError(f"cannot write {self.targets[0]}: {refused.strerror}{self._advice}") from refused
 
 
 def _end_of_record(file: BinaryIO, offset: int, size: int) -> int:

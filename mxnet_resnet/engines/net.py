@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.transform import ImageShape
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs.checkpoint import Arrays, Shape
@@ -17,6 +18,8 @@ from mxnet_resnet.runs.graph import Graph
 IMAGENET_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 IMAGENET_STD = np.array([58.395, 57.12, 57.375], np.float32)
 NO_MEAN, NO_STD = np.zeros(3, np.float32), np.ones(3, np.float32)
+
+OUR_NET = "our net"  # computes the scores of a net that no other framework has
 
 Scores = Callable[[np.ndarray], np.ndarray]  # images (N, 3, H, W) as a net takes them to scores (N, classes)
 
@@ -51,7 +54,7 @@ class TrainedNet:
     notes: tuple[str, ...] = ()
     origin: str = ""
     scores: Scores | None = None
-    computed_by: str = "our net"
+    computed_by: str = OUR_NET
 
     @property
     def arrays(self) -> Arrays:
@@ -72,6 +75,27 @@ class TrainedNet:
         """RGB images (N, H, W, 3), uint8, as the input (N, 3, H, W), float32."""
         data = images.transpose(0, 3, 1, 2).astype(np.float32)
         return data if self.takes_bytes else normalise(data, self.mean, self.std)
+
+
+def require_plan(net: TrainedNet) -> Architecture:
+    """The plan of a net. Raises ValueError where none is known: it has to be recognised first."""
+    if net.plan is None:
+        raise ValueError(f"{net.name} has no plan")
+    return net.plan
+
+
+def require_graph(net: TrainedNet) -> Graph:
+    """The graph of a net. Raises ValueError where it has a plan alone: the graph of that has to be built first."""
+    if net.graph is None:
+        raise ValueError(f"{net.name} has no graph")
+    return net.graph
+
+
+def require_classes(net: TrainedNet) -> int:
+    """How many classes a net tells apart. Raises UserError for a net without a classifier."""
+    if net.classes is None:
+        raise UserError(f"{net.name} is a net without a classifier")
+    return net.classes
 
 
 def normalise(images: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ SHORTCUT_NAMES = {
     "full_projection": "full_projection",
     "convolution": "convolution",
 }
-DATA_NORMS = (None, "plain", "shift", "full")
+DATA_NORMS = (None, "shift", "plain", "full")  # those of a graph are tried in this order
 SYMBOLIC_EPSILON = 2e-5  # of the BatchNorms in [4]
 
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.base.files import check_writable, replacing
+from mxnet_resnet.base.files import check_picture, replacing
 from mxnet_resnet.plot.answers import Answer
 
 if TYPE_CHECKING:
@@ -73,9 +72,7 @@ def overlays(drawn: Sequence[Drawn], maps: Sequence[Sequence[np.ndarray]]) -> Fi
 
 def check_target(out: Path) -> None:
     """Raise UserError unless pictures can be drawn to a file of this name."""
-    if out.suffix.lower() not in (".png", ".pdf", ".svg", ".jpg"):
-        raise UserError(f"cannot draw to {out}: its name has to end in .png, .jpg, .pdf or .svg")
-    check_writable(out)
+    check_picture(out, (".png", ".jpg", ".pdf", ".svg"))
 
 
 def save(figure: Figure, out: Path) -> None:

@@ -16,7 +16,7 @@ import cv2
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
-from mxnet_resnet.data.classnames import read_class_names
+from mxnet_resnet.data.classnames import number_class, read_class_names
 from mxnet_resnet.data.datasets import IMAGENET_SYNSET
 from mxnet_resnet.data.recordio import RecordFile
 from mxnet_resnet.data.transform import decode
@@ -183,7 +183,7 @@ def _confused(confusions: Confusions, records: RecordFile, names: Mapping[int, s
     """A block for each pair of classes, with images of it."""
     blocks = []
     for pair in confusions.worst(PAIRS):
-        label, taken = (escape(names.get(number, f"class {number}")) for number in (pair.label, pair.taken))
+        label, taken = (escape(names.get(number) or number_class(number)) for number in (pair.label, pair.taken))
         share = f"{pair.count:,} of {pair.total:,} images ({100 * pair.count / pair.total:.1f}%)"
         pictures = "".join(_picture(records, number) for number in pair.records)
         blocks.append(f"<div><p><b>{label}</b> taken for <b>{taken}</b><br><span>{share}</span></p>{pictures}</div>")
@@ -211,7 +211,7 @@ def name_classes(records: Path, classes: int, of_imagenet: bool) -> dict[int, st
     lists = [records.with_name(beside), records.with_name("synset.txt")]
     for path in [*lists, *([IMAGENET_SYNSET] if of_imagenet else [])]:
         try:
-            names = read_class_names(str(path), classes)
+            names = read_class_names(path, classes)
         except UserError:
             continue
         return {number: re.sub(r"^n\d{8} ", "", name).split(",")[0] for number, name in enumerate(names)}

@@ -20,6 +20,7 @@ from mxnet_resnet.runs import graph, ledger, params
 
 Arrays = dict[str, np.ndarray]
 Shape = tuple[int, ...]
+GRAPH_ENDING = "-symbol.json"  # of the name of a graph, behind the prefix
 PARAMETER, STATISTIC = "arg:", "aux:"  # before the names of arrays in a file
 
 
@@ -49,7 +50,7 @@ def params_path(prefix: str, epoch: int) -> Path:
 
 def graph_path(prefix: str) -> Path:
     """The file of the graph."""
-    return Path(f"{prefix}-symbol.json")
+    return Path(f"{prefix}{GRAPH_ENDING}")
 
 
 def save(prefix: str, epoch: int, graph_text: str, parameters: Arrays, statistics: Arrays) -> Path:
@@ -188,8 +189,7 @@ def _there(prefix: str) -> str:
 
 
 def _prefixes(folder: Path) -> list[str]:
-    ending = "-symbol.json"
-    return sorted(str(path)[: -len(ending)] for path in folder.glob(f"*{ending}"))
+    return sorted(str(path).removesuffix(GRAPH_ENDING) for path in folder.glob(f"*{GRAPH_ENDING}"))
 
 
 def _epochs(prefix: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Training logs: our lines out, and by `read` and `read_all` the lines of any MXNet training log in.
+"""Training logs: the lines that we write; plot/logreader.py reads those of any MXNet training.
 
 The lines written are those of MXNet's own training loop, which existing tools parse.
 """

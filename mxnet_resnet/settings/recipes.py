@@ -59,7 +59,7 @@ def load(name: str) -> flags.Flags:
         if key not in allowed:
             alike = difflib.get_close_matches(str(key), sorted(allowed), n=1, cutoff=0)[0]
             raise UserError(f"{path}: {key!r} is no flag that a recipe can have; the nearest is {alike!r}")
-    recipe = {key: _text(value) for key, value in content.items()}
+    recipe = {key: flags.as_text(value) for key, value in content.items()}
     if "batch-size" in recipe:
         recipe.setdefault("lr-batch", recipe["batch-size"])
     try:
@@ -67,9 +67,3 @@ def load(name: str) -> flags.Flags:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     return recipe
-
-
-def _text(value: object) -> object:
-    if isinstance(value, bool):
-        return value
-    return ",".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data.classnames import read_class_names
+from mxnet_resnet.data.classnames import number_class, read_class_names
 from mxnet_resnet.data.datasets import IMAGENET_CLASSES, IMAGENET_SYNSET
 from mxnet_resnet.engines.base import Engine
-from mxnet_resnet.engines.net import TrainedNet
+from mxnet_resnet.engines.net import TrainedNet, require_classes
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.settings.netflags import NetChoice
 from mxnet_resnet.use import reading
@@ -43,8 +43,7 @@ def _with_graph(net: TrainedNet) -> TrainedNet:
     """A net with a plan and the graph of that. Raises UserError where its arrays do not fit it, or none classifies."""
     from mxnet_resnet.engines.mxnet import nets
 
-    if net.classes is None:
-        raise UserError(f"{net.name} is a net without a classifier")
+    require_classes(net)
     return replace(net, graph=nets.build_graph(net))
 
 
@@ -69,5 +68,6 @@ def open_gradcam(engine: Engine, net: TrainedNet, gpu: int | None) -> GradCam:
 
 def name_classes(net: TrainedNet, choice: NetChoice) -> list[str]:
     """The names of the classes. Raises UserError where there are not as many as classes."""
-    synset = choice.synset or (IMAGENET_SYNSET if net.classes == IMAGENET_CLASSES else None)
-    return read_class_names(synset, net.classes) if synset else [f"class {number}" for number in range(net.classes)]
+    classes = require_classes(net)
+    synset = choice.synset or (IMAGENET_SYNSET if classes == IMAGENET_CLASSES else None)
+    return read_class_names(synset, classes) if synset else list(map(number_class, range(classes)))

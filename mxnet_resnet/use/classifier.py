@@ -17,9 +17,12 @@ class Classifier:
         """The class probabilities (N, classes) of images as crops (N, K, H, W, 3), RGB, uint8: means over their K."""
         number, crops_an_image = crops.shape[:2]
         rows = crops.reshape(-1, *crops.shape[2:])
-        begins = range(0, len(rows), self.batch_size)
-        scores = [self._predictor.scores(self.net.as_input(rows[begin : begin + self.batch_size])) for begin in begins]
-        return softmax(np.concatenate(scores)).reshape(number, crops_an_image, -1).mean(axis=1)
+        found = softmax(self._predictor.scores(self.net.as_input(rows)))
+        return found.reshape(number, crops_an_image, found.shape[1]).mean(axis=1)
+
+    def images_at_a_time(self, crop: str) -> int:
+        """How many images have as many crops as are computed at a time, or 1; ``crop`` is one of transform.CROPS."""
+        return max(1, self.batch_size // (10 if crop == "ten" else 1))
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from mxnet_resnet.base.progress import progress
+from mxnet_resnet.data.classnames import number_class
+from mxnet_resnet.engines.net import require_classes
 from mxnet_resnet.runs import checkpoint, ledger
 from mxnet_resnet.use import samples
 from mxnet_resnet.use.classifier import Classifier
@@ -61,7 +63,7 @@ class Result:
 
     def as_json(self, names: Sequence[str] | None = None, confusions: int = 20) -> dict[str, object]:
         """All of this for a file; ``names`` are of the classes."""
-        names = names or [f"class {number}" for number in range(self.classes)]
+        names = names or list(map(number_class, range(self.classes)))
         return {
             "records": len(self.labels),
             "wrong": int(self.wrong.sum()),
@@ -84,14 +86,14 @@ def evaluate(classifier: Classifier, sample: Sample, crop: str = "center", threa
     Raises UserError where the file is damaged, or an image does not decode.
     """
     net = classifier.net
-    size = max(1, classifier.batch_size // (10 if crop == "ten" else 1))
+    size = classifier.images_at_a_time(crop)
     labels, found = [], []
     batches = sample.batches(net.image_shape, crop, size, threads)
     for seen, batch_labels in progress(batches, "Evaluating", -(-len(sample.numbers) // size), unit="batches"):
         probabilities = classifier.probabilities(seen)
         found.append(np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP])
         labels.append(batch_labels)
-    return Result(np.concatenate(labels), np.concatenate(found), net.classes)
+    return Result(np.concatenate(labels), np.concatenate(found), require_classes(net))
 
 
 def evaluate_records(classifier: Classifier, path: Path, crop: str = "center", threads: int | None = None) -> Result:
@@ -99,7 +101,7 @@ def evaluate_records(classifier: Classifier, path: Path, crop: str = "center", t
 
     Raises UserError where the file is missing or damaged, an image does not decode, or a label is no class of the net.
     """
-    return evaluate(classifier, samples.take_all(path, classifier.net.classes), crop, threads)
+    return evaluate(classifier, samples.take_all(path, require_classes(classifier.net)), crop, threads)
 
 
 def choose_epoch(prefix: str, epoch: int | None) -> int | str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from mxnet_resnet import engines
 from mxnet_resnet.base.files import staged
-from mxnet_resnet.engines.net import TrainedNet
+from mxnet_resnet.engines.net import TrainedNet, require_classes, require_graph
 from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.runs.graph import Graph
 from mxnet_resnet.use import evaluate, proof, reading, samples, writing
@@ -52,7 +52,7 @@ def export_folded(prefix: str, net: TrainedNet) -> list[str]:
 
     deployed = deployment.deploy(net)
     folded = deployment.fold(deployed)
-    before, after = (one.graph.count("BatchNorm") for one in (deployed, folded))
+    before, after = (require_graph(one).count("BatchNorm") for one in (deployed, folded))
 
     def prove(written: TrainedNet, graph: Graph) -> list[str]:
         expected = partial(nets.compute_probabilities, deployed)
@@ -86,7 +86,7 @@ def export_int8(prefix: str, net: TrainedNet, calibration: Calibration) -> list[
     from mxnet_resnet.engines.mxnet.graphs import deployment
 
     deployed = deployment.deploy(net)
-    sample, others = samples.take_two(net.classes, calibration.images, calibration.records, calibration.others)
+    sample, others = samples.take_two(require_classes(net), calibration.images, calibration.records, calibration.others)
     before = measure_error(deployed, others)
     images = [deployed.as_input(crops[:, 0]) for crops, _ in sample.batches(net.image_shape, "center", BATCH)]
     quantized = int8.quantize(deployment.fold(deployed), np.concatenate(images), calibration.mode)
@@ -135,7 +135,7 @@ def write_proven(prefix: str, net: TrainedNet, prove: Callable[[TrainedNet, Grap
     says; what it raises leaves no file.
     """
     with staged(checkpoint.graph_path(prefix), checkpoint.params_path(prefix, 0)) as (graph_path, _):
-        staging = str(graph_path)[: -len("-symbol.json")]
+        staging = str(graph_path).removesuffix(checkpoint.GRAPH_ENDING)
         writing.write_probabilities(staging, net)
         graph = checkpoint.load_graph(staging)
         params, statistics = checkpoint.load_params(staging, 0)

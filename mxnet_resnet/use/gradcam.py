@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import cv2
 import numpy as np
 
-from mxnet_resnet.engines.net import TrainedNet
-
-
-class FeatureGradients(Protocol):
-    """What an engine computes of a net: its last feature map, which the global pooling takes, and gradients of it."""
-
-    net: TrainedNet
-
-    def features(self, images: np.ndarray) -> np.ndarray:
-        """The last feature map (N, C, H, W) of images (N, 3, H, W) as the net takes them."""
-
-    def gradients(self, features: np.ndarray, label: int) -> np.ndarray:
-        """Those of the score of a class by a last feature map, (N, C, H, W)."""
+from mxnet_resnet.engines.net import Gradients
 
 
 class GradCam:
     """Heat maps of the classes that a net sees."""
 
-    def __init__(self, computed: FeatureGradients):
+    def __init__(self, computed: Gradients):
         self._computed = computed
 
     def maps(self, crop: np.ndarray, classes: Sequence[int]) -> list[np.ndarray]:

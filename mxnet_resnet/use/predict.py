@@ -49,7 +49,7 @@ def classify(
 
     ``crop`` is one of transform.CROPS. Each image that cannot be read is a sentence on standard error.
     """
-    shape = classifier.net.image_shape
+    shape, size = classifier.net.image_shape, classifier.images_at_a_time(crop)
 
     def read(source: Input) -> Seen | UserError:
         try:
@@ -63,7 +63,7 @@ def classify(
     silence_opencv()
     cv2.setNumThreads(1)  # the images are what is read in parallel
     with closing(compute_ahead(read, images, cores())) as results:
-        while some := list(islice(results, classifier.batch_size)):
+        while some := list(islice(results, size)):
             seen = []
             for _, result in some:
                 if isinstance(result, UserError):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mxnet_resnet.data.transform import evaluation_transform, read_image
-from mxnet_resnet.engines.net import TrainedNet, normalise
+from mxnet_resnet.engines.net import TrainedNet, normalise, require_plan
 from mxnet_resnet.use import reading
 
 LARGEST_DIFFERENCE = 1e-4  # of probabilities, or of scores by the largest score
@@ -40,7 +40,7 @@ def compare_scores(source: TrainedNet, target: TrainedNet, images: np.ndarray) -
     BatchNorm on the images gets them as that of ``source`` leaves them.
     """
     given = images
-    if source.plan.data_norm and not target.plan.data_norm:
+    if require_plan(source).data_norm and not require_plan(target).data_norm:
         given = normalise(images, *reading.input_normalisation(source))
     expected, found = _compute(source, images), _compute(target, given)
     absolute = float(np.abs(expected - found).max())
@@ -84,7 +84,7 @@ def describe(net: TrainedNet) -> list[str]:
     """What a net with a plan is, in sentences. Raises UserError where its arrays do not fit its plan."""
     from mxnet_resnet.engines.mxnet import nets
 
-    plan = net.plan
+    plan = require_plan(net)
     layers, parameters = nets.count(net)
     units = ", ".join(str(units) for units, _ in plan.dimensions[1:])
     planes = ", ".join(str(planes) for _, planes in plan.dimensions[1:])

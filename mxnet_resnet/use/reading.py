@@ -14,7 +14,7 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.transform import ImageShape
-from mxnet_resnet.engines.net import IMAGENET_MEAN, IMAGENET_STD, TrainedNet
+from mxnet_resnet.engines.net import IMAGENET_MEAN, IMAGENET_STD, TrainedNet, require_plan
 from mxnet_resnet.plans import layouts
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs import checkpoint
@@ -74,16 +74,18 @@ def read_known(source: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -
     if place is None:
         return _read_parameters(Path(source), given)
     found = _read_module(*place, given)
-    return recognise(replace(found, name=str(checkpoint.graph_path(place[0]))), given.plan)
+    from mxnet_resnet.engines.mxnet.graphs import recognition
+
+    return recognition.recognise(replace(found, name=str(checkpoint.graph_path(place[0]))), given.plan)
 
 
-def recognise(net: TrainedNet, plan: Architecture | None = None) -> TrainedNet:
+def recognise(net: TrainedNet) -> TrainedNet:
     """A net with its plan, and its arrays in float32 by our names. Raises UserError for none of the nets known here."""
     if net.plan is not None:
         return net
     from mxnet_resnet.engines.mxnet.graphs import recognition
 
-    return recognition.recognise(net, plan)
+    return recognition.recognise(net)
 
 
 def input_normalisation(net: TrainedNet) -> tuple[np.ndarray, np.ndarray]:
@@ -91,11 +93,11 @@ def input_normalisation(net: TrainedNet) -> tuple[np.ndarray, np.ndarray]:
 
     (0, 1) without one.
     """
-    if not net.plan.data_norm:
+    plan, arrays = require_plan(net), net.arrays
+    if not plan.data_norm:
         return np.zeros(3, np.float32), np.ones(3, np.float32)
-    arrays = net.arrays
-    std = np.sqrt(arrays["bn_data_moving_var"] + np.float32(net.plan.epsilon))
-    if net.plan.data_norm == "full":
+    std = np.sqrt(arrays["bn_data_moving_var"] + np.float32(plan.epsilon))
+    if plan.data_norm == "full":
         std = std / arrays["bn_data_gamma"]
     return arrays["bn_data_moving_mean"] - arrays["bn_data_beta"] * std, std
 
@@ -113,8 +115,8 @@ def _module_of(source: str, epoch: Epoch) -> tuple[str, Epoch] | None:
         if epoch is not None:
             raise UserError(f"{source} is one file, which has no epoch {epoch}")
         return None
-    if source.endswith("-symbol.json"):
-        return source[: -len("-symbol.json")], epoch
+    if source.endswith(checkpoint.GRAPH_ENDING):
+        return source.removesuffix(checkpoint.GRAPH_ENDING), epoch
     return (match[1], int(match[2])) if match else (source, epoch)
 
 
@@ -163,7 +165,7 @@ def _with_normalisation(net: TrainedNet, takes_bytes: bool, given: Given) -> Tra
 
 def _read_parameters(path: Path, given: Given) -> TrainedNet:
     net = _read_torch(path, given) if path.suffix in TORCH_SUFFIXES else _read_gluon(path, given)
-    mean = net.statistics.get("bn_data_moving_mean") if net.plan.data_norm else None
+    mean = net.statistics.get("bn_data_moving_mean") if require_plan(net).data_norm else None
     return _with_normalisation(net, _is_of_bytes(mean), given)
 
 
@@ -188,7 +190,7 @@ def _read_torch(path: Path, given: Given) -> TrainedNet:
 
     arrays = state_dict.load(path)
     net, layout = _by_layout(path, arrays, layouts.TORCH_LAYOUTS, given)
-    scores = partial(nets.compute_scores, arrays, layout, net.plan)
+    scores = partial(nets.compute_scores, arrays, layout, require_plan(net))
     return replace(net, scores=scores, computed_by="PyTorch from its tensors")
 
 

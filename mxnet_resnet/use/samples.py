@@ -15,7 +15,8 @@ from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import recordio
-from mxnet_resnet.data.transform import ImageShape, crops, decode
+from mxnet_resnet.data.reader import decoded
+from mxnet_resnet.data.transform import ImageShape, crops
 
 AHEAD = 3  # batches that are read while one is computed on
 
@@ -45,13 +46,8 @@ class Sample:
 
         def load(number: int) -> tuple[np.ndarray, int]:
             record = records.read(number)
-            image = decode(record.image)
-            if image is None:
-                raise UserError(f"{record.where}: the image does not decode")
-            try:
+            with decoded(record) as image:
                 return crops(image, image_shape, crop), int(record.label)
-            except UserError as error:
-                raise UserError(f"{record.where}: {error}") from error
 
         cv2.setNumThreads(1)  # the images are what is done in parallel
         with closing(compute_ahead(load, self.numbers, threads or cores(), AHEAD * size)) as loaded:
@@ -80,7 +76,8 @@ def take_two(classes: int, number: int, first: Path, second: Path | None = None)
     if not count:
         raise UserError(f"{first} holds one record: int8 needs others to measure the error on")
     step = max(2, every.summary.count // number)
-    return tuple(Sample(first, every.summary, every.numbers[begin::step][:count]) for begin in range(2))
+    one, other = (Sample(first, every.summary, every.numbers[begin::step][:count]) for begin in range(2))
+    return one, other
 
 
 def _take(classes: int, number: int, path: Path) -> Sample:

@@ -14,13 +14,14 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
-from mxnet_resnet.engines.net import TrainedNet
+from mxnet_resnet.engines.net import TrainedNet, require_graph, require_plan
 from mxnet_resnet.plans import architecture, layouts
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs import checkpoint, graph, params
 from mxnet_resnet.use import reading
 
 LAYOUTS = ("torchvision", "torch-resnet")  # names in a state_dict
+TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")  # that PyTorch is written to; it is read from others too
 
 
 def write_module(prefix: str, net: TrainedNet) -> Path:
@@ -40,7 +41,7 @@ def write_probabilities(prefix: str, net: TrainedNet) -> Path:
     """Write ``PREFIX-symbol.json``, the graph of a net with a softmax behind it, and ``PREFIX-0000.params``."""
     from mxnet_resnet.engines.mxnet import symbols
 
-    text = symbols.from_graph(net.graph.with_softmax()).tojson()  # as MXNet's tools expect it
+    text = symbols.from_graph(require_graph(net).with_softmax()).tojson()  # as MXNet's tools expect it
     return checkpoint.save(prefix, 0, text, net.params, net.statistics)
 
 
@@ -54,19 +55,19 @@ def write_gluon(path: Path, net: TrainedNet) -> None:
     arrays = net.arrays
     named = {theirs: arrays[ours] for theirs, ours in nets.list_gluon_names(net).items()}
     with replacing(reading.note_path(path), path) as (note, parameters):
-        note.write_text(json.dumps(asdict(net.plan), indent=1))
+        note.write_text(json.dumps(asdict(require_plan(net)), indent=1))
         params.write(parameters, named)
 
 
 def write_torch(path: Path, net: TrainedNet, layout_name: str | None = None) -> str:
-    """Write a state_dict (.pth, or .safetensors) that torch-resnet or torchvision loads with ``strict=True``.
+    """Write a state_dict (of TORCH_SUFFIXES) that torch-resnet or torchvision loads with ``strict=True``.
 
     ``layout_name`` is one of LAYOUTS (by default torchvision's where it has such nets). Returns the sentence that says
     which input the PyTorch net takes. Raises UserError for a net that it cannot be.
     """
     from mxnet_resnet.engines.torch import state_dict
 
-    layout = _choose_layout(net.plan, layout_name)
+    layout = _choose_layout(require_plan(net), layout_name)
     state_dict.save(path, _name_for_torch(net, layout))
     return f"{layout.name}, {_describe_input(net)}"
 
@@ -113,7 +114,8 @@ def _name_for_torch(net: TrainedNet, layout: layouts.Layout) -> dict[str, np.nda
 
     PyTorch's nets have an epsilon of 1e-5: what this net's is above that is added to its running variances.
     """
-    stages = len(net.plan.dimensions) - 1
+    plan = require_plan(net)
+    stages = len(plan.dimensions) - 1
     result = {}
     for name, array in net.arrays.items():
         layer, _, kind = name.replace("_moving_", "_moving-").rpartition("_")
@@ -122,7 +124,7 @@ def _name_for_torch(net: TrainedNet, layout: layouts.Layout) -> dict[str, np.nda
             continue
         theirs = _name_layer(layout, layer, stages)
         if kind == "moving_var":
-            array = array + np.float32(net.plan.epsilon - layouts.TORCH_EPSILON)
+            array = array + np.float32(plan.epsilon - layouts.TORCH_EPSILON)
             result[f"{theirs}.{layouts.TORCH_COUNTER}"] = np.array(0, np.int64)
         kinds = {ours: name for name, ours in layout.norm.items()} if layouts.is_norm(layer) else layouts.WEIGHTS
         result[f"{theirs}.{kinds[kind]}"] = array
@@ -133,11 +135,14 @@ def _name_layer(layout: layouts.Layout, layer: str, stages: int) -> str:
     match = re.fullmatch(r"stage(\d+)_unit(\d+)_(\w+)", layer)
     if match:
         return layout.unit_layer(int(match[1]), int(match[2]), match[3])
-    return layout.top_layer(layer, stages)
+    name = layout.top_layer(layer, stages)
+    if name is None:
+        raise UserError(f"{layout.name} cannot be this net, which has a layer {layer}")
+    return name
 
 
 def _describe_input(net: TrainedNet) -> str:
-    if not net.plan.data_norm:
+    if not require_plan(net).data_norm:
         return "for the input that the source takes"
     mean, std = (" ".join(f"{value:.4f}" for value in values) for values in reading.input_normalisation(net))
     images = "RGB images in 0..255" if net.takes_bytes else "the input that the source takes"

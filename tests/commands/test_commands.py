@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mxnet_resnet.data.transform import as_input, crops
+from mxnet_resnet.data.transform import crops, evaluation_transform
 from mxnet_resnet.engines.mxnet import compat
 from tests.helpers.runs import train_arguments
 
@@ -52,7 +52,8 @@ def test_predict_gives_the_probabilities_of_validation(trained, digits):
     images = [cv2.imread(str(digits / name))[:, :, ::-1] for _, _, name in lines]
     path = digits / "digits_val.rec"
     batch = next(ValidationRecords(path, scan(path), (3, 32, 32), 8).read())
-    np.testing.assert_array_equal(batch.images, as_input(images, net.image_shape))
+    expected_images = np.stack([evaluation_transform(image, net.image_shape) for image in images])
+    np.testing.assert_array_equal(batch.images, expected_images.transpose(0, 3, 1, 2))
     executor = mx.sym.load(f"{trained}/model/net-symbol.json").simple_bind(
         mx.cpu(), grad_req="null", data=(8, 3, 32, 32)
     )

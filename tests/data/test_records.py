@@ -10,7 +10,7 @@ from mxnet_resnet import engines
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import augment, reader, recordio
 from mxnet_resnet.data.datasets import BACKENDS
-from mxnet_resnet.data.transform import as_input, decode, read_image, short_side
+from mxnet_resnet.data.transform import decode, evaluation_transform, read_image, short_side
 from mxnet_resnet.engines.mxnet import imagerecorditer
 from mxnet_resnet.train.loop import read_epoch
 from tests.helpers.pictures import photograph, png
@@ -218,7 +218,7 @@ def compare_with_mxnets_reader(path, photographs):
         path_imgrec=str(path), data_shape=(3, 224, 224), resize=256, batch_size=len(photographs), verbose=False
     )
     for ours, reference, image in zip(batch.images, next(mxnets).data[0].asnumpy(), photographs):
-        np.testing.assert_array_equal(ours, as_input([image], (3, 224, 224))[0])
+        np.testing.assert_array_equal(ours, evaluation_transform(image, (3, 224, 224)).transpose(2, 0, 1))
         np.testing.assert_array_equal(ours, reference)
 
 

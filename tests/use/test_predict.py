@@ -170,7 +170,9 @@ def test_ten_crops_are_averaged(predict, trained, photo, tmp_path):
     cv2.imwrite(str(tmp_path / "photo.png"), photo)
     net = reading.read_checkpoint(str(trained / "model/net"), 3)
     crops = transform.crops(photo[:, :, ::-1], net.image_shape, "ten")
-    one_by_one = Classifier(Predictor(net, mx.cpu(), 1)).probabilities(crops[:, None])
+    classifier = Classifier(Predictor(net, mx.cpu(), 1))
+    assert classifier.probabilities(np.empty((0, *crops.shape), np.uint8)).shape == (0, 10)
+    one_by_one = classifier.probabilities(crops[:, None])
     assert np.abs(one_by_one - one_by_one[0]).max() > 1e-3
     _, out, _ = predict("--img", tmp_path / "photo.png", "--crop", "ten", "--format", "jsonl", "--batch-size", 4)
     for answer in lines(out)[0]["top"]:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Union
 
 import mxnet as mx
 import numpy as np
 
 from mxnet_resnet.runs.graph import IMAGES
-
-Array = Union[np.ndarray, mx.nd.NDArray]
 
 
 class Executor:
@@ -22,7 +19,7 @@ class Executor:
     def __init__(
         self,
         symbol: mx.sym.Symbol,
-        arrays: Mapping[str, Array],
+        arrays: Mapping[str, mx.nd.NDArray],
         context: mx.Context | None = None,
         images: str = IMAGES,
         differentiable: bool = False,
@@ -58,5 +55,4 @@ class Executor:
         self._size = shape[0]
         bound = {**self._bound.arg_dict, **self._bound.aux_dict}
         for name, array in self._arrays.items():
-            source = array if isinstance(array, mx.nd.NDArray) else mx.nd.array(array, dtype=array.dtype)
-            source.astype(bound[name].dtype, copy=False).copyto(bound[name])
+            array.astype(bound[name].dtype, copy=False).copyto(bound[name])

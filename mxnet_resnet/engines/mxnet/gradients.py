@@ -10,6 +10,7 @@ import numpy as np
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import nets, symbols
 from mxnet_resnet.engines.mxnet.binding import Executor
+from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet
 from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.runs.graph import VARIABLE, Graph, Node
 
@@ -22,8 +23,9 @@ class FeatureGradients:
     def __init__(self, net: TrainedNet, device: mx.Context):
         self.net = net
         before, after = map(symbols.from_graph, split(nets.build_graph(net)))
-        self._before = Executor(before, net.arrays, device)
-        self._after = Executor(after, net.arrays, device, images=FEATURES, differentiable=True)
+        arrays = to_mxnet(net.arrays)
+        self._before = Executor(before, arrays, device)
+        self._after = Executor(after, arrays, device, images=FEATURES, differentiable=True)
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """The last feature map (N, C, H, W) of images (N, 3, H, W) as the net takes them."""

@@ -8,6 +8,7 @@ import numpy as np
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import models, symbols
 from mxnet_resnet.engines.mxnet.binding import Executor
+from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet
 from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.runs.checkpoint import Arrays, Shape
 from mxnet_resnet.runs.graph import Graph, parse
@@ -15,7 +16,7 @@ from mxnet_resnet.runs.graph import Graph, parse
 
 def build_gluon(net: TrainedNet) -> models.ResNet | models.PreActResNet:
     """A net with a plan in Gluon, with its arrays. Raises UserError where they do not fit the plan."""
-    built, arrays = models.from_architecture(net.plan, net.classes), net.arrays
+    built, arrays = models.from_architecture(net.plan, net.classes), to_mxnet(net.arrays)
     built.initialize()
     parameters = built.collect_params()
     for name in sorted(parameters.keys() ^ arrays.keys()):
@@ -27,7 +28,7 @@ def build_gluon(net: TrainedNet) -> models.ResNet | models.PreActResNet:
                 f"the checkpoint does not fit the net: {name} has shape {arrays[name].shape}, "
                 f"expected {parameter.shape}"
             )
-        parameter.set_data(mx.nd.array(arrays[name]))
+        parameter.set_data(arrays[name])
     return built
 
 
@@ -61,7 +62,7 @@ def compute(graph: Graph, arrays: Arrays, images: np.ndarray) -> np.ndarray:
 
 def bind(graph: Graph, arrays: Arrays) -> Executor:
     """A graph as it stands, ready to compute on the CPU."""
-    return Executor(symbols.from_graph(graph), arrays)
+    return Executor(symbols.from_graph(graph), to_mxnet(arrays))
 
 
 def infer(net: TrainedNet) -> tuple[dict[str, Shape], int]:

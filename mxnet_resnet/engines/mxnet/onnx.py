@@ -15,6 +15,7 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import compat, symbols
 from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet
 from mxnet_resnet.engines.net import TrainedNet
+from mxnet_resnet.runs.graph import IMAGES
 
 try:
     import onnx
@@ -42,7 +43,7 @@ def write(path: Path, net: TrainedNet, names: Sequence[str]) -> None:
 def open_runtime(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """ONNX Runtime with a file: the probabilities (N, classes) of images (N, 3, H, W)."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {"data": images})[0]
+    return lambda images: session.run(None, {IMAGES: images})[0]
 
 
 def versions() -> str:
@@ -73,7 +74,7 @@ def _complete(model: onnx.ModelProto, net: TrainedNet, names: Sequence[str]) -> 
     graph = model.graph
     used = {name for node in graph.node for name in node.input}
     _keep(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in used])
-    _keep(graph.input, [value for value in graph.input if value.name == "data"])
+    _keep(graph.input, [value for value in graph.input if value.name == IMAGES])
     (output,) = graph.output
     for value, shape in ((graph.input[0], net.image_shape), (output, (net.classes,))):
         described = onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, (BATCH, *shape))

@@ -9,6 +9,7 @@ from mxnet.contrib import amp
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import compat
+from mxnet_resnet.runs.graph import IMAGES
 
 # As in mxnet.contrib.amp, after Micikevicius et al., arXiv 1710.03740, section 3.2.
 FIRST_SCALE = 2.0**16
@@ -32,7 +33,7 @@ def lower(symbol: mx.sym.Symbol, dtype: str) -> mx.sym.Symbol:
     """``symbol`` with casts, so that convolutions and the classifier compute in ``dtype``; inputs stay float32."""
     if dtype == "float32":
         return symbol
-    inputs = [name for name in symbol.list_arguments() if name == "data" or name.endswith("label")]
+    inputs = [name for name in symbol.list_arguments() if name == IMAGES or name.endswith("label")]
     return amp.convert_symbol(symbol, target_dtype=dtype, data_names=inputs)
 
 

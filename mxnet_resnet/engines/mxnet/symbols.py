@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
-from mxnet_resnet.runs.graph import Graph, parse
+from mxnet_resnet.runs.graph import IMAGE_SHAPE, IMAGES, Graph, parse
 
 TRACED_SUFFIX = "_fwd"  # Gluon calls the operator of layer `conv0` `conv0_fwd`; published graphs call it `conv0`
 
@@ -59,8 +59,8 @@ def without_loss(net: HybridBlock, workspace: int = 512) -> mx.sym.Symbol:
 
 
 def _scores(net: HybridBlock, workspace: int, image_shape: tuple[int, int, int] | None = None) -> mx.sym.Symbol:
-    noted = {"__image_shape__": ",".join(map(str, image_shape))} if image_shape else None
-    scores = trace(net, mx.sym.var("data", attr=noted), workspace)
+    noted = {IMAGE_SHAPE: ",".join(map(str, image_shape))} if image_shape else None
+    scores = trace(net, mx.sym.var(IMAGES, attr=noted), workspace)
     additions = (node for node in nodes(scores) if node.name.endswith("_plus"))
     for number, addition in enumerate(additions):
         addition._set_attr(name=f"_plus{number}")
@@ -81,7 +81,7 @@ def parameter_shapes(symbol: mx.sym.Symbol, input_shape: tuple[int, ...]) -> dic
     """The shapes of a graph's parameters and statistics on ``data`` of ``input_shape`` (N, C, H, W), by name."""
     shapes, _, state_shapes = symbol.infer_shape(data=input_shape)
     found = dict(zip(symbol.list_arguments(), shapes))
-    parameters = {name: shape for name, shape in found.items() if name != "data" and not name.endswith("label")}
+    parameters = {name: shape for name, shape in found.items() if name != IMAGES and not name.endswith("label")}
     return {**parameters, **dict(zip(symbol.list_auxiliary_states(), state_shapes))}
 
 

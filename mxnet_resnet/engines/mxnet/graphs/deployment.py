@@ -9,8 +9,7 @@ import numpy as np
 from mxnet_resnet.engines.mxnet import nets
 from mxnet_resnet.engines.mxnet.graphs import folding
 from mxnet_resnet.engines.mxnet.graphs.rewriting import Rewriting
-from mxnet_resnet.engines.net import NO_MEAN, NO_STD, TrainedNet
-from mxnet_resnet.runs.checkpoint import Arrays
+from mxnet_resnet.engines.net import NO_MEAN, NO_STD, OUR_NET, TrainedNet
 from mxnet_resnet.runs.graph import IMAGE_SHAPE, IMAGES, VARIABLE, Graph
 
 NORM = "input_norm"
@@ -23,7 +22,7 @@ def deploy(net: TrainedNet) -> TrainedNet:
     Raises UserError where its arrays do not fit its plan.
     """
     graph = nets.build_graph(net)
-    params, statistics = map(_as_float32, (net.params, net.statistics))
+    params, statistics = map(folding.as_float32, (net.params, net.statistics))
     params = folding.set_fixed_to_one(graph, params)
     if not net.takes_bytes:
         graph = _put_norm_first(graph, net)
@@ -39,6 +38,7 @@ def deploy(net: TrainedNet) -> TrainedNet:
         mean=NO_MEAN,
         std=NO_STD,
         scores=None,
+        computed_by=OUR_NET,
     )
 
 
@@ -62,7 +62,3 @@ def _put_norm_first(graph: Graph, net: TrainedNet) -> Graph:
         settings = {"eps": NORM_EPSILON, "fix_gamma": True}
         copy.stand_in(index, copy.add("BatchNorm", NORM, [images, *arrays], settings))
     return copy.graph()
-
-
-def _as_float32(arrays: Arrays) -> Arrays:
-    return {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import mxnet as mx
-import numpy as np
 from mxnet.contrib import amp
 
 from mxnet_resnet.base.errors import UserError
@@ -73,7 +72,7 @@ def for_prediction(
     """
     if dtype != "float32" and any(node.op.startswith("_contrib_quantize") for node in graph.nodes):
         raise UserError(f"the net computes in int8: it cannot do so in {dtype}")
-    folded, params, statistics = folding.fold(graph, *map(_as_float32, (params, statistics)))
+    folded, params, statistics = folding.fold(graph, *map(folding.as_float32, (params, statistics)))
     shapes = {name: array.shape for name, array in params.items()}
     executed = rewrite_for_cpu(_note_shapes(folded, shapes), pad_images=dtype == "bfloat16", train=False)
     symbol, params, statistics = symbols.from_graph(executed), to_mxnet(params), to_mxnet(statistics)
@@ -83,12 +82,6 @@ def for_prediction(
         symbol, params, statistics, target_dtype=dtype, cast_optional_params=True
     )
     return mx.sym.amp_cast(lowered, dtype="float32"), params, statistics
-
-
-def _as_float32(arrays: Arrays) -> Arrays:
-    """Arrays of real numbers in float32; those of int8 stay as they are."""
-    real = {name: array.astype(np.float32, copy=False) for name, array in arrays.items() if array.dtype.kind == "f"}
-    return {**arrays, **real}
 
 
 def _has_onednn() -> bool:

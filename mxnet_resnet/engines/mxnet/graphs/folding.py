@@ -39,6 +39,12 @@ def fold(graph: Graph, params: Arrays, statistics: Arrays) -> tuple[Graph, Array
     )
 
 
+def as_float32(arrays: Arrays) -> Arrays:
+    """Arrays of real numbers in float32; those of int8 stay as they are."""
+    real = {name: array.astype(np.float32, copy=False) for name, array in arrays.items() if array.dtype.kind == "f"}
+    return {**arrays, **real}
+
+
 def set_fixed_to_one(graph: Graph, params: Arrays) -> Arrays:
     """``params`` with the gammas that MXNet takes for 1 (fix_gamma), whatever the checkpoint has, at 1."""
     norms = (node for node in graph.nodes if node.op == "BatchNorm" and node.setting("fix_gamma", True))

@@ -19,8 +19,6 @@ from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs.checkpoint import Shape
 from mxnet_resnet.runs.graph import IMAGES
 
-DATA_NORMS = ("shift", "plain", "full")
-
 
 def recognise(net: TrainedNet, plan: Architecture | None = None) -> TrainedNet:
     """``net``, which has a graph, with its plan, and with its arrays in float32 by our names in place of its graph.
@@ -65,7 +63,7 @@ def _list_candidates(shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Archite
     """The plans, with their classes, that parameters of these shapes can belong to."""
     if "conv0_weight" in shapes:
         plan, classes = layouts.infer(shapes)
-        data_norms = DATA_NORMS if plan.data_norm else (None,)
+        data_norms = architecture.DATA_NORMS[1:] if plan.data_norm else (None,)
         shortcuts = {"identity": ("identity", "centered_identity"), "projection": ("projection", "raw_projection")}
         variants = product(
             data_norms,
