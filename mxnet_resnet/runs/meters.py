@@ -44,7 +44,7 @@ class Source(Protocol):
 
 
 class Diverged(Exception):
-    """The loss of a batch is not finite; ``tag`` is what was given with it."""
+    """The loss of a batch is not finite; ``tag`` is what was given with it: where it is."""
 
     def __init__(self, loss: float, tag: object):
         super().__init__(loss)
@@ -167,7 +167,7 @@ class Confusions:
     def _settle(self, left: int) -> None:
         while len(self._pending) > left:
             source, given = self._pending.popleft()
-            taken, labels = source.result().classes, given.astype(np.int64)
+            taken, labels = np.asarray(source.result().classes), given.astype(np.int64)
             self._totals.update(labels.tolist())
             for place in np.flatnonzero(taken != labels):
                 pair = (int(labels[place]), int(taken[place]))

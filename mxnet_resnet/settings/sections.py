@@ -54,6 +54,10 @@ class DataSettings:
         """Whether the augmentation is off in an epoch."""
         return self.aug_off_epoch is not None and epoch >= self.aug_off_epoch
 
+    def records(self, epoch: int) -> Path:
+        """Those that an epoch is trained on."""
+        return self.later_train if self.later_train and self.is_later(epoch) else self.train
+
     def augmentation(self, epoch: int = -1) -> Augmentation:
         """That of an epoch, by default of one before `aug_off_epoch`."""
         return level(1 if self.is_later(epoch) else self.aug_level, small_images=self.small)

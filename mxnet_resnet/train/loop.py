@@ -77,7 +77,7 @@ class Loop:
             self._train_epoch()
             self._validate()
         errors = position.errors
-        last, best = position.epoch - 1, min(errors, key=errors.get)
+        last, best = position.epoch - 1, min(errors, key=errors.__getitem__)
         logging.info("Finished: top-1 error %.2f%% (best %.2f%%, epoch %d)", errors[last], errors[best], best)
 
     def _train_epoch(self) -> None:
@@ -131,7 +131,7 @@ class Loop:
             batch = mixed(batch, data.mixup, data.classes, settings.optimizer.label_smoothing, place)
         figures = self.session.step(batch, position.step)
         position.step += figures.updated
-        self.meter.update(figures, (position.step, position.epoch, position.batch))
+        self.meter.update(figures, f"step {position.step} (epoch {position.epoch}, batch {position.batch})")
         position.batch += 1
 
     def _validate(self) -> None:
@@ -212,8 +212,7 @@ class Loop:
         return Interrupted(number, message)
 
     def _diverged(self, end: Diverged) -> str:
-        step, epoch, batch = end.tag
-        return self._advise(f"the loss is {end.loss} at step {step} (epoch {epoch}, batch {batch})")
+        return self._advise(f"the loss is {end.loss} at {end.tag}")
 
     def _advise(self, what: str) -> str:
         """What went wrong, where the last good checkpoint is, and what to try."""
@@ -229,19 +228,19 @@ class Loop:
 def training_records(settings: RunSettings, summaries: Summaries, group: Group, epoch: int) -> TrainingRecords:
     """The records, and their augmentation, that an epoch is trained on."""
     data = settings.data
-    path = data.later_train if data.is_later(epoch) else data.train
+    path = data.records(epoch)
     return TrainingRecords(
         path,
         summaries[path],
         data.image_shape,
         settings.batch_size,
-        data.augmentation(epoch),
-        data.pad,
-        data.mirror,
-        settings.seed,
-        group.rank,
-        group.count,
-        data.threads or cores(),
+        augmentation=data.augmentation(epoch),
+        pad=data.pad,
+        mirror=data.mirror,
+        seed=settings.seed,
+        part=group.rank,
+        num_parts=group.count,
+        threads=data.threads or cores(),
     )
 
 

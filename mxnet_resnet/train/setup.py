@@ -73,7 +73,16 @@ def _train(settings: RunSettings, engine: Engine, devices: Devices, group: Group
         session = model.start(group, begin.snapshot, begin.entry.step)
         if first:
             ledger.begin(settings.saving.prefix, begin.entry, begin.anew)
-        around = Surroundings(engine, session, group, summaries, rate, model.graph, wish, metrics_file)
+        around = Surroundings(
+            engine=engine,
+            session=session,
+            group=group,
+            summaries=summaries,
+            rate=rate,
+            graph=model.graph,
+            wish=wish,
+            metrics=metrics_file,
+        )
         loop = Loop(settings, around, begin)
         loop.run()
         if loop.confusions is not None:

@@ -28,7 +28,7 @@ class PendingFigures:
     the best class of each image (N,).
     """
 
-    def __init__(self, sums: mx.nd.NDArray, images: int, best: mx.nd.NDArray):
+    def __init__(self, sums: mx.nd.NDArray, images: int, best: mx.nd.NDArray | None):
         self.updated = True
         self._sums, self._images, self._best = sums, images, best
         self._figures: Figures | None = None
@@ -36,7 +36,7 @@ class PendingFigures:
     def result(self) -> Figures:
         if self._figures is None:
             correct, *top5, loss = self._sums.asnumpy().tolist()
-            classes = self._best.asnumpy().astype(np.int64)
+            classes = None if self._best is None else self._best.asnumpy().astype(np.int64)
             self._figures = Figures(self._images, correct, top5[0] if top5 else None, loss, classes)
         return self._figures
 
@@ -78,7 +78,7 @@ class ModuleSession:
             module.update()
         else:
             updated = self._update_scaled(batch, self.scaler)
-        figures = sum_up(module.get_outputs()[0], data.label[0], self.spec.classes)
+        figures = sum_up(module.get_outputs()[0], data.label[0], self.spec.classes, of_training=True)
         figures.updated = updated
         return figures
 
@@ -118,7 +118,7 @@ class ModuleSession:
         return good
 
 
-def sum_up(outputs: mx.nd.NDArray, labels: mx.nd.NDArray, classes: int) -> PendingFigures:
+def sum_up(outputs: mx.nd.NDArray, labels: mx.nd.NDArray, classes: int, of_training: bool = False) -> PendingFigures:
     """The figures of a batch: probabilities (N, classes), and labels (N,) or the distributions trained towards."""
     count = outputs.shape[0]
     outputs, labels = outputs.astype("float32"), labels.as_in_context(outputs.context)
@@ -131,7 +131,7 @@ def sum_up(outputs: mx.nd.NDArray, labels: mx.nd.NDArray, classes: int) -> Pendi
     figures = [(best == labels).sum()]
     if counts_top5(classes):
         figures.append((outputs.topk(k=5) == labels.expand_dims(1)).sum())
-    return PendingFigures(mx.nd.concat(*figures, losses, dim=0), count, best)
+    return PendingFigures(mx.nd.concat(*figures, losses, dim=0), count, None if of_training else best)
 
 
 def bind(
