@@ -95,6 +95,10 @@ def find_fault(module: str, imported: str) -> str | None:
         return None
     floor = {room: number for number, rooms in enumerate((*FLOORS, *zip(DOOR)), 1) for room in rooms}
     room, other = place.partition(".")[0], inside.partition(".")[0]
+    for engine in FRAMEWORKS.values():
+        strangers = {*FRAMEWORKS.values()} - {engine} | {"train"}
+        if f"{inside}.".startswith(f"{engine}.") and any(f"{place}.".startswith(f"{name}.") for name in strangers):
+            return f"{module} imports {imported}: it knows engines by their contract alone"
     if room == other or floor[other] < floor[room]:
         return None
     return f"{module} (floor {floor[room]}) imports {imported} (floor {floor[other]})"
