@@ -168,6 +168,7 @@ class Confusions:
         while len(self._pending) > left:
             source, given = self._pending.popleft()
             taken, labels = source.result().classes, given.astype(np.int64)
+            assert taken is not None, "the figures of training do not tell the classes"
             self._totals.update(labels.tolist())
             for place in np.flatnonzero(taken != labels):
                 pair = (int(labels[place]), int(taken[place]))
