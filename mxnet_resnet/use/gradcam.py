@@ -22,7 +22,7 @@ class GradCam:
         One on which nothing speaks for the class is 0 throughout.
         """
         features = self._computed.features(self._computed.net.as_input(crop[None]))
-        found = []
+        found: list[np.ndarray] = []
         for label in classes:
             weights = self._computed.gradients(features, label).mean(axis=(2, 3), keepdims=True)
             heat = np.maximum((weights * features).sum(axis=1)[0], 0)
