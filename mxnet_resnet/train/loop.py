@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -29,7 +30,7 @@ from mxnet_resnet.runs.start import Start
 from mxnet_resnet.settings.schedule import Schedule
 from mxnet_resnet.settings.sections import RunSettings
 
-PROGRESS_BAR = {"unit": "batch", "leave": False, "disable": None}  # None: on a terminal only
+PROGRESS_BAR: dict[str, Any] = {"unit": "batch", "leave": False, "disable": None}  # None: on a terminal only
 Summaries = dict[Path, recordio.Summary]
 
 
