@@ -115,6 +115,8 @@ def _as_stored(identity: Identity) -> Identity:
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
     if isinstance(value, Mapping) and value.keys() == {"images", "digest"}:
         return f"{value['images']} images ({value['digest']})"
     return str(value)

@@ -26,6 +26,10 @@ ARRAYS = ("params", "state")  # the files of a checkpoint that its entry vouches
 ENTRY = "entry"
 
 
+class LaterVersionError(UserError):
+    """An entry that a later version of this program wrote: not damaged, and not to be written over."""
+
+
 @dataclass
 class Entry:
     """A checkpoint, or where a run is.
@@ -157,7 +161,7 @@ def _as_entry(content: dict[str, Any], path: Path) -> Entry:
     """An entry of this schema or an older one. Raises UserError for a newer one, and more for a damaged one."""
     schema = content.get("schema", 1)
     if type(schema) is not int or schema > identity.SCHEMA:
-        raise UserError(f"{path} is of a later version of this program: update it")
+        raise LaterVersionError(f"{path} is of a later version of this program: update it")
     entry = Entry(**content)
     kinds = {name: type(value) for name, value in vars(Entry("")).items() if value is not None}
     if any(type(getattr(entry, name)) is not kind for name, kind in kinds.items()):

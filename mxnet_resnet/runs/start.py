@@ -13,7 +13,7 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.runs import checkpoint, identity, ledger
 from mxnet_resnet.runs.checkpoint import Snapshot
 from mxnet_resnet.runs.identity import Identity
-from mxnet_resnet.runs.ledger import Entry
+from mxnet_resnet.runs.ledger import Entry, LaterVersionError
 
 # With other values of these an epoch has other steps: a schedule begins where the epoch does.
 OF_STEPS = {"batch_size", "data.train"}
@@ -102,6 +102,8 @@ def _resume(wanted: Wanted, settings: Identity) -> Start | None:
         try:
             entry = ledger.read_found(prefix, name)
             snapshot = checkpoint.load_run(prefix, entry)
+        except LaterVersionError:  # to go on from an older one would write over it
+            raise
         except UserError as error:
             notes.append(f"Checkpoint {name} is passed over: {error}")
             continue

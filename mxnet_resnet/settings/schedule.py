@@ -76,7 +76,7 @@ class Schedule:
             since = f" from step {self.begin} on" if self.begin else ""
             parts.append(f"in the first {self.warmup_steps} steps{since} {self.warmup_lr:g}{rise}")
         if self.way != STEPS:
-            parts.append(f"falling as a {self.way} until step {self.end}")
+            parts.append(f"then by the schedule {self.way} up to step {self.end}")
         elif self.milestones:
             places = ", ".join(f"{step} (epoch {step / steps_per_epoch:.4g})" for step in self.milestones)
             parts.append(f"times {self.factor:g} from steps {places} on")

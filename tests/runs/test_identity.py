@@ -54,7 +54,7 @@ def test_a_run_of_an_older_version_goes_on_as_it_would_have(old):
         ("--lr 0.1", "learning rate lr was 0.05, is 0.1"),
         ("--depth 14", "depth was 8, is 14"),
         ("--lr-schedule cosine", "learning rate schedule was steps, is cosine"),
-        ("--aug-off-epoch 1", "later training records was None, is 48 images .*augmentation off was None, is 1"),
+        ("--aug-off-epoch 1", "later training records was none, is 48 images .*augmentation off was none, is 1"),
     ],
 )
 def test_a_run_of_an_older_version_is_not_resumed_as_another(old, more, message):
@@ -115,15 +115,19 @@ def test_the_machine_may_be_another_one():
     }
 
 
-def test_an_entry_of_a_later_version_is_told(tmp_path):
-    shutil.copytree(OLD, tmp_path / "model")
-    path = tmp_path / "model/net-0002.json"
+def test_a_run_that_a_later_version_went_on_with_is_not_written_over(old, tmp_path):
+    """Although an older checkpoint of it is whole."""
+    for suffix in ("params", "state", "json"):
+        shutil.copy(OLD / f"net-0002.{suffix}", tmp_path / f"model/net-0003.{suffix}")
+    path = tmp_path / "model/net-0003.json"
     content = json.loads(path.read_text())
-    content["schema"] = identity.SCHEMA + 1
+    content.update(epoch=3, schema=identity.SCHEMA + 1)
     del content["digests"]["entry"]
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="is of a later version"):
-        ledger.read(f"{tmp_path}/model/net", "0002")
+    before = {file: file.read_bytes() for file in (tmp_path / "model").iterdir()}
+    with pytest.raises(UserError, match=r"net-0003\.json is of a later version of this program: update it"):
+        old("--epochs", "4")
+    assert {file: file.read_bytes() for file in (tmp_path / "model").iterdir()} == before
 
 
 @pytest.mark.parametrize("broken", [{"network": 3}, {"no such label": 1}, {"learning rate": {}}, {"machine": {"x": 1}}])

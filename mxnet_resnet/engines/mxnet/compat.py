@@ -203,7 +203,7 @@ def import_mxnet_quickly() -> None:
     for sparse arrays and quantization: a command that needs these imports MXNet as usual. Threads that spin take the
     cores from each other on a machine that has other work: seconds for one image.
     """
-    if "mxnet" in sys.modules:
+    if sys.modules.get("mxnet") is not None:
         return
     _choose("OMP_WAIT_POLICY", "passive")
     absent = {"sklearn", "scipy"} - sys.modules.keys()

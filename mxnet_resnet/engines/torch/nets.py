@@ -14,7 +14,7 @@ try:
     import torch
     from torch.nn import functional
 except ImportError as error:
-    raise UserError("PyTorch checkpoints need PyTorch: pip install -r requirements-torch.txt") from error
+    raise UserError("PyTorch checkpoints need PyTorch: pip install torch safetensors") from error
 
 
 def compute_scores(
