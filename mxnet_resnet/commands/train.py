@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mxnet_resnet import engines
-from mxnet_resnet.engines.base import Engine
 from mxnet_resnet.settings.run import parse
-from mxnet_resnet.settings.sections import RunSettings
-from mxnet_resnet.train.setup import train
-from mxnet_resnet.use import chosen, evaluate, reading
-from mxnet_resnet.use.classifier import Classifier
-from mxnet_resnet.use.evaluate import Result
+
+if TYPE_CHECKING:
+    from mxnet_resnet.engines.base import Engine
+    from mxnet_resnet.settings.sections import RunSettings
+    from mxnet_resnet.use.evaluate import Result
 
 
 def main() -> None:
-    settings = parse()
+    settings = parse()  # before what trains is imported, so that a wrong flag is told at once
     engine = engines.choose()
     if settings.eval_only:
+        from mxnet_resnet.use import evaluate
+
         print(evaluate.describe(measure(settings, engine)))
         return
+    from mxnet_resnet.train.setup import train
+
     train(settings, engine)
 
 
 def measure(settings: RunSettings, engine: Engine) -> Result:
     """The errors of a checkpoint of the run on its validation records, on the first device."""
-    engine.load()
+    from mxnet_resnet.use import chosen, evaluate, reading
+    from mxnet_resnet.use.classifier import Classifier
+
     prefix = settings.start.prefix
     epoch = evaluate.choose_epoch(prefix, settings.start.epoch)
+    engine.load()
     net = reading.read_checkpoint(prefix, epoch, reading.Given(settings.data.image_shape))
     chosen.tell_notes(net)
     devices = engine.choose_devices(settings.devices.gpus, settings.devices.cpus)
