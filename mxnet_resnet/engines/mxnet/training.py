@@ -67,10 +67,11 @@ class TrainingModel:
 
     def start(self, group: KVStoreGroup, snapshot: Snapshot | None, step: int) -> ModuleSession:
         module = bind(self.executed, self.spec, self.contexts, snapshot, self.memory_plan)
-        weights = map(to_numpy, module.get_params())
-        if not group.all_same(checkpoint.digest(*weights, snapshot.momentum if snapshot else {})):
-            raise UserError(
-                "the workers do not start from the same weights: all need the same flags, and checkpoints in a folder "
-                "that all machines share"
-            )
+        if not group.alone:
+            weights = map(to_numpy, module.get_params())
+            if not group.all_same(checkpoint.digest(*weights, snapshot.momentum if snapshot else {})):
+                raise UserError(
+                    "the workers do not start from the same weights: all need the same flags, and checkpoints in a "
+                    "folder that all machines share"
+                )
         return ModuleSession(module, self.spec, group, snapshot, step)
