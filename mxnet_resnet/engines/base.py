@@ -58,6 +58,7 @@ class TrainingSpec:
         bn_momentum: the share of the running statistics that a step keeps.
         workspace: MB that one convolution may use on a GPU.
         memonger: compute activations again in place of keeping them, within ``memonger_budget`` MB where that is given.
+        deterministic: a GPU is to sum in a fixed order, so that equal runs are equal to the bit.
     """
 
     classes: int
@@ -77,6 +78,7 @@ class TrainingSpec:
     workspace: int = 512
     memonger: bool = False
     memonger_budget: int | None = None
+    deterministic: bool = False
 
 
 class Pending(Source, Protocol):
@@ -124,6 +126,14 @@ class Group(Protocol):
     @property
     def count(self) -> int:
         """The number of all workers."""
+
+    @property
+    def local_rank(self) -> int:
+        """The number of this worker, from 0, among those that share a machine, its log and its batches."""
+
+    @property
+    def local_count(self) -> int:
+        """The number of workers that share this machine; each has as large a part of --batch-size."""
 
     @property
     def alone(self) -> bool:
@@ -184,6 +194,10 @@ class Engine(Protocol):
         """That of the framework."""
 
     @property
+    def reason(self) -> str:
+        """Why it computes in place of MXNet, in a sentence, where nobody asked for it; else empty."""
+
+    @property
     def readers(self) -> Sequence[str]:
         """The values of --data-backend, besides ours, that `read_epoch` takes."""
 
@@ -202,8 +216,11 @@ class Engine(Protocol):
         ``cpus`` asks for so many devices that share the cores. Raises UserError for a device that cannot serve.
         """
 
-    def join(self, store: str) -> AbstractContextManager[Group]:
-        """The workers, for as long as this one takes part. Raises UserError where there is no such store."""
+    def join(self, store: str, devices: Devices) -> AbstractContextManager[Group]:
+        """The workers, for as long as this one takes part. Raises UserError where there is no such store.
+
+        An engine with a process a device starts them in here, waits, and ends by SystemExit.
+        """
 
     def model(self, plan: Architecture, spec: TrainingSpec, devices: Devices) -> Model:
         """A plan as a net to be trained. Raises UserError where the devices cannot train it so."""

@@ -89,7 +89,9 @@ class Loop:
             self.meter.clear()
             logbook.write_learning_rate(epoch, rate)
         waiting = Waiting(read_epoch(records, self.engine, self.settings.data.backend, epoch, first))
-        bar = tqdm(waiting, f"Epoch[{epoch}]", records.batches, initial=first, **PROGRESS_BAR)
+        bar: Iterable[Batch] = waiting
+        if not self.group.local_rank:
+            bar = tqdm(waiting, f"Epoch[{epoch}]", records.batches, initial=first, **PROGRESS_BAR)
         started = time.time()
         try:
             self._train_batches(bar, started)
@@ -114,7 +116,8 @@ class Loop:
             index = position.batch - 1
             if index and index % saving.frequent == 0:
                 metrics = self.meter.window()
-                speed = window * self.settings.batch_size / (time.time() - window_started)
+                images = window * self.settings.batch_size * self.group.local_count
+                speed = images / (time.time() - window_started)
                 logbook.write_batch(position.epoch, index, speed, metrics)
                 window, window_started = 0, time.time()
             if self.group.should_stop(self.wish.signal is not None):
@@ -175,7 +178,7 @@ class Loop:
             self.settings.batch_size,
             self.group.rank,
             self.group.count,
-            data.threads or cores(),
+            count_threads(self.settings, self.group),
         ).read()
 
     def _until_wished(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -241,8 +244,13 @@ def training_records(settings: RunSettings, summaries: Summaries, group: Group, 
         seed=settings.seed,
         part=group.rank,
         num_parts=group.count,
-        threads=data.threads or cores(),
+        threads=count_threads(settings, group),
     )
+
+
+def count_threads(settings: RunSettings, group: Group) -> int:
+    """The threads that decode for this worker; those on one machine share its cores."""
+    return settings.data.threads or max(1, cores() // group.local_count)
 
 
 def read_epoch(records: TrainingRecords, engine: Engine, backend: str, epoch: int, skip: int) -> Iterator[Batch]:

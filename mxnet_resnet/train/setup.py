@@ -37,8 +37,8 @@ def train(settings: RunSettings, engine: Engine) -> None:
     devices = engine.choose_devices(settings.devices.gpus, settings.devices.cpus)
     check_reader(settings, engine)
     metrics.check_tensorboard(settings.saving.tensorboard)
-    with engine.join(settings.devices.store) as group:
-        _train(settings, engine, devices, group)
+    with engine.join(settings.devices.store, devices) as group:
+        _train(share_batch(settings, group.local_count), engine, devices, group)
 
 
 def _train(settings: RunSettings, engine: Engine, devices: Devices, group: Group) -> None:
@@ -54,19 +54,20 @@ def _train(settings: RunSettings, engine: Engine, devices: Devices, group: Group
     graph = checkpoint.graph_path(settings.saving.prefix)
     files.check_writable(graph, f"checkpoints to {graph.parent}")
 
-    log = _log_path(settings, group.rank)
+    log = _log_path(settings, group)
     append = settings.start.retrain or not begin.anew
     first = group.rank == 0
     lock = files.locked(Path(f"{settings.saving.prefix}-lock")) if first else contextlib.nullcontext()
     writing = metrics.writing(log.parent if first else None, append, settings.saving.tensorboard, begin.entry.epoch)
     with (
         lock,
-        logbook.writing(log, append),
+        contextlib.nullcontext() if group.local_rank else logbook.writing(log, append),
         writing as metrics_file,
         logging_redirect_tqdm(),
         interruption.watching() as wish,
     ):
-        notes = [devices.note, rate.describe(steps_per_epoch), *memory_notes, *begin.notes]
+        notes = [note for note in (engine.reason, devices.note) if note]
+        notes += [rate.describe(steps_per_epoch), *memory_notes, *begin.notes]
         versions = {**environment.versions(), **engine.versions()}
         _log_header(settings, notes, summaries, versions, model.parameters)
         _warn_of_batch(settings, settings.batch_size * group.count)
@@ -112,7 +113,18 @@ def training_spec(settings: RunSettings, rate: Schedule) -> TrainingSpec:
         workspace=settings.net.workspace,
         memonger=settings.devices.memonger,
         memonger_budget=settings.devices.memonger_budget,
+        deterministic=settings.devices.deterministic,
     )
+
+
+def share_batch(settings: RunSettings, workers: int) -> RunSettings:
+    """The settings of one of the workers that share a machine. Raises UserError where the batch cannot be dealt."""
+    share, rest = divmod(settings.batch_size, workers)
+    if rest:
+        raise UserError(
+            f"--batch-size {settings.batch_size} cannot be dealt to {workers} devices: take a multiple of {workers}"
+        )
+    return dataclasses.replace(settings, batch_size=share)
 
 
 def check_reader(settings: RunSettings, engine: Engine) -> None:
@@ -206,8 +218,10 @@ def identify_machine(engine: Engine, model: Model, devices: Devices, group: Grou
     }
 
 
-def _log_path(settings: RunSettings, rank: int) -> Path:
-    name = f"train-worker{rank}.log" if rank else "train.log"
+def _log_path(settings: RunSettings, group: Group) -> Path:
+    """The log of the workers on a machine."""
+    machine = group.rank // group.local_count
+    name = f"train-worker{machine}.log" if machine else "train.log"
     return settings.saving.log_dir / Path(settings.saving.prefix).name / name
 
 
@@ -244,7 +258,7 @@ def _describe(
     settings: RunSettings, notes: Sequence[str], versions: dict[str, str], memory: dict[str, float]
 ) -> report.Subject:
     """The run as its report tells it."""
-    data, epochs = settings.data, f"{settings.epochs} epochs in batches of {settings.batch_size}"
+    data, epochs = settings.data, f"{settings.epochs} epochs in batches of {settings.flags['batch_size']}"
     return report.Subject(
         title=f"{settings.net.title} on {data.kind}, {epochs}",
         arguments=settings.flags,

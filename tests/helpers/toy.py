@@ -16,7 +16,7 @@ GRAPH = '{"nodes": [{"op": "null", "name": "data", "inputs": []}], "arg_nodes": 
 
 
 class Alone:
-    rank, count, alone, store = 0, 1, True, "local"
+    rank, count, local_rank, local_count, alone, store = 0, 1, 0, 1, True, "local"
 
     def add_up(self, values):
         return list(values)
@@ -89,7 +89,7 @@ class ToyModel:
 
 
 class ToyEngine:
-    name, version, readers = "toy", "1", ()
+    name, version, reason, readers = "toy", "1", "", ()
 
     def load(self, soon_done=False):
         pass
@@ -101,7 +101,7 @@ class ToyEngine:
         return Devices([None], "cpu", "Computing in NumPy")
 
     @contextmanager
-    def join(self, store):
+    def join(self, store, devices):
         yield Alone()
 
     def model(self, plan, spec, devices):

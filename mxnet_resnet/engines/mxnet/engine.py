@@ -23,6 +23,7 @@ class MXNetEngine:
     """Apache MXNet 1.9.1: on CPUs and on the GPUs that it has code for; kvstores join devices and workers."""
 
     name = "mxnet"
+    reason = ""  # it is the first engine
     readers = ("imagerecorditer",)
 
     @property
@@ -51,7 +52,7 @@ class MXNetEngine:
         return Devices(contexts, contexts[0].device_type, note)
 
     @contextmanager
-    def join(self, store: str) -> Iterator[Group]:
+    def join(self, store: str, devices: Devices) -> Iterator[Group]:
         from mxnet_resnet.engines.mxnet.group import KVStoreGroup
 
         with cluster.join(store) as kvstore:

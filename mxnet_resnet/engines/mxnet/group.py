@@ -55,6 +55,7 @@ class KVStoreGroup:
     Attributes:
         kvstore, store: the kvstore, and its name.
         rank, count: the number of this worker, from 0, and of all.
+        local_rank, local_count: 0 and 1, since one worker has all devices of its share.
         alone: whether the store is for one process only.
         asynchronous: whether the servers update the parameters whenever a gradient comes in.
         next_key: the number that the store gives to the next key: Module's first parameter, when the optimizer is
@@ -63,6 +64,7 @@ class KVStoreGroup:
 
     def __init__(self, kvstore: mx.kvstore.KVStore):
         self.kvstore, self.store, self.rank, self.count = kvstore, kvstore.type, kvstore.rank, kvstore.num_workers
+        self.local_rank, self.local_count = 0, 1
         self.alone = not is_distributed(kvstore.type)
         self.asynchronous = kvstore.type == "dist_async"
         self.next_key = 0

@@ -1,0 +1,111 @@
+"""The PyTorch engine (base.Engine): on CPUs, and on every GPU that PyTorch has code for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from mxnet_resnet.base.environment import cores
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.base import Devices, Group, TrainingSpec
+
+if TYPE_CHECKING:
+    from mxnet_resnet.data.batch import Batch
+    from mxnet_resnet.data.reader import TrainingRecords
+    from mxnet_resnet.engines.net import TrainedNet
+    from mxnet_resnet.engines.torch.gradients import FeatureGradients
+    from mxnet_resnet.engines.torch.predictor import Predictor
+    from mxnet_resnet.engines.torch.training import TrainingModel
+    from mxnet_resnet.plans.architecture import Architecture
+
+NOT_INSTALLED = (
+    "PyTorch is not installed: pip install torch (requirements-torch.txt has the release that this is tested with)"
+)
+
+
+class TorchEngine:
+    """PyTorch: a process a device, which NCCL joins on GPUs and gloo on CPUs.
+
+    Attributes:
+        reason: why it was taken in place of MXNet, where nobody asked for it.
+    """
+
+    name = "torch"
+    readers = ()
+
+    def __init__(self, reason: str = ""):
+        self.reason = reason
+
+    @property
+    def version(self) -> str:
+        """That of PyTorch."""
+        self.load()
+        import torch
+
+        return torch.__version__
+
+    def load(self, soon_done: bool = False) -> None:
+        try:
+            import torch
+        except ModuleNotFoundError as error:
+            if error.name != "torch":
+                raise
+            raise UserError(NOT_INSTALLED) from error
+        torch.backends.cudnn.allow_tf32 = False  # float32 is float32; who wants speed has bfloat16
+
+    def prepare(self, store: str, cpus: int | None) -> None:
+        if store.startswith("dist"):
+            raise UserError(f"--kv-store {store} is MXNet's: PyTorch's workers are started by torchrun instead")
+        if os.environ.get("DMLC_ROLE"):
+            raise UserError("tools/launch.py starts workers of MXNet: those of PyTorch are started by torchrun")
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // (cpus or 1))))  # read when PyTorch is loaded
+
+    def choose_devices(self, gpus: Sequence[int] | None, cpus: int | None) -> Devices:
+        self.load()
+        from mxnet_resnet.engines.torch import devices
+
+        return devices.choose(gpus, cpus)
+
+    def join(self, store: str, devices: Devices) -> AbstractContextManager[Group]:
+        from mxnet_resnet.engines.torch import group
+
+        return group.join(devices)
+
+    def model(self, plan: Architecture, spec: TrainingSpec, devices: Devices) -> TrainingModel:
+        from mxnet_resnet.engines.torch.training import TrainingModel
+
+        return TrainingModel(plan, spec, devices.handles[0])
+
+    def read_epoch(self, records: TrainingRecords, epoch: int, backend: str) -> Iterator[Batch]:
+        raise UserError(f"PyTorch has no reader {backend}")
+
+    def versions(self) -> dict[str, str]:
+        import torch
+
+        cuda = {"CUDA": torch.version.cuda} if torch.version.cuda else {}
+        return {"PyTorch": self.version, **cuda}
+
+    def memory(self, devices: Devices) -> dict[str, float]:
+        import torch
+
+        gpus = devices.handles if devices.kind == "gpu" else ()
+        return {f"Memory of GPU {gpu.index}, at most": torch.cuda.max_memory_reserved(gpu) / 2**20 for gpu in gpus}
+
+    def adopt(self, net: TrainedNet) -> TrainedNet:
+        from mxnet_resnet.engines.torch import nets
+
+        return nets.adopt(net)
+
+    def predictor(self, net: TrainedNet, devices: Devices, batch_size: int, dtype: str) -> Predictor:
+        from mxnet_resnet.engines.torch import precision
+        from mxnet_resnet.engines.torch.predictor import Predictor
+
+        precision.check_dtype(dtype, devices.handles[0])
+        return Predictor(net, devices.handles[0], batch_size, dtype)
+
+    def gradients(self, net: TrainedNet, devices: Devices) -> FeatureGradients:
+        from mxnet_resnet.engines.torch.gradients import FeatureGradients
+
+        return FeatureGradients(net, devices.handles[0])

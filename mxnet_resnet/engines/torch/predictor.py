@@ -1,0 +1,40 @@
+"""A trained net that PyTorch computes, on one device."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from mxnet_resnet.engines.net import TrainedNet, require_classes, require_plan
+from mxnet_resnet.engines.torch import nets, precision
+
+
+class Predictor:
+    """``net`` on a device, computing ``batch_size`` images at a time in float32 or bfloat16 (engines.net.Predictor).
+
+    Raises UserError where the arrays of the net do not fit its plan.
+    """
+
+    def __init__(self, net: TrainedNet, device: torch.device, batch_size: int = 32, dtype: str = "float32"):
+        self.net, self.batch_size = net, batch_size
+        self._device, self._dtype = device, dtype
+        self._module = build(net, device)
+
+    def scores(self, images: np.ndarray) -> np.ndarray:
+        """The scores (N, classes), before the softmax, of images (N, 3, H, W) as the net takes them; all float32."""
+        begins = range(0, len(images), self.batch_size)
+        parts = [self._compute(images[begin : begin + self.batch_size]) for begin in begins]
+        return np.concatenate(parts) if parts else np.empty((0, require_classes(self.net)), np.float32)
+
+    @torch.inference_mode()
+    def _compute(self, images: np.ndarray) -> np.ndarray:
+        given = torch.from_numpy(np.ascontiguousarray(images)).to(self._device, memory_format=torch.channels_last)
+        with precision.computing(self._device, self._dtype):
+            return self._module(given).float().cpu().numpy()
+
+
+def build(net: TrainedNet, device: torch.device) -> torch.nn.Module:
+    """A net with a plan, on a device, for prediction. Raises UserError where its arrays do not fit its plan."""
+    module = nets.build(require_plan(net), net.classes)
+    nets.fill(module, net.arrays)
+    return module.to(device, memory_format=torch.channels_last).eval()
