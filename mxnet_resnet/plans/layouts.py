@@ -6,6 +6,7 @@ parameters ``conv0_weight``, ``..._gamma``, ``..._moving_mean``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count, product
@@ -81,6 +82,18 @@ class Layout:
                 found[layer] = name
         return found
 
+    def our_layer(self, theirs: str) -> str:
+        """Our name of a layer of it; one that ours have not is called as its place is: ``stage1_unit1_se_conv``."""
+        for layer, name in self.top.items():
+            if name == theirs:
+                return layer
+        prefix = self.unit.replace(".", r"\.").format(stage=r"(\d+)", unit=r"(\d+)")
+        if not (match := re.fullmatch(rf"{prefix}\.(.+)", theirs)):
+            return theirs.replace(".", "_")
+        stage, unit, place = int(match[1]) - self.first_stage + 1, int(match[2]) + 1, match[3]
+        part = next((ours for ours, name in self.parts.items() if name == place), place.replace(".", "_"))
+        return f"stage{stage}_unit{unit}_{part}"
+
     def parameters(self, names: Collection[str]) -> dict[str, str]:
         """Its name of each parameter, by ours."""
         found = {}
@@ -99,8 +112,9 @@ def is_norm(layer: str) -> bool:
 
 _DOWN = {"sc": "downsample.0", "sc_bn": "downsample.1"}
 _BODY = {f"{kind}{n}": f"body.{3 * n - 3 + shift}" for n in (1, 2, 3) for kind, shift in (("conv", 0), ("bn", 1))}
-_POST = {"preact": False}
-_PRE = {"preact": True}
+_TORCH = {"epsilon": TORCH_EPSILON, "stem_relu": True, "stride_first": False}
+_POST = {**_TORCH, "preact": False}
+_PRE = {**_TORCH, "preact": True}
 
 TORCH_RESNET = Layout(
     "torch-resnet ResNet",
@@ -140,7 +154,30 @@ OPTION_A = replace(
     name="pytorch_resnet_cifar10",
     top={"conv0": "conv1", "bn0": "bn1", "fc1": "linear"},
 )
-TORCH_LAYOUTS = (TORCH_RESNET, TORCH_RESNET_PREACT, TORCH_RESNET_PREACT_SMALL, TORCHVISION, OPTION_A)
+
+
+def _own_torch(base: Layout) -> Layout:
+    """A layout of torch-resnet with what our PyTorch nets have besides."""
+    top = {"bn0": "init_layer.1", **base.top, "bn_data": "data_norm"}
+    name = base.name.replace("torch-resnet", "mxnet_resnet PyTorch")
+    return replace(base, name=name, top=top, plan={"preact": base.plan["preact"]})
+
+
+OUR_TORCH_LAYOUTS = tuple(map(_own_torch, (TORCH_RESNET, TORCH_RESNET_PREACT, TORCH_RESNET_PREACT_SMALL)))
+TORCH_LAYOUTS = (
+    TORCH_RESNET,
+    TORCH_RESNET_PREACT,
+    TORCH_RESNET_PREACT_SMALL,
+    TORCHVISION,
+    OPTION_A,
+    *OUR_TORCH_LAYOUTS,
+)
+
+
+def find_own_torch(preact: bool, bare_stem: bool) -> Layout:
+    """The layout of our PyTorch nets; ``bare_stem`` tells that they begin with a convolution and no more."""
+    post, pre, pre_bare = OUR_TORCH_LAYOUTS
+    return (pre_bare if bare_stem else pre) if preact else post
 
 
 def _gluon(
