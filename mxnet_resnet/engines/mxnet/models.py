@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from math import prod
@@ -21,7 +20,8 @@ from mxnet_resnet.engines.mxnet.layers import BatchNorm, convolution
 from mxnet_resnet.engines.mxnet.registry import choose_block, find_block
 from mxnet_resnet.engines.mxnet.shortcuts import FullProjectionShortcut, ProjectionShortcut, find_shortcut
 from mxnet_resnet.plans import architecture
-from mxnet_resnet.plans.architecture import DATA_NORMS, Architecture
+from mxnet_resnet.plans.architecture import Architecture
+from mxnet_resnet.plans.checks import check_arguments, check_momentum, check_whole
 
 # He et al., "Delving Deep into Rectifiers", arXiv 1502.01852, equation 14: a deviation of sqrt(2 / fan out).
 HE_FAN_OUT = init.Xavier(rnd_type="gaussian", factor_type="out", magnitude=2)
@@ -51,7 +51,7 @@ class _Network(HybridBlock):
         project_first: bool = False,
     ):
         super().__init__(prefix="")
-        _check_arguments(dimensions, in_planes, drop_rate, data_norm)
+        check_arguments(dimensions, in_planes, drop_rate, data_norm)
         width = check_whole("width", width)
         classes = None if classes is None else check_whole("classes", classes)
         block = find_block(block) if isinstance(block, str) else block or self.default_block
@@ -128,33 +128,6 @@ class PreActResNet(_Network):
     default_block = PreActBlock
 
 
-def _check_arguments(
-    dimensions: Sequence[tuple[int, int]], in_planes: int, drop_rate: float, data_norm: str | None
-) -> None:
-    """Raise UserError for what no net can have."""
-    pairs = [tuple(pair) if isinstance(pair, (tuple, list)) else () for pair in dimensions]
-    if len(pairs) < 2 or any(len(pair) != 2 for pair in pairs) or pairs[0][0] != 1:
-        raise UserError(f"dimensions {list(dimensions)} are not (1, channels), then (units, planes) of each stage")
-    for number in (value for pair in pairs for value in pair):
-        check_whole("units and planes", number)
-    check_whole("in_planes", in_planes)
-    if not isinstance(drop_rate, (int, float)) or not 0 <= drop_rate < 1:
-        raise UserError(f"drop rate {drop_rate!r} is not in [0, 1)")
-    if data_norm not in DATA_NORMS:
-        raise UserError(f"there is no data_norm {data_norm!r}: it is one of {', '.join(map(repr, DATA_NORMS))}")
-
-
-def check_whole(name: str, value: int) -> int:
-    """``value``, which has to be a whole number from 1 on. Raises UserError."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(value, bool):
-        raise UserError(f"{name} {value!r} is not a whole number from 1 on")
-    return number
-
-
 def _make_stem(
     in_planes: int, channels: int, small_images: bool, norm: Callable[..., HybridBlock] | None, relu: bool
 ) -> list[HybridBlock]:
@@ -228,8 +201,7 @@ def from_architecture(plan: Architecture, classes: int | None = None, bn_momentu
 
 def _keywords(plan: Architecture, bn_momentum: float = 0.9) -> dict[str, object]:
     """A plan as arguments of ResNet, but for its dimensions."""
-    if not 0 <= bn_momentum <= 1:
-        raise UserError(f"bn_momentum {bn_momentum} is not in [0, 1]")
+    check_momentum(bn_momentum)
     return {
         "block": choose_block(plan),
         "shortcut": plan.shortcut,
