@@ -18,6 +18,7 @@ VARIABLE = "null"
 SOFTMAXES = {"SoftmaxOutput", "Softmax", "softmax", "SoftmaxActivation"}
 # What changes no number of a net in prediction but the last, softmax, which no parameter depends on.
 TRANSPARENT = {"Flatten", "flatten", "Dropout", "identity", "_copy", "BlockGrad", *SOFTMAXES}
+NORMS = {"BatchNorm", "_contrib_BatchNormWithReLU"}
 STATISTICS = ("moving_mean", "moving_var")  # the last inputs of a BatchNorm
 IMAGES = "data"
 IMAGE_SHAPE = "__image_shape__"  # noted on the images: C,H,W
@@ -85,12 +86,12 @@ class Graph:
     @property
     def statistics(self) -> list[str]:
         """The names of the running means and variances."""
-        return [name for node in self.nodes if node.op == "BatchNorm" for name in self.input_names(node)[3:]]
+        return [name for node in self.nodes if node.op in NORMS for name in self.input_names(node)[3:]]
 
     @property
     def fixed(self) -> set[str]:
         """The names of the gammas that are 1, whatever the checkpoint has (``fix_gamma``)."""
-        norms = (node for node in self.nodes if node.op == "BatchNorm" and node.setting("fix_gamma", True))
+        norms = (node for node in self.nodes if node.op in NORMS and node.setting("fix_gamma", True))
         return {self.input_names(node)[1] for node in norms}
 
     @property
