@@ -18,9 +18,11 @@ VARIABLE = "null"
 SOFTMAXES = {"SoftmaxOutput", "Softmax", "softmax", "SoftmaxActivation"}
 # What changes no number of a net in prediction but the last, softmax, which no parameter depends on.
 TRANSPARENT = {"Flatten", "flatten", "Dropout", "identity", "_copy", "BlockGrad", *SOFTMAXES}
+NORMS = {"BatchNorm", "_contrib_BatchNormWithReLU"}
 STATISTICS = ("moving_mean", "moving_var")  # the last inputs of a BatchNorm
 IMAGES = "data"
 IMAGE_SHAPE = "__image_shape__"  # noted on the images: C,H,W
+SHAPE, INITIAL = "__shape__", "__init__"  # noted on parameters; the latter is the law that they are drawn by at first
 _WORDS = {"true": "True", "false": "False", "none": "None"}
 _SETTINGS = ("attrs", "attr", "param")  # in files, by their age
 
@@ -80,6 +82,23 @@ class Graph:
     def variables(self) -> list[str]:
         """The names of images, labels, parameters and statistics."""
         return [node.name for node in self.nodes if node.op == VARIABLE]
+
+    @property
+    def statistics(self) -> list[str]:
+        """The names of the running means and variances."""
+        return [name for node in self.nodes if node.op in NORMS for name in self.input_names(node)[3:]]
+
+    @property
+    def fixed(self) -> set[str]:
+        """The names of the gammas that are 1, whatever the checkpoint has (``fix_gamma``)."""
+        norms = (node for node in self.nodes if node.op in NORMS and node.setting("fix_gamma", True))
+        return {self.input_names(node)[1] for node in norms}
+
+    @property
+    def noted_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shapes that are noted on parameters and statistics, by name; on all of them in our graphs."""
+        noted = ((node.name, node.setting(SHAPE, None)) for node in self.nodes if node.op == VARIABLE)
+        return {name: shape for name, shape in noted if isinstance(shape, tuple)}
 
     @property
     def last(self) -> Node:

@@ -14,6 +14,7 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.transform import ImageShape
+from mxnet_resnet.engines.graphs import emission, recognition
 from mxnet_resnet.engines.net import IMAGENET_MEAN, IMAGENET_STD, TrainedNet, require_plan
 from mxnet_resnet.plans import layouts
 from mxnet_resnet.plans.architecture import Architecture
@@ -74,18 +75,19 @@ def read_known(source: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -
     if place is None:
         return _read_parameters(Path(source), given)
     found = _read_module(*place, given)
-    from mxnet_resnet.engines.mxnet.graphs import recognition
-
-    return recognition.recognise(replace(found, name=str(checkpoint.graph_path(place[0]))), given.plan)
+    return recognise(replace(found, name=str(checkpoint.graph_path(place[0]))), given.plan)
 
 
-def recognise(net: TrainedNet) -> TrainedNet:
-    """A net with its plan, and its arrays in float32 by our names. Raises UserError for none of the nets known here."""
+def recognise(net: TrainedNet, plan: Architecture | None = None) -> TrainedNet:
+    """A net with its plan, and its arrays in float32 by our names; its own graph, by MXNet, stays its scores.
+
+    ``plan`` is taken in place of those that names and shapes can tell. Raises UserError for none of the nets known
+    here.
+    """
     if net.plan is not None:
         return net
-    from mxnet_resnet.engines.mxnet.graphs import recognition
-
-    return recognition.recognise(net)
+    found = recognition.recognise(net, plan, _make_graph)
+    return replace(found, scores=partial(_compute_scores, net), computed_by="MXNet from its graph")
 
 
 def input_normalisation(net: TrainedNet) -> tuple[np.ndarray, np.ndarray]:
@@ -135,6 +137,21 @@ def _read_module(prefix: str, epoch: Epoch, given: Given) -> TrainedNet:
         notes.append(f"assuming an input of {shape}: --image-shape says otherwise")
     net = TrainedNet(f"{prefix}, epoch {epoch}", params, statistics, shape, None, scores, notes=tuple(notes))
     return _with_normalisation(net, _normalises_bytes(graph, statistics), given)
+
+
+def _make_graph(plan: Architecture, classes: int | None) -> Graph:
+    """The graph of a plan; MXNet knows the blocks of one's own."""
+    if emission.can_emit(plan):
+        return emission.emit(plan, classes)
+    from mxnet_resnet.engines.mxnet import nets
+
+    return nets.trace(plan, classes)
+
+
+def _compute_scores(net: TrainedNet, images: np.ndarray) -> np.ndarray:
+    from mxnet_resnet.engines.mxnet import nets
+
+    return nets.compute_scores(net, images)
 
 
 def _normalises_bytes(graph: Graph, statistics: Arrays) -> bool:

@@ -43,6 +43,14 @@ assert arrays["arg:fc1_weight"].shape == (10, 128)
 params.write(copy, arrays)
 assert copy.read_bytes() == source.read_bytes()
 """
+NETS_WITH_NUMPY_ALONE = """
+from mxnet_resnet.use import reading
+
+net = reading.read_known("{repository}/log/results/cifar10-fast-seed1/cifar10-fast-seed1")
+assert net.plan.dimensions == ((1, 16), (2, 32), (2, 64), (2, 128)), net.plan
+assert (net.classes, net.plan.preact, net.plan.data_norm) == (10, True, "shift")
+assert net.params["fc1_weight"].shape == (10, 128) and "bn_data_moving_mean" in net.statistics
+"""
 HELP_OF_EACH = """
 import contextlib, io, sys
 from mxnet_resnet.__main__ import list_commands, main
@@ -159,6 +167,10 @@ def test_records_runs_and_parameters_need_no_framework(alone, tmp_path):
     found, _, status = alone("-m", "mxnet_resnet", "check_rec", "animals.rec")
     assert status == 0 and "12" in found
     assert alone("-c", WITH_NUMPY_ALONE.replace("{repository}", str(REPOSITORY)))[1:] == ("", 0)
+
+
+def test_known_nets_are_read_without_a_framework(alone):
+    assert alone("-c", NETS_WITH_NUMPY_ALONE.replace("{repository}", str(REPOSITORY))) == ("", "", 0)
 
 
 def test_plotting_needs_no_framework(alone, tmp_path):

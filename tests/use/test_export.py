@@ -14,8 +14,9 @@ import pytest
 
 from mxnet_resnet.base import files
 from mxnet_resnet.base.interruption import Interrupted
+from mxnet_resnet.engines.graphs import folding
 from mxnet_resnet.engines.mxnet import models, nets, symbols
-from mxnet_resnet.engines.mxnet.graphs import deployment, folding
+from mxnet_resnet.engines.mxnet.graphs import deployment
 from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet
 from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.plans import architecture

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from mxnet import init
 from mxnet.gluon import HybridBlock, nn
 
-from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet.layers import BatchNorm, convolution
 from mxnet_resnet.engines.mxnet.registry import register
 from mxnet_resnet.engines.mxnet.shortcuts import ProjectionShortcut
+from mxnet_resnet.plans.checks import refuse_dropout
 
 
 class Unit(HybridBlock):
@@ -118,7 +118,7 @@ class Bottleneck(Unit):
         bias: bool = False,
         prefix: str | None = None,
     ):
-        _refuse_dropout(drop_rate)
+        refuse_dropout(drop_rate)
         super().__init__(prefix=prefix)
         middle = planes * width
         channels = self.out_planes = planes * self.expansion
@@ -218,7 +218,7 @@ class PreActBottleneck(Unit):
         bias: bool = False,
         prefix: str | None = None,
     ):
-        _refuse_dropout(drop_rate)
+        refuse_dropout(drop_rate)
         super().__init__(prefix=prefix)
         middle = planes * width
         channels = self.out_planes = planes * self.expansion
@@ -249,8 +249,3 @@ class PreActBottleneck(Unit):
     def zero_init_residual(self) -> None:
         """Begin as the shortcut alone, as PreActBlock does."""
         self.conv3.weight.init = init.Zero()
-
-
-def _refuse_dropout(drop_rate: float) -> None:
-    if drop_rate:
-        raise UserError("bottleneck units have no dropout: the drop rate has to be 0")

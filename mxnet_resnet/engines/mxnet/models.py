@@ -21,7 +21,7 @@ from mxnet_resnet.engines.mxnet.registry import choose_block, find_block
 from mxnet_resnet.engines.mxnet.shortcuts import FullProjectionShortcut, ProjectionShortcut, find_shortcut
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.plans.architecture import Architecture
-from mxnet_resnet.plans.arguments import check_arguments, check_whole
+from mxnet_resnet.plans.checks import check_arguments, check_momentum, check_whole
 
 # He et al., "Delving Deep into Rectifiers", arXiv 1502.01852, equation 14: a deviation of sqrt(2 / fan out).
 HE_FAN_OUT = init.Xavier(rnd_type="gaussian", factor_type="out", magnitude=2)
@@ -201,8 +201,7 @@ def from_architecture(plan: Architecture, classes: int | None = None, bn_momentu
 
 def _keywords(plan: Architecture, bn_momentum: float = 0.9) -> dict[str, object]:
     """A plan as arguments of ResNet, but for its dimensions."""
-    if not 0 <= bn_momentum <= 1:
-        raise UserError(f"bn_momentum {bn_momentum} is not in [0, 1]")
+    check_momentum(bn_momentum)
     return {
         "block": choose_block(plan),
         "shortcut": plan.shortcut,

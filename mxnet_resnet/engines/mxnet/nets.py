@@ -10,8 +10,9 @@ from mxnet_resnet.engines.mxnet import models, symbols
 from mxnet_resnet.engines.mxnet.binding import Executor
 from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet
 from mxnet_resnet.engines.net import TrainedNet
+from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs.checkpoint import Arrays, Shape
-from mxnet_resnet.runs.graph import Graph, parse
+from mxnet_resnet.runs.graph import IMAGES, Graph, parse
 
 
 def build_gluon(net: TrainedNet) -> models.ResNet | models.PreActResNet:
@@ -30,6 +31,11 @@ def build_gluon(net: TrainedNet) -> models.ResNet | models.PreActResNet:
             )
         parameter.set_data(arrays[name])
     return built
+
+
+def trace(plan: Architecture, classes: int | None) -> Graph:
+    """The graph of a plan with any block, to scores. Raises UserError where there is no such block."""
+    return symbols.to_graph(models.from_architecture(plan, classes)(mx.sym.var(IMAGES)))
 
 
 def build_graph(net: TrainedNet) -> Graph:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mxnet_resnet.data import targets
 from mxnet_resnet.data.batch import Batch
+from mxnet_resnet.engines import initial
 from mxnet_resnet.engines.base import TrainingSpec
 from mxnet_resnet.engines.mxnet import optimizer, precision, symbols
 from mxnet_resnet.engines.mxnet.batches import as_data_batch
@@ -151,9 +152,19 @@ def bind(
     module = mx.mod.Module(symbol, context=contexts, label_names=list(shapes))
     with memonger.packing() if plan is not None else contextlib.nullcontext():
         module.bind(images, labels or None)
-    given = (to_mxnet(snapshot.params), to_mxnet(snapshot.statistics)) if snapshot else (None, None)
-    module.init_params(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2), *given)
+    if snapshot:
+        module.init_params(None, to_mxnet(snapshot.params), to_mxnet(snapshot.statistics))
+    else:
+        _draw_parameters(module, spec)
     return module
+
+
+def _draw_parameters(module: mx.mod.Module, spec: TrainingSpec) -> None:
+    """Initialize a module as every engine does; where a block of one's own has other laws, MXNet draws."""
+    shapes = symbols.parameter_shapes(module.symbol, (1, *spec.image_shape))
+    drawn = initial.draw(symbols.to_graph(module.symbol), shapes, spec.seed)
+    xavier = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
+    module.init_params(xavier, *map(to_mxnet, drawn), allow_missing=True)
 
 
 def input_shapes(symbol: mx.sym.Symbol, spec: TrainingSpec, images: int) -> dict[str, tuple[int, ...]]:

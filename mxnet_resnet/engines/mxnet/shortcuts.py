@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from mxnet.gluon import HybridBlock
 
-from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet.layers import convolution
-from mxnet_resnet.plans.architecture import SHORTCUT_NAMES
+from mxnet_resnet.plans.checks import check_identity, find_shortcut_name
 
 
 class Shortcut(HybridBlock):
@@ -63,8 +62,7 @@ class IdentityShortcut(HybridBlock):
 
     def __init__(self, in_planes: int, out_planes: int, stride: int, prefix: str = ""):
         super().__init__(prefix=prefix)
-        if out_planes < in_planes:
-            raise UserError(f"an identity shortcut cannot have fewer channels out ({out_planes}) than in ({in_planes})")
+        check_identity(in_planes, out_planes)
         self._stride, self._in, self._new = stride, in_planes, out_planes - in_planes
 
     def hybrid_forward(self, F, x):
@@ -101,6 +99,4 @@ SHORTCUTS = {
 
 def find_shortcut(name: str) -> type[HybridBlock]:
     """The class of a shortcut by a key of architecture.SHORTCUT_NAMES. Raises UserError, which names these."""
-    if name not in SHORTCUT_NAMES:
-        raise UserError(f"there is no shortcut {name!r}: it is one of {', '.join(SHORTCUT_NAMES)}")
-    return SHORTCUTS[SHORTCUT_NAMES[name]]
+    return SHORTCUTS[find_shortcut_name(name)]

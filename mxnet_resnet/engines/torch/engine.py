@@ -94,9 +94,9 @@ class TorchEngine:
         return {f"Memory of GPU {gpu.index}, at most": torch.cuda.max_memory_reserved(gpu) / 2**20 for gpu in gpus}
 
     def adopt(self, net: TrainedNet) -> TrainedNet:
-        from mxnet_resnet.engines.torch import nets
+        from mxnet_resnet.engines.torch import predictor
 
-        return nets.adopt(net)
+        return predictor.adopt(net)
 
     def predictor(self, net: TrainedNet, devices: Devices, batch_size: int, dtype: str) -> Predictor:
         from mxnet_resnet.engines.torch import precision

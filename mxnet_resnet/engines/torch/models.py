@@ -20,7 +20,7 @@ from mxnet_resnet.engines.torch.registry import choose_block, find_block
 from mxnet_resnet.engines.torch.shortcuts import FullProjectionShortcut, ProjectionShortcut, find_shortcut
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.plans.architecture import Architecture
-from mxnet_resnet.plans.arguments import check_arguments, check_whole
+from mxnet_resnet.plans.checks import check_arguments, check_whole
 
 # He et al., "Delving Deep into Rectifiers", arXiv 1502.01852, equation 14: a deviation of sqrt(2 / fan out).
 HE_FAN_OUT = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
@@ -29,6 +29,7 @@ HE_FAN_OUT = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu
 class _Network(nn.Module):
     preact = False
     default_block: Callable[..., nn.Module]
+    runs: Sequence[Callable[[torch.Tensor], torch.Tensor]] = ()  # in place of the units, for memory mirroring
 
     def __init__(
         self,
@@ -91,7 +92,9 @@ class _Network(nn.Module):
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """The last feature map (N, out_planes, H, W), before the pooling, of images (N, in_planes, H, W)."""
-        x = self.layers(self.init_layer(self.data_norm(x)))
+        x = self.init_layer(self.data_norm(x))
+        for run in self.runs or self.units:
+            x = run(x)
         return self.relu(self.norm(x)) if self.preact else x
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:

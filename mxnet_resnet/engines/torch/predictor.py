@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.graphs import emission, recognition
 from mxnet_resnet.engines.net import TrainedNet, require_classes, require_plan
 from mxnet_resnet.engines.torch import nets, precision
+from mxnet_resnet.runs import checkpoint
 
 
 class Predictor:
@@ -31,6 +34,18 @@ class Predictor:
         given = torch.from_numpy(np.ascontiguousarray(images)).to(self._device, memory_format=torch.channels_last)
         with precision.computing(self._device, self._dtype):
             return self._module(given).float().cpu().numpy()
+
+
+def adopt(net: TrainedNet) -> TrainedNet:
+    """A net with its plan and our names, which PyTorch computes. Raises UserError where it is none of our ResNets."""
+    if net.plan is None:
+        try:
+            net = recognition.recognise(net)
+        except UserError as error:
+            raise UserError(f"{error}: --engine mxnet computes any graph") from error
+    plan, classes = require_plan(net), require_classes(net)
+    checkpoint.check_fit(emission.emit(plan, classes).noted_shapes, net.params, net.statistics)
+    return net
 
 
 def build(net: TrainedNet, device: torch.device) -> torch.nn.Module:

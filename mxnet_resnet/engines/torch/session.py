@@ -59,7 +59,7 @@ class TorchSession:
         self.optimizer = Momentum(_group_by_decay(self._weights, spec), spec.momentum, spec.optimizer == "nag")
         self._write_momentum(snapshot.momentum)
         self.scaler = precision.make_scaler(device, snapshot.loss_scale) if spec.dtype == "float16" else None
-        self._parallel = group.spread(net, device)
+        self._parallel = group.spread(net, device)  # once all its weights are as they are to be
 
     def step(self, batch: Batch, number: int) -> PendingFigures:
         spec = self.spec

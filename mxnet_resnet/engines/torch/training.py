@@ -33,7 +33,7 @@ class TrainingModel:
             smoothing=0.0 if spec.soft_labels else spec.label_smoothing,  # soft labels are smooth already
         )
         self.graph = self._emitted.to_text()
-        self.shapes = self._emitted.noted_shapes()
+        self.shapes = self._emitted.noted_shapes
         self.net = nets.build(plan, spec.classes, bn_momentum=spec.bn_momentum)
         self.parameters = sum(weight.numel() for weight in self.net.parameters() if weight.requires_grad)
         self.traits = {"graph": EXECUTION}

@@ -9,8 +9,8 @@ from mxnet import autograd
 from mxnet.gluon.model_zoo import vision
 
 import mxnet_resnet
+from mxnet_resnet.engines.graphs import match
 from mxnet_resnet.engines.mxnet import blocks, models
-from mxnet_resnet.engines.mxnet.graphs import match
 from mxnet_resnet.engines.mxnet.symbols import to_graph
 from mxnet_resnet.plans import layouts
 from tests.helpers.family import DEEP, LARGE, SHALLOW, SMALL, WIDE, both, images, randomise, relative

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.graphs import folding
 from mxnet_resnet.engines.mxnet import compat, precision
-from mxnet_resnet.engines.mxnet.graphs import execution, folding
+from mxnet_resnet.engines.mxnet.graphs import execution
 from mxnet_resnet.engines.mxnet.ndarrays import to_numpy
 from mxnet_resnet.engines.mxnet.symbols import from_graph, to_graph
 from mxnet_resnet.settings.run import make, parse

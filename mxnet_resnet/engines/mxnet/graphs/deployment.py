@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from mxnet_resnet.engines.graphs import folding
+from mxnet_resnet.engines.graphs.rewriting import Rewriting
 from mxnet_resnet.engines.mxnet import nets
-from mxnet_resnet.engines.mxnet.graphs import folding
-from mxnet_resnet.engines.mxnet.graphs.rewriting import Rewriting
 from mxnet_resnet.engines.net import NO_MEAN, NO_STD, OUR_NET, TrainedNet
 from mxnet_resnet.runs.graph import IMAGE_SHAPE, IMAGES, VARIABLE, Graph
 

@@ -13,17 +13,16 @@ import mxnet as mx
 from mxnet.contrib import amp
 
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.graphs import folding
+from mxnet_resnet.engines.graphs.match import ADDITIONS
+from mxnet_resnet.engines.graphs.rewriting import Rewriting
 from mxnet_resnet.engines.mxnet import symbols
-from mxnet_resnet.engines.mxnet.graphs import folding
-from mxnet_resnet.engines.mxnet.graphs.match import ADDITIONS
-from mxnet_resnet.engines.mxnet.graphs.rewriting import Rewriting
 from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet
 from mxnet_resnet.runs.checkpoint import Arrays
-from mxnet_resnet.runs.graph import IMAGES, VARIABLE, Graph, Node, Output
+from mxnet_resnet.runs.graph import IMAGES, SHAPE, VARIABLE, Graph, Node, Output
 
 VERSION = 2  # of the graphs that are executed: another one rounds otherwise
 NORM_WITH_RELU = "_contrib_BatchNormWithReLU"
-SHAPE = "__shape__"
 # What gives (N, C, H, W) where its first input is that.
 KEEPS_FOUR_AXES = {"BatchNorm", "Activation", "Pooling", "Dropout", "Concat", "_copy", *ADDITIONS}
 

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from itertools import product
+from typing import Optional
 
-import mxnet as mx
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.engines.mxnet import models, nets, symbols
-from mxnet_resnet.engines.mxnet.graphs.match import match_names
+from mxnet_resnet.engines.graphs import emission
+from mxnet_resnet.engines.graphs.match import match_names
 from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.plans import architecture, layouts
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs.checkpoint import Shape
-from mxnet_resnet.runs.graph import IMAGES
+from mxnet_resnet.runs.graph import IMAGES, Graph
+
+MakeGraph = Callable[[Architecture, Optional[int]], Graph]  # of a plan and a number of classes
 
 
-def recognise(net: TrainedNet, plan: Architecture | None = None) -> TrainedNet:
+def recognise(net: TrainedNet, plan: Architecture | None = None, make_graph: MakeGraph = emission.emit) -> TrainedNet:
     """``net``, which has a graph, with its plan, and with its arrays in float32 by our names in place of its graph.
 
-    ``plan`` is taken in place of those that names and shapes can tell. Its own graph stays its ``scores``. Raises
-    UserError where the graph is none of our nets, or lacks arrays.
+    ``plan`` is taken in place of those that names and shapes can tell; ``make_graph`` writes the graphs of plans.
+    Raises UserError where the graph is none of our nets, or lacks arrays.
     """
     arrays, shapes = net.arrays, net.shapes
     needed = {name for name in net.graph.variables if name != IMAGES and not name.endswith("label")}
     for name in sorted(needed - arrays.keys()):
         raise UserError(f"the checkpoint does not fit its graph: it has no {name}")
-    candidates = _list_candidates(shapes) if plan is None else [("the net that was named", plan, _classes(shapes))]
+    given = [("the net that was named", plan, _classes(shapes))] if plan else None
+    candidates = given or _list_candidates(shapes, make_graph)
     for origin, candidate, classes in candidates:
-        ours = symbols.to_graph(models.from_architecture(candidate, classes)(mx.sym.var(IMAGES)))
-        names = match_names(ours, net.graph)
+        names = match_names(make_graph(candidate, classes), net.graph)
         if names is None:
             continue
         found = {mine: arrays[theirs].astype(np.float32) for mine, theirs in names.items() if mine != IMAGES}
@@ -46,8 +47,6 @@ def recognise(net: TrainedNet, plan: Architecture | None = None) -> TrainedNet:
             graph=None,
             plan=candidate,
             origin=f"MXNet graph of {origin}",
-            scores=partial(nets.compute_scores, net),
-            computed_by="MXNet from its graph",
         )
     raise UserError(
         f"the graph {net.name} fits no family of ResNets known here; its first parameters: " + ", ".join([*shapes][:3])
@@ -59,7 +58,9 @@ def _classes(shapes: Mapping[str, Shape]) -> int | None:
     return next((shape[0] for shape in shapes.values() if len(shape) == 2), None)
 
 
-def _list_candidates(shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Architecture, int | None]]:
+def _list_candidates(
+    shapes: Mapping[str, Shape], make_graph: MakeGraph
+) -> Iterator[tuple[str, Architecture, int | None]]:
     """The plans, with their classes, that parameters of these shapes can belong to."""
     if "conv0_weight" in shapes:
         plan, classes = layouts.infer(shapes)
@@ -89,7 +90,10 @@ def _list_candidates(shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Archite
         without_shortcuts = 1 + units * (3 if plan.bottleneck else 2)
         if not without_shortcuts <= len(weights) <= without_shortcuts + units:
             continue
-        parameters = models.from_architecture(plan).collect_params().values()
-        if sorted(parameter.shape for parameter in parameters if len(parameter.shape) == 4) == weights:
+        try:
+            graph = make_graph(plan, None)
+        except UserError:  # its units are of a block that nobody knows here
+            continue
+        if sorted(shape for shape in graph.noted_shapes.values() if len(shape) == 4) == weights:
             for data_norm in (plan.data_norm, "full") if plan.data_norm else (None,):
                 yield name, replace(plan, data_norm=data_norm), _classes(shapes)

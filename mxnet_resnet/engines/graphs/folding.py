@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mxnet_resnet.engines.mxnet.graphs.rewriting import Rewriting
+from mxnet_resnet.engines.graphs.rewriting import Rewriting
 from mxnet_resnet.runs.checkpoint import Arrays
 from mxnet_resnet.runs.graph import VARIABLE, Graph
 
@@ -47,8 +47,7 @@ def as_float32(arrays: Arrays) -> Arrays:
 
 def set_fixed_to_one(graph: Graph, params: Arrays) -> Arrays:
     """``params`` with the gammas that MXNet takes for 1 (fix_gamma), whatever the checkpoint has, at 1."""
-    norms = (node for node in graph.nodes if node.op == "BatchNorm" and node.setting("fix_gamma", True))
-    fixed = {graph.input_names(node)[1] for node in norms}
+    fixed = graph.fixed
     return {name: np.ones_like(array) if name in fixed else array for name, array in params.items()}
 
 
