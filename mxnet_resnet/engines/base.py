@@ -180,6 +180,10 @@ class Engine(Protocol):
         """What checkpoints note."""
 
     @property
+    def reason(self) -> str:
+        """Why `engines.choose` took it in place of MXNet, in a sentence; else empty."""
+
+    @property
     def version(self) -> str:
         """That of the framework."""
 

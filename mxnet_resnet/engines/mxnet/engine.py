@@ -23,6 +23,7 @@ class MXNetEngine:
     """Apache MXNet 1.9.1: on CPUs and on the GPUs that it has code for; kvstores join devices and workers."""
 
     name = "mxnet"
+    reason = ""
     readers = ("imagerecorditer",)
 
     @property
