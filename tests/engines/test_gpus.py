@@ -191,3 +191,9 @@ def test_an_installed_mxnet_for_the_cpu_is_asked_as_any_other(driver):
         pytest.skip("this MXNet is built for GPUs")
     driver((8, 6))
     assert "built for the CPU only" in gpus.find_refusal(0).why
+
+
+@pytest.mark.gpu
+def test_the_driver_shows_the_gpus_that_pytorch_sees():
+    cuda = pytest.importorskip("torch").cuda
+    assert gpus.list_capabilities() == tuple(map(cuda.get_device_capability, range(cuda.device_count())))
