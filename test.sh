@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Set up the environment and run the tests, a process a core; arguments go to pytest (bash test.sh -m slow).
+# Set up the environment and run the tests, a process a core; arguments go to pytest (bash test.sh -m slow). With
+# ENGINE=torch it has PyTorch and MXNet, and the tests are those that need both, unless arguments name others.
 set -euo pipefail
 cd "$(dirname "$0")"
 . tools/environment.sh
-set_up "$requirements" requirements-dev.txt
-OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$python" -m pytest -n auto --maxprocesses 8 --dist loadfile "$@"
+set_up "$requirements" "$test_requirements"
+options=(-n auto --maxprocesses 8 --dist loadfile)
+[ "$engine" != torch ] || options+=(-o "testpaths=tests/engines/torch tests/use/test_convert*.py")
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$python" -m pytest "${options[@]}" "$@"

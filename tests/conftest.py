@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import runpy
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import mxnet_resnet.engines.mxnet  # noqa: F401  (before any `import mxnet`)
-from tests.helpers import REPOSITORY, runs
+from tests.helpers import REPOSITORY
 
 SHARED = REPOSITORY.parent / "shared" / "data"
+
+if find_spec("mxnet"):
+    import_module("mxnet_resnet.engines.mxnet")  # before any `import mxnet`
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m gpu`, modules without such tests are not imported: a machine for PyTorch need not have MXNet."""
+    if config.option.markexpr != "gpu" or not collection_path.name.startswith("test_"):
+        return None
+    return "mark.gpu" not in collection_path.read_text(encoding="utf-8") or None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not pytest.importorskip("torch").cuda.is_available():
+        pytest.skip("PyTorch sees no GPU")
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +73,7 @@ def digits(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def trained(digits, tmp_path_factory) -> Path:
     """The folder of a run on the digits: a depth-8 net after three epochs, ``model/net`` and ``log/net/train.log``."""
+    from tests.helpers import runs
 
     folder = tmp_path_factory.mktemp("run")
     runs.train(runs.train_arguments(digits, folder, "--epochs", "3", "--frequent", "10", *runs.WELL))
@@ -66,6 +83,8 @@ def trained(digits, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def three_epochs(digits, tmp_path_factory) -> Path:
     """The folder of a run of three short epochs."""
+    from tests.helpers import runs
+
     folder = tmp_path_factory.mktemp("three_epochs")
     runs.run(digits, folder, "--epochs", "3")
     return folder

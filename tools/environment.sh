@@ -1,10 +1,26 @@
-# Sourced by run.sh and test.sh: makes the environment .venv beside this folder, once, and sets `python` to its Python.
-# PYTHON=python3.10 chooses the Python; GPU=1 installs MXNet for CUDA.
+# Sourced by run.sh and test.sh: makes an environment beside this folder, once, and sets `python` to its Python.
+# ENGINE=torch takes PyTorch in place of MXNet, and .venv-torch in place of .venv; GPU=1 takes MXNet for CUDA;
+# PYTHON=python3.10 chooses the Python.
 
 fail() {
     echo "error: $1" >&2
     exit 2
 }
+
+engine=${ENGINE:-mxnet}
+case $engine in
+    mxnet)
+        environment=.venv
+        requirements=requirements${GPU:+-gpu}.txt
+        test_requirements=requirements-dev.txt
+        ;;
+    torch)
+        environment=.venv-torch
+        requirements=requirements-torch.txt
+        test_requirements=requirements-torch-dev.txt
+        ;;
+    *) fail "there is no ENGINE=$engine: take mxnet or torch" ;;
+esac
 
 # The Python that PYTHON names, else the first from 3.9 to 3.13 of python3 and the versioned names.
 find_python() {
@@ -23,50 +39,75 @@ find_python() {
 # under other names; MXNet looks for libraries in its own folder first.
 borrow_libraries() {
     local packages name borrowed
-    packages=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
+    packages=$("$python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
     for name in $(LC_ALL=C ldd "$packages/mxnet/libmxnet.so" 2>/dev/null | awk '/not found/ {print $1}' | sort -u); do
         borrowed=$(find "$packages" -path '*.libs/*' -name "${name%%.so*}-*.so*" | head -n 1)
         [ -z "$borrowed" ] || ln -sf "$borrowed" "$packages/mxnet/$name"
     done
 }
 
-# installed FILE...: whether the environment was made here, by the same Python from these same files.
+# show FILE: its content, and that of the files it includes.
+show() {
+    local included
+    cat "$1"
+    for included in $(sed -n 's/^-r //p' "$1"); do
+        show "$included"
+    done
+}
+
+# installed FILE: whether the environment has it, by this clone, the same Python and the same content.
 installed() {
     wanted=$(
         pwd
         "$base" -c 'import sys; print(sys.version, sys.base_prefix)'
-        cat "$@" requirements-common.txt tools/environment.sh
+        show "$1"
+        cat tools/environment.sh
     )
-    stamp=".venv/installed-$1"
+    stamp=$environment/installed-$1
     [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]
 }
 
 install() {
-    "$python" -m pip install -qq --disable-pip-version-check --no-deps "$@" || fail "pip could not install $*"
+    "$python" -m pip install -qq --disable-pip-version-check "$@" || fail "pip could not install $*"
+}
+
+# install_file FILE: its list, which is complete, but for what torch brings along.
+install_file() {
+    case $1 in
+        requirements-torch.txt) install -r "$1" ;;
+        *) install --no-deps -r "$1" ;;
+    esac
+    borrow_libraries
+}
+
+check_system() {
+    case "$engine $(uname -sm)" in
+        *" Linux x86_64" | "torch Linux "*) ;;
+        mxnet*) fail "MXNet 1.9.1 has builds for Linux on x86-64 only: ENGINE=torch takes PyTorch in its place" ;;
+        *) fail "this is for Linux" ;;
+    esac
 }
 
 # set_up REQUIREMENTS [MORE]: make the environment of the first file, with this project, anew unless it is there, and
 # add the second.
 set_up() {
     local base wanted stamp
-    [ "$(uname -sm)" = "Linux x86_64" ] || fail "MXNet 1.9.1 has builds for Linux on x86-64 only"
+    check_system
     base=$(find_python) || fail "${PYTHON:-python3} is no Python from 3.9 to 3.13: install one, or set PYTHON to its path"
-    exec 9>.venv.lock
+    exec 9>"$environment.lock"
     flock 9 # another set-up in this clone may be under way
-    python=.venv/bin/python
+    python=$environment/bin/python
     if ! installed "$1"; then
-        echo "Setting up .venv with $("$base" --version) ..."
-        "$base" -m venv --clear .venv || fail "cannot make .venv (on Debian and Ubuntu: apt-get install python3-venv)"
-        install -r "$1"
-        install --no-build-isolation --editable . # by the setuptools of that file
-        borrow_libraries
+        echo "Setting up $environment with $("$base" --version) ..."
+        "$base" -m venv --clear "$environment" ||
+            fail "cannot make $environment (on Debian and Ubuntu: apt-get install python3-venv)"
+        install_file "$1"
+        install --no-deps --no-build-isolation --editable . # by the setuptools of that file
         echo "$wanted" >"$stamp"
     fi
     if [ -n "${2:-}" ] && ! installed "$2"; then
-        install -r "$2"
+        install_file "$2"
         echo "$wanted" >"$stamp"
     fi
     exec 9>&-
 }
-
-requirements=requirements${GPU:+-gpu}.txt

@@ -33,7 +33,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     check_target(arguments.source, arguments.target, arguments.layout)
-    engines.choose().load()
+    engines.choose("mxnet").load()
     plan = architecture.find(arguments.network) if arguments.network else None
     source = reading.read_known(arguments.source, arguments.epoch, reading.Given(plan=plan))
     for line in proof.describe(source):

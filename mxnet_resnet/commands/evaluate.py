@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mxnet_resnet import engines
 from mxnet_resnet.base import files
 from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.settings import netflags
@@ -29,8 +28,7 @@ def main() -> None:
     if arguments.json:
         files.check_writable(arguments.json)
 
-    engine = engines.choose()
-    engine.load(soon_done=True)
+    engine = chosen.open_engine(arguments.engine, arguments.gpu)
 
     choice = netflags.read(arguments)
     net = chosen.load_net(choice)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mxnet_resnet import engines
 from mxnet_resnet.base.arguments import Parser, integer, integers
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import inputs
@@ -30,8 +29,7 @@ def main() -> int:
     netflags.add(parser)
     arguments = parser.parse_args()
 
-    engine = engines.choose()
-    engine.load(soon_done=True)
+    engine = chosen.open_engine(arguments.engine, arguments.gpu)
 
     choice = netflags.read(arguments)
     net = chosen.load_net(choice)

@@ -28,7 +28,7 @@ SUFFIXES = {"onnx": (".onnx",), "torch": writing.TORCH_SUFFIXES, "folded": (), "
 def main() -> int:
     arguments = parse()
     check_flags(arguments)
-    engines.choose().load()
+    engines.choose("mxnet").load()
 
     choice = netflags.read(arguments)
     net = chosen.load_net_silently(choice) if arguments.to == "torch" else chosen.load_net(choice)

@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/models.md"), help="the page")
     arguments = parser.parse_args()
 
-    engines.choose().load()
+    engines.choose("mxnet").load()
     with replacing(arguments.out) as (temporary,):
         temporary.write_text(page(), encoding="utf-8")
     print(f"{len(architecture.MODELS)} networks: {arguments.out}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mxnet_resnet import engines
 from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.data import inputs
 from mxnet_resnet.plot import answers, drawing
@@ -29,8 +28,7 @@ def main() -> int:
     netflags.add(parser)
     arguments = parser.parse_args()
 
-    engine = engines.choose()
-    engine.load(soon_done=True)
+    engine = chosen.open_engine(arguments.engine, arguments.gpu)
 
     choice = netflags.read(arguments)
     net = chosen.load_net(choice)

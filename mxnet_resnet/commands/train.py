@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     settings = parse()  # before what trains is imported, so that a wrong flag is told at once
-    engine = engines.choose()
+    engine = engines.choose(settings.devices.engine, settings.devices.gpus, settings.devices.cpus)
     if settings.eval_only:
         from mxnet_resnet.use import evaluate
 
@@ -34,6 +34,7 @@ def measure(settings: RunSettings, engine: Engine) -> Result:
     prefix = settings.start.prefix
     epoch = evaluate.choose_epoch(prefix, settings.start.epoch)
     engine.load()
+    chosen.tell_reason(engine)
     net = reading.read_checkpoint(prefix, epoch, reading.Given(settings.data.image_shape))
     chosen.tell_notes(net)
     devices = engine.choose_devices(settings.devices.gpus, settings.devices.cpus)

@@ -190,12 +190,12 @@ class Engine(Protocol):
         """What checkpoints note."""
 
     @property
-    def version(self) -> str:
-        """That of the framework."""
+    def reason(self) -> str:
+        """Why `engines.choose` took it in place of MXNet, in a sentence; else empty."""
 
     @property
-    def reason(self) -> str:
-        """Why it computes in place of MXNet, in a sentence, where nobody asked for it; else empty."""
+    def version(self) -> str:
+        """That of the framework."""
 
     @property
     def readers(self) -> Sequence[str]:

@@ -15,6 +15,7 @@ from mxnet_resnet.settings.schedule import STEPS, WARMUPS, WAYS
 CUSTOM = "custom"
 ALTERNATIVES = (("network", "depth"), ("lr-steps", "lr-iterations"), ("gpus", "cpus"))
 GIVEN = "given"  # beside the flags of a run: the names of those that no recipe gave
+ENGINES = ("auto", "mxnet", "torch")
 STORES = ("local", "device", "nccl", "dist_sync", "dist_device_sync", "dist_async")
 DTYPES = ("float32", "bfloat16", "float16")
 OPTIMIZERS = ("nag", "sgd")
@@ -139,6 +140,7 @@ def _add_learning_rate(rate: argparse._ArgumentGroup) -> None:
 
 
 def _add_devices(devices: argparse._ArgumentGroup) -> None:
+    add_engine(devices)
     devices.add_argument("--gpus", type=integers, help="GPUs: 0,1,2,3, or none (GPU 0 if it can serve, else the CPU)")
     devices.add_argument("--cpus", type=integer(high=64), help="devices to make of the CPU, which share its cores")
     devices.add_argument("--kv-store", choices=STORES, default="device", help="sums gradients over devices and workers")
@@ -150,6 +152,19 @@ def _add_devices(devices: argparse._ArgumentGroup) -> None:
         help="the least memory for a third more time: compute activations again instead of keeping them",
     )
     devices.add_argument("--memonger-budget", type=integer(), help="the least time for this many MB of activations")
+    devices.add_argument(
+        "--deterministic", action=SWITCH, default=False, help="to the bit the same on a GPU each time, slower (PyTorch)"
+    )
+
+
+def add_engine(group: argparse._ActionsContainer) -> None:
+    """Add the flag that says who computes."""
+    group.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="who computes; auto: MXNet, or PyTorch on GPUs that MXNet cannot use and where MXNet is not installed",
+    )
 
 
 def _add_run(run: argparse._ArgumentGroup) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from mxnet_resnet.base.arguments import Parser, channels, deviations, epoch, integer, shape
 from mxnet_resnet.data.transform import CROPS, ImageShape
+from mxnet_resnet.settings.flags import add_engine
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def add(parser: Parser) -> None:
 
 
 def add_gpu(parser: Parser) -> None:
-    """Add the flag of the device."""
+    """Add the flags of who computes, and on what."""
+    add_engine(parser)
     parser.add_argument("--gpu", type=integer(0), help="the GPU to compute on (0 if it can serve, else the CPU)")
 
 

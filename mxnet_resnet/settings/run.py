@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data.datasets import DATA_TYPES, DataType
+from mxnet_resnet.data.datasets import DATA_TYPES, OURS, DataType
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs import ledger
@@ -122,12 +122,14 @@ def _settings(given: Flags, names: set[str]) -> RunSettings:
         ),
         rate=_rate(options, restarts, "warmup-steps" in names),
         devices=DeviceSettings(
+            engine="mxnet" if options.engine == "auto" and _needs_mxnet(options) else options.engine,
             gpus=None if options.gpus is None else tuple(options.gpus),
             cpus=options.cpus,
             store=options.kv_store,
             dtype=options.dtype,
             memonger=options.memonger,
             memonger_budget=options.memonger_budget,
+            deterministic=options.deterministic,
         ),
         saving=saving,
         batch_size=options.batch_size,
@@ -254,12 +256,26 @@ def _data_type(options: argparse.Namespace) -> DataType:
     return dataclasses.replace(DATA_TYPES["cifar10" if small else "imagenet"], aug_level=1)
 
 
+def _needs_mxnet(options: argparse.Namespace) -> str | None:
+    """The flag that MXNet alone can do, with its value."""
+    if options.kv_store.startswith("dist_"):
+        return f"--kv-store {options.kv_store}"
+    return f"--data-backend {options.data_backend}" if options.data_backend != OURS else None
+
+
 def _refuse_contradictions(options: argparse.Namespace, given: Flags) -> None:
     """Raise UserError for values that contradict each other or mean nothing."""
     if not Path(options.model_prefix).name or options.model_prefix.endswith("/"):
         raise UserError(
             f"--model-prefix {options.model_prefix} is a folder: add a name, as in {options.model_prefix}net"
         )
+    if options.engine == "torch" and (flag := _needs_mxnet(options)):
+        instead = (
+            "torchrun joins PyTorch's workers (docs/distributed.md)"
+            if "kv-store" in flag
+            else f"take --data-backend {OURS}"
+        )
+        raise UserError(f"{flag} is MXNet's, and --engine is torch: {instead}")
     if options.eval_only:
         if options.retrain:
             raise UserError("--eval-only trains nothing, and --retrain does: give one of them")

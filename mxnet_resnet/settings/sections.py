@@ -156,20 +156,24 @@ class DeviceSettings:
     """What computes.
 
     Attributes:
+        engine: who, one of flags.ENGINES.
         gpus: their numbers; none of them: the CPU; None: GPU 0 if it can serve, else the CPU.
         cpus: devices to make of the CPU, or None.
         store: who sums gradients over devices and workers, one of flags.STORES.
         dtype: of convolutions and the classifier.
         memonger: compute activations again in place of keeping them.
         memonger_budget: MB of activations within which to take the least time, or None for the least memory.
+        deterministic: compute to the bit the same on a GPU each time.
     """
 
+    engine: str
     gpus: tuple[int, ...] | None
     cpus: int | None
     store: str
     dtype: str
     memonger: bool
     memonger_budget: int | None
+    deterministic: bool
 
 
 @dataclass(frozen=True)

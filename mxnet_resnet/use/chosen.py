@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from mxnet_resnet import engines
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.classnames import number_class, read_class_names
 from mxnet_resnet.data.datasets import IMAGENET_CLASSES, IMAGENET_SYNSET
@@ -51,6 +52,23 @@ def tell_notes(net: TrainedNet) -> None:
     """Say on standard error what is assumed of a net."""
     for note in net.notes:
         print(note, file=sys.stderr)
+
+
+def open_engine(name: str, gpu: int | None) -> Engine:
+    """The engine of that name for a GPU, or for what there is, loaded; why it is not MXNet is told on standard error.
+
+    Raises UserError as `engines.choose`.
+    """
+    engine = engines.choose(name, None if gpu is None else [gpu])
+    engine.load(soon_done=True)
+    tell_reason(engine)
+    return engine
+
+
+def tell_reason(engine: Engine) -> None:
+    """Say on standard error why an engine was taken in place of MXNet."""
+    if engine.reason:
+        print(engine.reason, file=sys.stderr)
 
 
 def open_classifier(

@@ -103,7 +103,7 @@ def export_int8(prefix: str, net: TrainedNet, calibration: Calibration) -> list[
 
 def measure_error(net: TrainedNet, sample: Sample) -> float:
     """The top-1 error of a net on a sample, in percent, on the CPU."""
-    engine = engines.choose()
+    engine = engines.choose("mxnet")
     return evaluate.evaluate(
         Classifier(engine.predictor(net, engine.choose_devices([], None), BATCH, "float32")), sample
     ).top1

@@ -35,7 +35,7 @@ def arguments(digits, folder, *more: str) -> list[str]:
 
 def train(flags: list[str]) -> None:
     """What train_resnet.py does with these flags."""
-    setup.train(parse(flags), engines.choose())
+    setup.train(parse(flags), engines.choose("mxnet"))
 
 
 def run(digits, folder, *more: str) -> None:
@@ -44,7 +44,7 @@ def run(digits, folder, *more: str) -> None:
 
 def model_of(settings, rate=0.1, contexts=None):
     """The net of a run as the MXNet engine trains it, on the devices of the settings or on these."""
-    engine = engines.choose()
+    engine = engines.choose("mxnet")
     devices = engine.choose_devices(settings.devices.gpus, settings.devices.cpus)
     if contexts:
         devices = dataclasses.replace(devices, handles=contexts)

@@ -1,7 +1,7 @@
 """MXNet 1.9.1 on today's Python, NumPy, CPUs and GPUs.
 
 ``prepare`` makes the process ready for ``import mxnet``; this room calls it before any of its modules is imported.
-Nothing else in the project knows what MXNet 1.9.1 lacks.
+Nothing else in the project knows what MXNet 1.9.1 lacks, but for the GPUs it has no code for (engines/gpus.py).
 """
 
 from __future__ import annotations
@@ -18,10 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
-
-# The GPU code in the mxnet-cu112 1.9.1 wheel, as `cuobjdump --list-elf libmxnet.so` lists it; it has no PTX.
-# Code for X.Y runs on every X.Z with Z >= Y, and on nothing of another major version.
-WHEEL_COMPUTE_CAPABILITIES = ((5, 0), (6, 0), (7, 0), (8, 0), (8, 6))
 
 # Loaded before libmxnet.so, each after the ones it needs. cuDNN loads its parts by name when it is first called.
 CUDA_LIBRARIES = (
@@ -48,6 +44,7 @@ NOT_INSTALLED = (
     "MXNet is not installed: pip install requests, then pip install --no-deps mxnet==1.9.1 "
     "(which would take NumPy back to 1, and works with 2)"
 )
+IN_ITS_PLACE = "PyTorch can train and predict in its place: pip install torch safetensors"
 
 
 def _financial(*args, **kwargs):
@@ -173,7 +170,7 @@ def load() -> None:
     except ModuleNotFoundError as error:
         if error.name != "mxnet":
             raise
-        raise UserError(NOT_INSTALLED) from error
+        raise UserError(f"{NOT_INSTALLED}; {IN_ITS_PLACE}") from error
     except OSError as error:
         if reason := missing_library(error):
             raise UserError(reason) from error
@@ -230,47 +227,3 @@ def missing_library(error: OSError) -> str | None:
 def has_bfloat16() -> bool:
     """Whether this CPU computes bfloat16 (AVX512-BF16)."""
     return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
-
-
-def gpu_refusal(index: int) -> str | None:
-    """Why GPU ``index`` cannot serve MXNet 1.9.1, in one sentence that says what to do, or None where it can."""
-    import mxnet as mx
-
-    if not mx.runtime.Features().is_enabled("CUDA"):
-        return (
-            f"GPU {index} cannot serve, since this MXNet is built for the CPU only (requirements-gpu.txt has the one "
-            "for GPUs)"
-        )
-    capabilities = _compute_capabilities()
-    if index >= len(capabilities):
-        return f"there is no GPU {index}: the NVIDIA driver shows {len(capabilities)}"
-    return _capability_refusal(index, capabilities[index])
-
-
-def _capability_refusal(index: int, capability: tuple[int, int]) -> str | None:
-    major, minor = capability
-    if any(major == have and minor >= least for have, least in WHEEL_COMPUTE_CAPABILITIES):
-        return None
-    return (
-        f"GPU {index} has compute capability {major}.{minor}, and mxnet-cu112 1.9.1 holds code for 5.0 to 8.9 only: "
-        "use another GPU, or the CPU"
-    )
-
-
-def _compute_capabilities() -> list[tuple[int, int]]:
-    """The (major, minor) compute capability of each GPU, asked of the driver; MXNet itself cannot tell."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return []
-    count = ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
-        return []
-
-    def attribute(number: int, device: int) -> int:
-        value = ctypes.c_int()
-        driver.cuDeviceGetAttribute(ctypes.byref(value), number, device)
-        return value.value
-
-    major, minor = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
-    return [(attribute(major, device), attribute(minor, device)) for device in range(count.value)]

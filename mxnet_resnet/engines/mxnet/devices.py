@@ -6,7 +6,8 @@ import mxnet as mx
 from mxnet.executor_manager import _split_input_slice
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.engines.mxnet.compat import gpu_refusal
+from mxnet_resnet.engines import gpus as nvidia
+from mxnet_resnet.engines.gpus import Refusal
 
 
 def choose(gpus: list[int] | None, cpus: int | None = None) -> tuple[list[mx.Context], str]:
@@ -18,15 +19,23 @@ def choose(gpus: list[int] | None, cpus: int | None = None) -> tuple[list[mx.Con
     if cpus:
         return [mx.cpu(index) for index in range(cpus)], f"Computing on the CPU as {cpus} devices, as asked"
     if gpus is None:
-        refusal = gpu_refusal(0)
-        return ([mx.cpu()], f"Computing on the CPU: {refusal}") if refusal else ([mx.gpu(0)], "Computing on GPU 0")
-    for index in gpus:
-        refusal = gpu_refusal(index)
+        refusal = find_refusal(0)
         if refusal:
-            raise UserError(refusal)
+            return [mx.cpu()], f"Computing on the CPU: {refusal.why}; {refusal.advice}"
+        return [mx.gpu(0)], "Computing on GPU 0"
+    for index in gpus:
+        if refusal := find_refusal(index):
+            raise UserError(f"{refusal.why}: {refusal.advice}")
     if not gpus:
         return [mx.cpu()], "Computing on the CPU, as asked"
     return [mx.gpu(index) for index in gpus], f"Computing on GPU {', '.join(map(str, gpus))}"
+
+
+def find_refusal(index: int) -> Refusal | None:
+    """Why GPU ``index`` cannot serve this MXNet, or None where it can."""
+    if not mx.runtime.Features().is_enabled("CUDA"):
+        return nvidia.refuse_any(index)
+    return nvidia.find_refusal(index)
 
 
 def shares(batch_size: int, devices: int) -> list[int]:

@@ -23,7 +23,7 @@ class MXNetEngine:
     """Apache MXNet 1.9.1: on CPUs and on the GPUs that it has code for; kvstores join devices and workers."""
 
     name = "mxnet"
-    reason = ""  # it is the first engine
+    reason = ""
     readers = ("imagerecorditer",)
 
     @property

@@ -3,7 +3,6 @@ import subprocess
 import sys
 
 import numpy as np
-import pytest
 
 from mxnet_resnet.engines.mxnet import compat
 
@@ -83,20 +82,6 @@ def test_published_net_that_the_fold_breaks(shared):
     executor.copy_params_from(args, auxs)
     scores = executor.forward(is_train=False, data=mx.nd.array(images))[0].asnumpy()
     assert 6 < 100 * np.mean(scores.argmax(axis=1) != raw[:, 0]) < 9
-
-
-def test_a_cpu_build_refuses_a_gpu():
-    assert "built for the CPU only" in compat.gpu_refusal(0)
-
-
-@pytest.mark.parametrize("capability", [(5, 2), (6, 1), (7, 0), (7, 5), (8, 0), (8, 6), (8, 9)])
-def test_gpus_the_wheel_has_code_for(capability):
-    assert compat._capability_refusal(0, capability) is None
-
-
-@pytest.mark.parametrize("capability", [(3, 7), (9, 0), (10, 0), (12, 0)])
-def test_gpus_the_wheel_has_no_code_for(capability):
-    assert f"compute capability {capability[0]}.{capability[1]}" in compat._capability_refusal(0, capability)
 
 
 def test_a_missing_driver_is_told_in_a_sentence():
