@@ -19,6 +19,16 @@ if find_spec("mxnet"):
     import_module("mxnet_resnet.engines.mxnet")  # before any `import mxnet`
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--engine", default="mxnet", choices=("mxnet", "torch"), help="who trains in tests/train")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    from tests.helpers import runs
+
+    runs.ENGINE = config.option.engine
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """With `-m gpu`, modules without such tests are not imported: a machine for PyTorch need not have MXNet."""
     if config.option.markexpr != "gpu" or not collection_path.name.startswith("test_"):

@@ -16,6 +16,7 @@ from mxnet_resnet.settings.schedule import Schedule
 from mxnet_resnet.train import setup
 from mxnet_resnet.train.loop import Loop
 
+ENGINE = "mxnet"  # who computes; pytest's --engine says so
 WELL = ("--batch-size", "32", "--lr-steps", "2")  # three epochs bring 2 to 6% error, whatever the rounding
 
 
@@ -24,7 +25,8 @@ def train_arguments(digits: Path, folder: Path, *more: str) -> list[str]:
     net = "" if "--network" in more else "--depth 8"
     device = "" if "--cpus" in more else "--gpus none"
     arguments = f"--data-type digits {net} --data-dir {digits} {device}"
-    return [*arguments.split(), "--model-prefix", f"{folder}/model/net", "--log-dir", f"{folder}/log", *more]
+    places = ["--model-prefix", f"{folder}/model/net", "--log-dir", f"{folder}/log"]
+    return [*arguments.split(), "--engine", ENGINE, *places, *more]
 
 
 def arguments(digits, folder, *more: str) -> list[str]:
@@ -35,7 +37,8 @@ def arguments(digits, folder, *more: str) -> list[str]:
 
 def train(flags: list[str]) -> None:
     """What train_resnet.py does with these flags."""
-    setup.train(parse(flags), engines.choose("mxnet"))
+    settings = parse(flags)
+    setup.train(settings, engines.choose(settings.devices.engine))
 
 
 def run(digits, folder, *more: str) -> None:
