@@ -96,7 +96,7 @@ def test_starting_tells_which_peers_are_not_installed(monkeypatch, capsys):
     monkeypatch.setattr(startup, "OURS", {"nothing": ["true"]})
     monkeypatch.setattr(startup, "of_one_image", lambda folder, compare: {"theirs": ["false"]} if compare else {})
     startup.main(argparse.Namespace(compare=True, rounds=1, json=None))
-    assert "; torch_resnet is not installed (pip install -r requirements-torch.txt)" in capsys.readouterr().err
+    assert "; torch_resnet is not installed (pip install --no-deps torch-resnet==0.0.4)" in capsys.readouterr().err
 
 
 def test_ways_take_turns(monkeypatch):

@@ -8,6 +8,8 @@ from tests.helpers import REPOSITORY
 
 LOADED = """
 import mxnet_resnet.engines.mxnet, pathlib, sysconfig
+from mxnet_resnet.engines import gpus
+assert gpus._has_wheel()
 maps = pathlib.Path("/proc/self/maps").read_text().split()
 print(":".join(sorted({path for path in maps if "/nvidia/" in path})))
 print(pathlib.Path(sysconfig.get_path("platlib"), "mxnet", "libmxnet.so"))

@@ -1,22 +1,28 @@
 """The installed project: its commands behind one, the names of the library, what is in the wheel and what it needs."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from importlib import metadata
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import mxnet_resnet
 from mxnet_resnet import __main__ as door
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines import gpus
 from tests.helpers import REPOSITORY
 
 PROJECT = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
 PACKAGES = {"cv2": "opencv-python-headless", "dmlc_tracker": "mxnet", "PIL": "pillow", "sklearn": "scikit-learn"}
 PACKAGES["yaml"] = "pyyaml"
+REPLACED = {"opencv-python": "opencv-python-headless"}  # GluonCV asks for the one with windows
 
 
 @pytest.fixture
@@ -93,3 +99,85 @@ def test_the_wheel_is_complete(tmp_path):
     files = (path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     assert names == {path.relative_to(REPOSITORY).as_posix() for path in files}
     assert wheel.name.startswith(f"mxnet_resnet-{mxnet_resnet.__version__}-")
+
+
+def read_pins(file: str, python: str) -> dict[str, str]:
+    """The versions that a file of requirements and those it includes pin for a Python, by the package's name."""
+    pins: dict[str, str] = {}
+    for line in (REPOSITORY / file).read_text(encoding="utf-8").splitlines():
+        text = line.partition("#")[0].strip()
+        if text.startswith("-r "):
+            found = read_pins(text[len("-r ") :], python)
+        elif text:
+            required = Requirement(text)
+            (pin,) = required.specifier
+            assert pin.operator == "==", text
+            holds = required.marker is None or required.marker.evaluate({"python_version": python})
+            found = {canonicalize_name(required.name): pin.version} if holds else {}
+        else:
+            continue
+        assert not [name for name in found if pins.get(name, found[name]) != found[name]], f"{file}: {text}"
+        pins.update(found)
+    return pins
+
+
+def read_needs(*extras: str) -> list[Requirement]:
+    """What pyproject.toml asks for, with these extras."""
+    lists = [re.search(r"^dependencies = \[\n(.*?)^\]", PROJECT, re.MULTILINE | re.DOTALL)[1]]
+    lists += [re.search(rf"^{extra} = \[(.*)\]$", PROJECT, re.MULTILINE)[1] for extra in extras]
+    return [Requirement(text) for found in lists for text in re.findall(r'"(.+?)"', found)]
+
+
+@pytest.mark.parametrize("python", ["3.9", "3.10", "3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("file, engine", [("requirements.txt", "mxnet"), ("requirements-torch.txt", "torch")])
+def test_the_pinned_versions_are_what_the_project_asks_for(file, engine, python):
+    pins = read_pins(file, python)
+    for need in read_needs(engine):
+        if need.marker is None or need.marker.evaluate({"python_version": python}):
+            assert need.specifier.contains(pins[canonicalize_name(need.name)]), need
+    others = {"mxnet": {"torch", "safetensors"}, "torch": {"mxnet", "gluoncv", "requests", "torch-resnet"}}
+    assert not others[engine] & pins.keys()
+
+
+@pytest.mark.parametrize("python", ["3.9", "3.13"])
+def test_the_lists_that_are_installed_on_top_of_one_another_agree(python):
+    pins = read_pins("requirements-torch.txt", python)
+    more = read_pins("requirements-torch-dev.txt", python)
+    assert {"mxnet", "torch-resnet", "pytest"} <= more.keys()
+    assert not [name for name in pins.keys() & more.keys() if pins[name] != more[name]]
+
+
+@pytest.mark.parametrize("python", ["3.9", "3.13"])
+def test_the_list_for_gpus_is_that_for_the_cpu_with_another_mxnet(python):
+    pins, more = (read_pins(file, python) for file in ("requirements.txt", "requirements-gpu.txt"))
+    assert pins.items() - more.items() == {("mxnet", gpus.WHEEL_VERSION)}
+    assert {name for name in more.keys() - pins.keys() if not name.startswith("nvidia-")} == {gpus.WHEEL}
+    assert more[gpus.WHEEL] == gpus.WHEEL_VERSION
+
+
+@pytest.mark.parametrize("file", ["requirements.txt", "requirements-torch.txt"])
+def test_the_pinned_versions_are_complete(file):
+    """Whatever a package that is installed here needs is pinned too, since MXNet's list is installed alone."""
+    pins = read_pins(file, f"{sys.version_info.major}.{sys.version_info.minor}")
+    for name, version in pins.items():
+        try:
+            found = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        for need in map(Requirement, found.requires or () if found.version.partition("+")[0] == version else ()):
+            wanted = need.marker is None or need.marker.evaluate({"extra": ""})
+            if wanted and not need.name.startswith(("nvidia-", "cuda-", "triton")):
+                assert REPLACED.get(need.name, canonicalize_name(need.name)) in pins, f"{name} needs {need}"
+
+
+def test_an_engine_there_is_not_is_refused_before_anything_is_set_up(tmp_path):
+    for name in ("run.sh", "test.sh", "tools/environment.sh"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    for script in ("run.sh", "test.sh"):
+        done = subprocess.run(
+            ["bash", tmp_path / script], env={**os.environ, "ENGINE": "jax"}, capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == "error: there is no ENGINE=jax: take mxnet or torch\n"
+    assert not list(tmp_path.glob(".venv*"))

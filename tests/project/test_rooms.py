@@ -75,6 +75,12 @@ assert "ResNet50" in dir(mxnet_resnet) and mxnet_resnet.__version__
 assert state() == before
 assert not {"mxnet", "torch", "distutils"} & set(sys.modules)
 """
+GPU_TESTS = """
+import sys
+import pytest
+sys.modules.update(dict.fromkeys(["mxnet", "gluoncv", "plotly", "sklearn"]))  # None: as if they were not installed
+sys.exit(pytest.main(["-m", "gpu", "--collect-only", "-q", "-p", "no:cacheprovider"]))
+"""
 
 
 def read_imports() -> Iterator[tuple[str, str]]:
@@ -199,6 +205,13 @@ def test_what_needs_mxnet_says_so(alone, command):
     command = command.format(prefix=REPOSITORY / "log/results/cifar10-fast-seed1/cifar10-fast-seed1")
     printed, told, status = alone("-m", "mxnet_resnet", *command.split())
     assert (printed, status) == ("", 2) and told.startswith("error: MXNet is not installed: pip install")
+
+
+def test_gpu_tests_need_no_more_than_an_image_of_pytorch_has():
+    collect = [sys.executable, "-c", GPU_TESTS]
+    done = subprocess.run(collect, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout
+    assert "test_gpus.py::test_the_driver_shows" in done.stdout
 
 
 def test_importing_the_package_changes_nothing(alone):

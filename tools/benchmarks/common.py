@@ -30,7 +30,8 @@ ROOT = TOOLS.parent
 DEPTH_BATCH = 64  # images of a net that is named by its depth alone
 TORCH = "pip install -r requirements-torch.txt"
 ONNX = "pip install --no-deps -r requirements-onnx.txt"
-INSTALL = {"torch": TORCH, "torch_resnet": TORCH, "onnx": ONNX, "onnxruntime": ONNX}
+TORCH_RESNET = "pip install --no-deps torch-resnet==0.0.4"
+INSTALL = {"torch": TORCH, "torch_resnet": TORCH_RESNET, "onnx": ONNX, "onnxruntime": ONNX}
 
 Net = tuple[int, int]  # depth, images
 
