@@ -34,7 +34,7 @@ def main() -> int:
     engine.load(soon_done=True)
 
     choice = netflags.read(arguments)
-    net = chosen.load_net(choice)
+    net = chosen.load_net(choice, engine)
     names = chosen.name_classes(net, choice)
     drawing.check_target(arguments.out)
     if len(arguments.classes or ()) > MOST_CLASSES:

@@ -33,7 +33,7 @@ def main() -> int:
     engine.load(soon_done=True)
 
     choice = netflags.read(arguments)
-    net = chosen.load_net(choice)
+    net = chosen.load_net(choice, engine)
     names = chosen.name_classes(net, choice)
     if arguments.out:
         drawing.check_target(arguments.out)
