@@ -31,7 +31,7 @@ def main() -> None:
     engine = chosen.open_engine(arguments.engine, arguments.gpu)
 
     choice = netflags.read(arguments)
-    net = chosen.load_net(choice)
+    net = chosen.load_net(choice, engine)
     names = chosen.name_classes(net, choice)
     classifier = chosen.open_classifier(engine, net, arguments.gpu, arguments.batch_size, arguments.dtype)
     result = evaluate.evaluate_records(classifier, arguments.data, arguments.crop)

@@ -32,7 +32,7 @@ def main() -> int:
     engine = chosen.open_engine(arguments.engine, arguments.gpu)
 
     choice = netflags.read(arguments)
-    net = chosen.load_net(choice)
+    net = chosen.load_net(choice, engine)
     names = chosen.name_classes(net, choice)
     drawing.check_target(arguments.out)
     if len(arguments.classes or ()) > MOST_CLASSES:

@@ -28,10 +28,12 @@ SUFFIXES = {"onnx": (".onnx",), "torch": writing.TORCH_SUFFIXES, "folded": (), "
 def main() -> int:
     arguments = parse()
     check_flags(arguments)
-    engines.choose("mxnet").load()
+    engine = engines.choose("mxnet")
+    engine.load()
 
     choice = netflags.read(arguments)
-    net = chosen.load_net_silently(choice) if arguments.to == "torch" else chosen.load_net(choice)
+    load = chosen.load_net_silently if arguments.to == "torch" else chosen.load_net
+    net = load(choice, engine)
     try:
         sentences = write(arguments, net)
     except NotProven as reason:

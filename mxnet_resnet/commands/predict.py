@@ -31,7 +31,7 @@ def main() -> int:
     engine = chosen.open_engine(arguments.engine, arguments.gpu)
 
     choice = netflags.read(arguments)
-    net = chosen.load_net(choice)
+    net = chosen.load_net(choice, engine)
     names = chosen.name_classes(net, choice)
     if arguments.out:
         drawing.check_target(arguments.out)

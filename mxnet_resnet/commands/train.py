@@ -35,7 +35,7 @@ def measure(settings: RunSettings, engine: Engine) -> Result:
     epoch = evaluate.choose_epoch(prefix, settings.start.epoch)
     engine.load()
     chosen.tell_reason(engine)
-    net = reading.read_checkpoint(prefix, epoch, reading.Given(settings.data.image_shape))
+    net = engine.adopt(reading.read_checkpoint(prefix, epoch, reading.Given(settings.data.image_shape)))
     chosen.tell_notes(net)
     devices = engine.choose_devices(settings.devices.gpus, settings.devices.cpus)
     predictor = engine.predictor(net, devices, settings.batch_size, settings.devices.dtype)

@@ -234,8 +234,14 @@ class Engine(Protocol):
     def memory(self, devices: Devices) -> dict[str, float]:
         """MB that are taken on each GPU."""
 
+    def adopt(self, net: TrainedNet) -> TrainedNet:
+        """A net as it was read, in the form that this engine computes: its classes known, its arrays seen to fit.
+
+        Raises UserError where they do not fit, and for a net that this engine cannot compute.
+        """
+
     def predictor(self, net: TrainedNet, devices: Devices, batch_size: int, dtype: str) -> Predictor:
-        """A trained net on the first of the devices, ``batch_size`` images at a time. Raises UserError."""
+        """A net that was adopted, on the first of the devices, ``batch_size`` images at a time. Raises UserError."""
 
     def gradients(self, net: TrainedNet, devices: Devices) -> Gradients:
-        """A trained net's last feature map on the first of the devices. Raises UserError for a net without one."""
+        """The last feature map of a net that was adopted, on the first of the devices. Raises UserError without one."""

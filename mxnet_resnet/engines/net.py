@@ -32,7 +32,7 @@ class TrainedNet:
         name: what to call it.
         params, statistics: its arrays, by the names in its graph, or by ours where it has none.
         image_shape: (C, H, W) of its input.
-        classes: how many it tells apart, or None for a net without a classifier.
+        classes: how many it tells apart; None for a net without a classifier, and where no engine has seen its graph.
         graph: from ``data`` (N, C, H, W) to scores (N, classes), before the softmax.
         plan: its architecture, where that is known; its arrays have our names then.
         mean, std: by channel, in 0..255: its input is an RGB image in 0..255, less the mean, by the deviation.

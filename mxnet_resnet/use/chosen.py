@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from mxnet_resnet import engines
@@ -19,15 +18,21 @@ from mxnet_resnet.use.classifier import Classifier
 from mxnet_resnet.use.gradcam import GradCam
 
 
-def load_net(choice: NetChoice) -> TrainedNet:
-    """The net; what is assumed of its images is told on standard error. Raises UserError."""
-    net = load_net_silently(choice)
+def load_net(choice: NetChoice, engine: Engine) -> TrainedNet:
+    """The net as the engine computes it; what is assumed of its images is told on standard error. Raises UserError."""
+    net = load_net_silently(choice, engine)
     tell_notes(net)
     return net
 
 
-def load_net_silently(choice: NetChoice) -> TrainedNet:
+def load_net_silently(choice: NetChoice, engine: Engine) -> TrainedNet:
     """As `load_net`, for what does not depend on the images."""
+    net = engine.adopt(_read_net(choice))
+    require_classes(net)
+    return net
+
+
+def _read_net(choice: NetChoice) -> TrainedNet:
     if not choice.params:
         if choice.network:
             raise UserError("--network goes with --params FILE; a checkpoint at --prefix has its graph beside it")
@@ -37,15 +42,7 @@ def load_net_silently(choice: NetChoice) -> TrainedNet:
         raise UserError(f"there is no file of parameters {choice.params}")
     plan = architecture.find(choice.network) if choice.network else None
     given = reading.Given(choice.image_shape, choice.mean, choice.std, plan)
-    return _with_graph(reading.read_known(choice.params, given=given))
-
-
-def _with_graph(net: TrainedNet) -> TrainedNet:
-    """A net with a plan and the graph of that. Raises UserError where its arrays do not fit it, or none classifies."""
-    from mxnet_resnet.engines.mxnet import nets
-
-    require_classes(net)
-    return replace(net, graph=nets.build_graph(net))
+    return reading.read_known(choice.params, given=given)
 
 
 def tell_notes(net: TrainedNet) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from mxnet_resnet.data.transform import evaluation_transform, read_image
+from mxnet_resnet.engines.graphs import trained
 from mxnet_resnet.engines.net import TrainedNet, normalise, require_plan
-from mxnet_resnet.use import reading
+from mxnet_resnet.use import graphs, reading
 
 LARGEST_DIFFERENCE = 1e-4  # of probabilities, or of scores by the largest score
 
@@ -50,11 +51,7 @@ def compare_scores(source: TrainedNet, target: TrainedNet, images: np.ndarray) -
 
 
 def _compute(net: TrainedNet, images: np.ndarray) -> np.ndarray:
-    if net.scores:
-        return net.scores(images)
-    from mxnet_resnet.engines.mxnet import nets
-
-    return nets.compute_scores(net, images)
+    return net.scores(images) if net.scores else graphs.compute_scores(net, images)
 
 
 def compare_probabilities(
@@ -82,10 +79,8 @@ def compare_probabilities(
 
 def describe(net: TrainedNet) -> list[str]:
     """What a net with a plan is, in sentences. Raises UserError where its arrays do not fit its plan."""
-    from mxnet_resnet.engines.mxnet import nets
-
-    plan = require_plan(net)
-    layers, parameters = nets.count(net)
+    plan, graph = require_plan(net), graphs.build_training_graph(net)
+    layers, parameters = trained.count_layers(graph), trained.count_parameters(graph, plan)
     units = ", ".join(str(units) for units, _ in plan.dimensions[1:])
     planes = ", ".join(str(planes) for _, planes in plan.dimensions[1:])
     kind = "pre-activation" if plan.preact else "post-activation"

@@ -14,13 +14,14 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.transform import ImageShape
-from mxnet_resnet.engines.graphs import emission, recognition
+from mxnet_resnet.engines.graphs import recognition
 from mxnet_resnet.engines.net import IMAGENET_MEAN, IMAGENET_STD, TrainedNet, require_plan
 from mxnet_resnet.plans import layouts
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.runs.checkpoint import Arrays
 from mxnet_resnet.runs.graph import Graph
+from mxnet_resnet.use import graphs
 
 TORCH_SUFFIXES = (".th", ".pth", ".pt", ".bin", ".safetensors")
 MODULE_CHECKPOINT = re.compile(r"(.+)-(\d{4,})\.params")
@@ -53,14 +54,22 @@ NOTHING_GIVEN = Given()
 def read_checkpoint(prefix: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -> TrainedNet:
     """A Module checkpoint as it stands, with its graph and the names in it; any net will do.
 
-    Raises UserError where its files are missing, damaged or do not fit each other.
+    Whether its arrays fit its graph, and how many classes that tells apart, is seen by the engine that adopts it.
+    Raises UserError where its files are missing or damaged.
     """
-    from mxnet_resnet.engines.mxnet import nets
-
-    found = _read_module(prefix, epoch, given)
-    shapes, classes = nets.infer(found)
-    checkpoint.check_fit(shapes, found.params, found.statistics)
-    return replace(found, classes=classes)
+    graph = checkpoint.load_graph(prefix)
+    if isinstance(epoch, str):
+        params, statistics = checkpoint.load_named(prefix, epoch)
+    else:
+        epoch = checkpoint.last_epoch(prefix) if epoch is None else epoch
+        params, statistics = checkpoint.load_params(prefix, epoch)
+    scores, notes = graph.without_softmax(), []
+    shape = given.image_shape or graph.noted_image_shape()
+    if shape is None:
+        shape = SMALL_SHAPE if graph.first_stride() == 1 else LARGE_SHAPE
+        notes.append(f"assuming an input of {shape}: --image-shape says otherwise")
+    net = TrainedNet(f"{prefix}, epoch {epoch}", params, statistics, shape, None, scores, notes=tuple(notes))
+    return _with_normalisation(net, _normalises_bytes(graph, statistics), given)
 
 
 def read_known(source: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -> TrainedNet:
@@ -74,7 +83,7 @@ def read_known(source: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -
     place = _module_of(source, epoch)
     if place is None:
         return _read_parameters(Path(source), given)
-    found = _read_module(*place, given)
+    found = read_checkpoint(*place, given)
     return recognise(replace(found, name=str(checkpoint.graph_path(place[0]))), given.plan)
 
 
@@ -86,8 +95,8 @@ def recognise(net: TrainedNet, plan: Architecture | None = None) -> TrainedNet:
     """
     if net.plan is not None:
         return net
-    found = recognition.recognise(net, plan, _make_graph)
-    return replace(found, scores=partial(_compute_scores, net), computed_by="MXNet from its graph")
+    found = recognition.recognise(net, plan, graphs.make_graph)
+    return replace(found, scores=partial(graphs.compute_scores, net), computed_by="MXNet from its graph")
 
 
 def input_normalisation(net: TrainedNet) -> tuple[np.ndarray, np.ndarray]:
@@ -120,38 +129,6 @@ def _module_of(source: str, epoch: Epoch) -> tuple[str, Epoch] | None:
     if source.endswith(checkpoint.GRAPH_ENDING):
         return source.removesuffix(checkpoint.GRAPH_ENDING), epoch
     return (match[1], int(match[2])) if match else (source, epoch)
-
-
-def _read_module(prefix: str, epoch: Epoch, given: Given) -> TrainedNet:
-    """A checkpoint as it stands, which may not fit its graph; its classes are not counted."""
-    graph = checkpoint.load_graph(prefix)
-    if isinstance(epoch, str):
-        params, statistics = checkpoint.load_named(prefix, epoch)
-    else:
-        epoch = checkpoint.last_epoch(prefix) if epoch is None else epoch
-        params, statistics = checkpoint.load_params(prefix, epoch)
-    scores, notes = graph.without_softmax(), []
-    shape = given.image_shape or graph.noted_image_shape()
-    if shape is None:
-        shape = SMALL_SHAPE if graph.first_stride() == 1 else LARGE_SHAPE
-        notes.append(f"assuming an input of {shape}: --image-shape says otherwise")
-    net = TrainedNet(f"{prefix}, epoch {epoch}", params, statistics, shape, None, scores, notes=tuple(notes))
-    return _with_normalisation(net, _normalises_bytes(graph, statistics), given)
-
-
-def _make_graph(plan: Architecture, classes: int | None) -> Graph:
-    """The graph of a plan; MXNet knows the blocks of one's own."""
-    if emission.can_emit(plan):
-        return emission.emit(plan, classes)
-    from mxnet_resnet.engines.mxnet import nets
-
-    return nets.trace(plan, classes)
-
-
-def _compute_scores(net: TrainedNet, images: np.ndarray) -> np.ndarray:
-    from mxnet_resnet.engines.mxnet import nets
-
-    return nets.compute_scores(net, images)
 
 
 def _normalises_bytes(graph: Graph, statistics: Arrays) -> bool:

@@ -17,8 +17,8 @@ from mxnet_resnet.base.files import replacing
 from mxnet_resnet.engines.net import TrainedNet, require_graph, require_plan
 from mxnet_resnet.plans import architecture, layouts
 from mxnet_resnet.plans.architecture import Architecture
-from mxnet_resnet.runs import checkpoint, graph, params
-from mxnet_resnet.use import reading
+from mxnet_resnet.runs import checkpoint, params
+from mxnet_resnet.use import graphs, reading
 
 LAYOUTS = ("torchvision", "torch-resnet")  # names in a state_dict
 TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")  # that PyTorch is written to; it is read from others too
@@ -29,12 +29,10 @@ def write_module(prefix: str, net: TrainedNet) -> Path:
 
     Raises UserError where the arrays of the net do not fit its plan.
     """
-    from mxnet_resnet.engines.mxnet import nets
-
-    text = nets.build_training_text(net)
-    order = graph.parse(text).variables
+    graph = graphs.build_training_graph(net)
+    order = graph.variables
     ordered = ({name: kind[name] for name in order if name in kind} for kind in (net.params, net.statistics))
-    return checkpoint.save(prefix, 0, text, *ordered)
+    return checkpoint.save(prefix, 0, graph.to_text(), *ordered)
 
 
 def write_probabilities(prefix: str, net: TrainedNet) -> Path:

@@ -107,6 +107,9 @@ class ToyEngine:
     def model(self, plan, spec, devices):
         return ToyModel(spec)
 
+    def adopt(self, net):
+        raise UserError("NumPy computes no ResNet")
+
     def read_epoch(self, records, epoch, backend):
         raise UserError(f"NumPy has no reader {backend}")
 

@@ -158,6 +158,6 @@ def test_resnet50_takes_a_step_at_224_pixels():
     images = np.random.default_rng(0).uniform(0, 255, (2, 3, 224, 224)).astype(np.float32)
     batch = Batch(images, np.array([3, 7], np.float32), 2)
     before = session.snapshot().params["conv0_weight"]
-    losses = [session.step(batch, number).result().loss for number in range(3)]
-    assert losses[-1] < losses[0]
+    first, second = (session.step(batch, number).result().loss for number in range(2))
+    assert second < first / 4
     assert not np.array_equal(session.snapshot().params["conv0_weight"], before)

@@ -163,12 +163,13 @@ def test_parameters_alone_make_the_net(predict, trained, digits, tmp_path):
 def test_ten_crops_are_averaged(predict, trained, photo, tmp_path):
     import mxnet as mx
 
+    from mxnet_resnet.engines.mxnet import nets
     from mxnet_resnet.engines.mxnet.predictor import Predictor
     from mxnet_resnet.use import reading
     from mxnet_resnet.use.classifier import Classifier
 
     cv2.imwrite(str(tmp_path / "photo.png"), photo)
-    net = reading.read_checkpoint(str(trained / "model/net"), 3)
+    net = nets.adopt(reading.read_checkpoint(str(trained / "model/net"), 3))
     crops = transform.crops(photo[:, :, ::-1], net.image_shape, "ten")
     classifier = Classifier(Predictor(net, mx.cpu(), 1))
     assert classifier.probabilities(np.empty((0, *crops.shape), np.uint8)).shape == (0, 10)

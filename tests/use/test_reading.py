@@ -15,7 +15,7 @@ from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.use import reading, writing
 from mxnet_resnet.use.classifier import softmax
 from tests.helpers import REPOSITORY
-from tests.helpers.conversions import ours
+from tests.helpers.conversions import ours, with_arrays
 
 
 def test_images_are_taken_as_the_net_takes_them():
@@ -40,7 +40,9 @@ def test_a_net_is_the_same_from_each_kind_of_file(tmp_path):
     writing.write_gluon(tmp_path / "net.params", source)
     images = np.random.default_rng(0).normal(size=(3, *source.image_shape)).astype(np.float32)
     expected = nets.compute_scores(source, images)
-    found = [reading.read_checkpoint(str(tmp_path / "net"))]
+    read = reading.read_checkpoint(str(tmp_path / "net"))
+    assert read.classes is None
+    found = [nets.adopt(read)]
     for name in ("net", "net-symbol.json", "net-0000.params", "net.params"):
         found.append(reading.read_known(str(tmp_path / name)))
         assert found[-1].plan == replace(source.plan, source=found[-1].plan.source)
@@ -66,15 +68,15 @@ def test_arrays_that_do_not_fit_the_graph_are_told(tmp_path):
     graph = (tmp_path / "net-symbol.json").read_text()
     checkpoint.save(prefix, 0, graph, source.params, {})
     with pytest.raises(UserError, match=r"does not fit the net: it has no bn0_moving_\w+, expected with shape \(16,\)"):
-        reading.read_checkpoint(prefix)
+        nets.adopt(reading.read_checkpoint(prefix))
     with pytest.raises(UserError, match="does not fit its graph: it has no bn0_moving_mean"):
         reading.read_known(prefix)
     checkpoint.save(prefix, 0, graph, {**source.params, "fc1_bias": np.zeros(11, np.float32)}, source.statistics)
     with pytest.raises(UserError, match=r"does not fit the net: fc1_bias has shape \(11,\), expected \(10,\)"):
-        reading.read_checkpoint(prefix)
+        nets.adopt(reading.read_checkpoint(prefix))
     checkpoint.save(prefix, 0, graph, {**source.params, "more": np.zeros(1, np.float32)}, source.statistics)
     with pytest.raises(UserError, match="does not fit the net, which has no more"):
-        reading.read_checkpoint(prefix)
+        nets.adopt(reading.read_checkpoint(prefix))
 
 
 def test_an_operator_that_mxnet_has_not_is_told(tmp_path):
@@ -82,7 +84,21 @@ def test_an_operator_that_mxnet_has_not_is_told(tmp_path):
     graph = tmp_path / "net-symbol.json"
     graph.write_text(graph.read_text().replace('"Pooling"', '"Puling"'))
     with pytest.raises(UserError, match=r"the graph of .*net, epoch 0 is damaged or not an MXNet graph"):
-        reading.read_checkpoint(str(tmp_path / "net"))
+        nets.adopt(reading.read_checkpoint(str(tmp_path / "net")))
+
+
+def test_a_net_of_parameters_alone_is_adopted_with_its_graph():
+    source = ours(architecture.find("preact_resnet20"))
+    adopted = nets.adopt(source)
+    assert (adopted.graph.last.name, adopted.classes, adopted.plan) == ("fc1", 10, source.plan)
+    assert adopted.graph.noted_image_shape() == source.image_shape
+    weight = source.params["conv0_weight"]
+    for changed, message in (
+        ({"conv0_weight": weight[:1]}, r"conv0_weight has shape \(1, 3, 3, 3\), expected \(16, 3, 3, 3\)"),
+        ({"conv1_weight": weight}, "which has no conv1_weight"),
+    ):
+        with pytest.raises(UserError, match=f"the checkpoint does not fit the net.* {message}"):
+            nets.adopt(with_arrays(source, **changed))
 
 
 def test_files_are_read_where_there_is_no_mxnet(tmp_path):
@@ -99,5 +115,14 @@ params, statistics = checkpoint.load_params("{tmp_path}/net", 0)
 assert set(graph.variables) == {{"data", "softmax_label", *params, *statistics}}
 net = reading.read_known("{tmp_path}/net.params")
 assert net.classes == 10 and net.plan.preact and net.arrays.keys() == {{*params, *statistics}}
+writing.write_module("{tmp_path}/copy", net)
+written = [open("{tmp_path}/" + name, "rb").read() for name in ("net-0000.params", "copy-0000.params")]
+assert written[0] == written[1] and checkpoint.load_graph("{tmp_path}/copy") == graph
+assert reading.read_known("{tmp_path}/copy").plan == reading.read_known("{tmp_path}/net").plan
+assert reading.read_checkpoint("{tmp_path}/net").classes is None
+print("\\n".join(proof.describe(net)))
 """
-    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, timeout=100)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, check=True, timeout=100, capture_output=True, text=True
+    )
+    assert "22 layers, 272,282 parameters" in done.stdout

@@ -80,6 +80,11 @@ class MXNetEngine:
             found[f"Memory of GPU {context.device_id}, taken"] = (total - free) / 2**20
         return found
 
+    def adopt(self, net: TrainedNet) -> TrainedNet:
+        from mxnet_resnet.engines.mxnet import nets
+
+        return nets.adopt(net)
+
     def predictor(self, net: TrainedNet, devices: Devices, batch_size: int, dtype: str) -> Predictor:
         from mxnet_resnet.engines.mxnet import precision
         from mxnet_resnet.engines.mxnet.predictor import Predictor

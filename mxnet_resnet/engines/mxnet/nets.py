@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mxnet as mx
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.graphs import emission, trained
 from mxnet_resnet.engines.mxnet import models, symbols
 from mxnet_resnet.engines.mxnet.binding import Executor
 from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet
 from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.plans.architecture import Architecture
+from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.runs.checkpoint import Arrays, Shape
-from mxnet_resnet.runs.graph import IMAGES, Graph, parse
+from mxnet_resnet.runs.graph import IMAGES, Graph
 
 
 def build_gluon(net: TrainedNet) -> models.ResNet | models.PreActResNet:
@@ -20,15 +24,9 @@ def build_gluon(net: TrainedNet) -> models.ResNet | models.PreActResNet:
     built, arrays = models.from_architecture(net.plan, net.classes), to_mxnet(net.arrays)
     built.initialize()
     parameters = built.collect_params()
-    for name in sorted(parameters.keys() ^ arrays.keys()):
-        which = "it" if name in parameters else "the net that its other layers make"
-        raise UserError(f"the checkpoint does not fit the net: {which} has no {name}")
+    shapes = {name: parameter.shape for name, parameter in parameters.items()}
+    checkpoint.check_fit(shapes, net.params, net.statistics)
     for name, parameter in parameters.items():
-        if parameter.shape != arrays[name].shape:
-            raise UserError(
-                f"the checkpoint does not fit the net: {name} has shape {arrays[name].shape}, "
-                f"expected {parameter.shape}"
-            )
         parameter.set_data(arrays[name])
     return built
 
@@ -40,15 +38,27 @@ def trace(plan: Architecture, classes: int | None) -> Graph:
 
 def build_graph(net: TrainedNet) -> Graph:
     """The graph of a net, to scores; where it has a plan alone, that of our net. Raises UserError as build_gluon."""
-    return net.graph or parse(build_training_text(net)).without_softmax()
+    return net.graph or build_training_graph(net).without_softmax()
 
 
-def build_training_text(net: TrainedNet) -> str:
-    """The graph of a net with a plan, as MXNet's JSON, with a softmax that takes labels: every MXNet tool loads it.
+def build_training_graph(net: TrainedNet) -> Graph:
+    """The graph of a net with a plan, with a softmax that takes labels. Raises UserError as build_gluon."""
+    if emission.can_emit(net.plan):
+        return trained.build_training_graph(net)
+    return symbols.to_graph(symbols.softmax(build_gluon(net), image_shape=net.image_shape))
 
-    Raises UserError as build_gluon does.
+
+def adopt(net: TrainedNet) -> TrainedNet:
+    """A net with its graph and its classes, whose arrays are seen to fit.
+
+    Raises UserError where they do not, where MXNet does not know an operator of the graph, or where that does not take
+    images of its shape.
     """
-    return symbols.softmax(build_gluon(net), image_shape=net.image_shape).tojson()
+    if net.graph is None:
+        return replace(net, graph=build_graph(net))
+    shapes, classes = infer(net)
+    checkpoint.check_fit(shapes, net.params, net.statistics)
+    return replace(net, classes=classes)
 
 
 def compute_scores(net: TrainedNet, images: np.ndarray) -> np.ndarray:
@@ -94,9 +104,3 @@ def infer(net: TrainedNet) -> tuple[dict[str, Shape], int]:
 def list_gluon_names(net: TrainedNet) -> dict[str, str]:
     """What Gluon's ``load_parameters`` calls each array of a net with a plan: its names, in its order, to ours."""
     return {theirs: parameter.name for theirs, parameter in build_gluon(net)._collect_params_with_prefix().items()}
-
-
-def count(net: TrainedNet) -> tuple[int, int]:
-    """The layers and the parameters of a net with a plan. Raises UserError as build_gluon does."""
-    built = build_gluon(net)
-    return models.count_layers(built), models.count_parameters(built)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.engines.graphs import emission
+from mxnet_resnet.engines.graphs import emission, trained
 from mxnet_resnet.engines.mxnet import models, symbols
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.plans.architecture import MODELS
@@ -46,6 +46,8 @@ def check_same(plan, classes=10, image_shape=None, smoothing=0.0, workspace=512,
         assert node == expected
     assert written == traced
     assert emission.emit(plan, classes, **options) == traced.without_softmax()
+    assert trained.count_layers(written) == models.count_layers(net)
+    assert trained.count_parameters(written, plan) == models.count_parameters(net)
 
 
 def mark_deep(name):

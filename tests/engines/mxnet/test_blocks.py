@@ -13,9 +13,11 @@ import mxnet_resnet
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import blocks, models, nets, registry, symbols
 from mxnet_resnet.plans import architecture
-from mxnet_resnet.use import reading, writing
+from mxnet_resnet.settings.run import parse
+from mxnet_resnet.use import proof, reading, writing
 from tests.helpers.conversions import ours
 from tests.helpers.family import images, randomise, relative
+from tests.helpers.runs import begin, train_arguments
 
 DIMENSIONS = ((1, 8), (2, 8), (1, 16))
 NETS = {  # a net of each block
@@ -183,6 +185,39 @@ def test_a_variant_is_no_net_of_pytorchs(squeezed, tmp_path):
     with pytest.raises(UserError, match="ResNet cannot be this net, which has units of the block squeezed"):
         writing.write_torch(tmp_path / "net.pth", ours(architecture.find("se_net")))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("block", NETS)
+def test_a_variant_is_written_described_and_read_again(squeezed, tmp_path, block):
+    squeezed(block)
+    source = ours(architecture.find("se_net"))
+    net = mxnet_resnet.build("se_net", classes=10)
+    counts = f"{models.count_layers(net)} layers, {models.count_parameters(net):,} parameters"
+    assert proof.describe(source)[-1].strip() == counts
+    writing.write_module(str(tmp_path / "net"), source)
+    found = reading.read_known(str(tmp_path / "net"), given=reading.Given(plan=source.plan))
+    assert found.plan.block == "squeezed" and found.arrays.keys() == source.arrays.keys()
+    data = images(16)
+    np.testing.assert_array_equal(found.scores(data), nets.compute_scores(nets.adopt(source), data))
+    with pytest.raises(UserError, match="fits no family of ResNets known here"):
+        reading.read_known(str(tmp_path / "net"))
+
+
+def test_a_law_that_mxnet_alone_knows_is_drawn_by_it(squeezed, monkeypatch, digits, tmp_path):
+    kind = squeezed("basic", he_init=False)
+    make_refinement = kind.make_refinement
+
+    def make_orthogonal(unit, channels):
+        refinement = make_refinement(unit, channels)
+        refinement.squeeze.weight.init = mx.init.Orthogonal(scale=1)
+        return refinement
+
+    monkeypatch.setattr(kind, "make_refinement", make_orthogonal)
+    params = begin(parse(train_arguments(digits, tmp_path, "--network", "se_net"))).snapshot().params
+    weight = params["stage2_unit1_se_squeeze_weight"]
+    rows = weight.reshape(len(weight), -1)
+    np.testing.assert_allclose(rows @ rows.T, np.eye(len(rows)), atol=1e-5)
+    assert params["stage2_unit1_conv2_weight"].std() > 0.01
 
 
 def test_every_class_of_a_named_net_is_listed_and_made_once():
