@@ -71,7 +71,7 @@ class _Network(nn.Module):
         self.out_planes = self.units[-1].out_planes
         if self.preact:
             self.norm = norm(self.out_planes)
-            self.relu = nn.ReLU()
+            self.relu = nn.ReLU(inplace=True)
         self.avgpool = GlobalAveragePool()
         self.head: nn.Module = nn.Identity()
         _initialize(self, initializer, zero_init_residual)
@@ -145,7 +145,7 @@ def _make_stem(
     if norm:
         layers.append(norm(channels))
         if relu:
-            layers.append(nn.ReLU())
+            layers.append(nn.ReLU(inplace=True))
     if not small_images:
         layers.append(nn.MaxPool2d(3, 2, padding=1))
     return layers
