@@ -16,9 +16,9 @@ from mxnet_resnet.__main__ import list_commands
 from tests.helpers import REPOSITORY
 from tests.helpers.pictures import save_classes
 
-# A room imports from floors below its own. The package itself and its __main__ are the door, above all rooms.
+# A room imports from floors below its own. The package itself, torch.py and __main__ are the door, above all rooms.
 FLOORS = (("base",), ("plans", "data", "runs"), ("plot", "settings", "engines"), ("train", "use"), ("commands",))
-DOOR = ("", "__main__")
+DOOR = ("", "torch", "__main__")
 FRAMEWORKS = {"mxnet": "engines.mxnet", "dmlc_tracker": "engines.mxnet", "torch": "engines.torch"}
 
 WITH_NUMPY_ALONE = """
@@ -63,7 +63,9 @@ def state():
 
 before = state()
 import mxnet_resnet
+import mxnet_resnet.torch
 assert "ResNet50" in dir(mxnet_resnet) and mxnet_resnet.__version__
+assert "ResNet50" in dir(mxnet_resnet.torch)
 assert state() == before
 assert not {"mxnet", "torch", "distutils"} & set(sys.modules)
 """
@@ -187,6 +189,11 @@ def test_what_needs_mxnet_says_so(alone, command):
     command = command.format(prefix=REPOSITORY / "log/results/cifar10-fast-seed1/cifar10-fast-seed1")
     printed, told, status = alone("-m", "mxnet_resnet", *command.split())
     assert (printed, status) == ("", 2) and told.startswith("error: MXNet is not installed: pip install")
+
+
+def test_nets_on_pytorch_say_that_they_need_it(alone):
+    _, told, status = alone("-c", "from mxnet_resnet.torch import ResNet50")
+    assert status == 1 and told.rstrip().endswith("UserError: PyTorch is not installed: pip install torch")
 
 
 def test_importing_the_package_changes_nothing(alone):
