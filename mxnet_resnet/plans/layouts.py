@@ -112,7 +112,7 @@ def is_norm(layer: str) -> bool:
 
 _DOWN = {"sc": "downsample.0", "sc_bn": "downsample.1"}
 _BODY = {f"{kind}{n}": f"body.{3 * n - 3 + shift}" for n in (1, 2, 3) for kind, shift in (("conv", 0), ("bn", 1))}
-_TORCH = {"epsilon": TORCH_EPSILON, "stem_relu": True, "stride_first": False}
+_TORCH = {"epsilon": TORCH_EPSILON, "stem_relu": True}
 _POST = {**_TORCH, "preact": False}
 _PRE = {**_TORCH, "preact": True}
 
@@ -146,7 +146,7 @@ TORCHVISION = Layout(
     1,
     _DOWN,
     TORCH_NORM,
-    _POST,
+    {**_POST, "stride_first": False},
     {"identity": "centered_identity"},  # torchvision's own have none
 )
 OPTION_A = replace(

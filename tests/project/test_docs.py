@@ -16,7 +16,7 @@ from mxnet_resnet.engines.mxnet import registry, symbols
 from mxnet_resnet.plans import architecture
 from tests.helpers import REPOSITORY
 
-LIBRARY = (REPOSITORY / "docs" / "library.md").read_text(encoding="utf-8")
+LIBRARY, ON_PYTORCH = (REPOSITORY / "docs" / "library.md").read_text(encoding="utf-8").split("\n## On PyTorch\n")
 CODE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 VALUE = re.compile(r"  # (.+)$")
 PUBLISHED_MULTIPLY_ADDS = {  # G
@@ -67,6 +67,19 @@ def library() -> tuple[dict, list[tuple[str, object, object]], str]:
 
 def test_the_values_on_the_library_page(library):
     _, shown, _ = library
+    assert shown
+    for source, value, expected in shown:
+        assert value == expected, source
+
+
+def test_the_values_on_the_library_page_for_pytorch(torch_resnet, monkeypatch):
+    from mxnet_resnet.engines.torch import blocks, registry
+
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(registry, "BLOCKS", {**registry.BLOCKS})
+    assert blocks.BasicBlock is registry.BLOCKS["basic"]
+    namespace: dict = {"__name__": "docs.library"}
+    shown = [value for block in CODE.findall(ON_PYTORCH) for value in execute(block, namespace)]
     assert shown
     for source, value, expected in shown:
         assert value == expected, source

@@ -16,9 +16,9 @@ from mxnet_resnet.__main__ import list_commands
 from tests.helpers import REPOSITORY
 from tests.helpers.pictures import save_classes
 
-# A room imports from floors below its own. The package itself and its __main__ are the door, above all rooms.
+# A room imports from floors below its own. The package itself, torch.py and __main__ are the door, above all rooms.
 FLOORS = (("base",), ("plans", "data", "runs"), ("plot", "settings", "engines"), ("train", "use"), ("commands",))
-DOOR = ("", "__main__")
+DOOR = ("", "torch", "__main__")
 FRAMEWORKS = {"mxnet": "engines.mxnet", "dmlc_tracker": "engines.mxnet", "torch": "engines.torch"}
 
 WITH_NUMPY_ALONE = """
@@ -71,7 +71,9 @@ def state():
 
 before = state()
 import mxnet_resnet
+import mxnet_resnet.torch
 assert "ResNet50" in dir(mxnet_resnet) and mxnet_resnet.__version__
+assert "ResNet50" in dir(mxnet_resnet.torch)
 assert state() == before
 assert not {"mxnet", "torch", "distutils"} & set(sys.modules)
 """
@@ -212,6 +214,11 @@ def test_gpu_tests_need_no_more_than_an_image_of_pytorch_has():
     done = subprocess.run(collect, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout
     assert "test_gpus.py::test_the_driver_shows" in done.stdout
+
+
+def test_nets_on_pytorch_say_that_they_need_it(alone):
+    _, told, status = alone("-c", "from mxnet_resnet.torch import ResNet50")
+    assert status == 1 and told.rstrip().endswith("UserError: PyTorch is not installed: pip install torch")
 
 
 def test_importing_the_package_changes_nothing(alone):

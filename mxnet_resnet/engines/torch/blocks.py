@@ -1,6 +1,8 @@
 """Residual units, each a class that reads from top to bottom; their layers have the names of torch-resnet.
 
 A variant of a unit is a subclass that says what the residual passes through before the addition: Unit.make_refinement.
+
+A ReLU is in place where what it is given is nobody else's; the first of a pre-activation unit may be given the input.
 """
 
 from __future__ import annotations
@@ -10,10 +12,10 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.torch.layers import BatchNorm, convolution
 from mxnet_resnet.engines.torch.registry import register
 from mxnet_resnet.engines.torch.shortcuts import ProjectionShortcut
+from mxnet_resnet.plans.checks import refuse_dropout
 
 
 class Unit(nn.Module):
@@ -63,13 +65,13 @@ class BasicBlock(Unit):
         channels = self.out_planes = planes * width
         self.conv1 = convolution(in_planes, channels, 3, stride)
         self.bn1 = norm(channels)
-        self.relu1 = nn.ReLU()
+        self.relu1 = nn.ReLU(inplace=True)
         self.dropout = nn.Dropout(drop_rate)
         self.conv2 = convolution(channels, channels, 3, 1)
         self.bn2 = norm(channels)
         self.shortcut = _with_norm(shortcut(in_planes, channels, stride), norm, channels)
         self.refinement = self.make_refinement(channels) or nn.Identity()
-        self.relu2 = nn.ReLU()
+        self.relu2 = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = self.shortcut(x)
@@ -105,22 +107,22 @@ class Bottleneck(Unit):
         stride_first: bool = False,
         bias: bool = False,
     ):
-        _refuse_dropout(drop_rate)
+        refuse_dropout(drop_rate)
         super().__init__()
         middle = planes * width
         channels = self.out_planes = planes * self.expansion
         stride1, stride2 = (stride, 1) if stride_first else (1, stride)
         self.conv1 = convolution(in_planes, middle, 1, stride1, bias=bias)
         self.bn1 = norm(middle)
-        self.relu1 = nn.ReLU()
+        self.relu1 = nn.ReLU(inplace=True)
         self.conv2 = convolution(middle, middle, 3, stride2)
         self.bn2 = norm(middle)
-        self.relu2 = nn.ReLU()
+        self.relu2 = nn.ReLU(inplace=True)
         self.conv3 = convolution(middle, channels, 1, 1, bias=bias)
         self.bn3 = norm(channels)
         self.shortcut = _with_norm(shortcut(in_planes, channels, stride), norm, channels)
         self.refinement = self.make_refinement(channels) or nn.Identity()
-        self.relu3 = nn.ReLU()
+        self.relu3 = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         shortcut = self.shortcut(x)
@@ -155,7 +157,7 @@ class PreActBlock(Unit):
         self.relu1 = nn.ReLU()
         self.conv1 = convolution(in_planes, channels, 3, stride)
         self.bn2 = norm(channels)
-        self.relu2 = nn.ReLU()
+        self.relu2 = nn.ReLU(inplace=True)
         self.dropout = nn.Dropout(drop_rate)
         self.conv2 = convolution(channels, channels, 3, 1)
         self.shortcut = shortcut(in_planes, channels, stride)
@@ -192,7 +194,7 @@ class PreActBottleneck(Unit):
         stride_first: bool = False,
         bias: bool = False,
     ):
-        _refuse_dropout(drop_rate)
+        refuse_dropout(drop_rate)
         super().__init__()
         middle = planes * width
         channels = self.out_planes = planes * self.expansion
@@ -201,10 +203,10 @@ class PreActBottleneck(Unit):
         self.relu1 = nn.ReLU()
         self.conv1 = convolution(in_planes, middle, 1, stride1, bias=bias)
         self.bn2 = norm(middle)
-        self.relu2 = nn.ReLU()
+        self.relu2 = nn.ReLU(inplace=True)
         self.conv2 = convolution(middle, middle, 3, stride2)
         self.bn3 = norm(middle)
-        self.relu3 = nn.ReLU()
+        self.relu3 = nn.ReLU(inplace=True)
         self.conv3 = convolution(middle, channels, 1, 1, bias=bias)
         self.shortcut = shortcut(in_planes, channels, stride)
         self.refinement = self.make_refinement(channels) or nn.Identity()
@@ -226,8 +228,3 @@ def _with_norm(shortcut: nn.Module, norm: Callable[..., nn.Module], channels: in
     """A shortcut, and behind it a BatchNorm where it has weights of its own."""
     projects = getattr(shortcut, "projects", shortcut.requires_activation)  # torch-resnet's have the latter alone
     return nn.Sequential(shortcut, norm(channels)) if projects else nn.Sequential(shortcut)
-
-
-def _refuse_dropout(drop_rate: float) -> None:
-    if drop_rate:
-        raise UserError("bottleneck units have no dropout: the drop rate has to be 0")

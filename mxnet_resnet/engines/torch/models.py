@@ -20,7 +20,7 @@ from mxnet_resnet.engines.torch.registry import choose_block, find_block
 from mxnet_resnet.engines.torch.shortcuts import FullProjectionShortcut, ProjectionShortcut, find_shortcut
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.plans.architecture import Architecture
-from mxnet_resnet.plans.checks import check_arguments, check_whole
+from mxnet_resnet.plans.checks import check_arguments, check_momentum, check_whole
 
 # He et al., "Delving Deep into Rectifiers", arXiv 1502.01852, equation 14: a deviation of sqrt(2 / fan out).
 HE_FAN_OUT = partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu")
@@ -72,7 +72,7 @@ class _Network(nn.Module):
         self.out_planes = self.units[-1].out_planes
         if self.preact:
             self.norm = norm(self.out_planes)
-            self.relu = nn.ReLU()
+            self.relu = nn.ReLU(inplace=True)
         self.avgpool = GlobalAveragePool()
         self.head: nn.Module = nn.Identity()
         _initialize(self, initializer, zero_init_residual)
@@ -148,7 +148,7 @@ def _make_stem(
     if norm:
         layers.append(norm(channels))
         if relu:
-            layers.append(nn.ReLU())
+            layers.append(nn.ReLU(inplace=True))
     if not small_images:
         layers.append(nn.MaxPool2d(3, 2, padding=1))
     return layers
@@ -206,8 +206,7 @@ def from_architecture(plan: Architecture, classes: int | None = None, bn_momentu
 
 def _keywords(plan: Architecture, bn_momentum: float = 0.9) -> dict[str, object]:
     """A plan as arguments of ResNet, but for its dimensions."""
-    if not 0 <= bn_momentum <= 1:
-        raise UserError(f"bn_momentum {bn_momentum} is not in [0, 1]")
+    check_momentum(bn_momentum)
     return {
         "block": choose_block(plan),
         "shortcut": plan.shortcut,

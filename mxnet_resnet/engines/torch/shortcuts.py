@@ -6,9 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.torch.layers import convolution
-from mxnet_resnet.plans.architecture import SHORTCUT_NAMES
+from mxnet_resnet.plans.checks import check_identity, find_shortcut_name
 
 
 class Shortcut(nn.Module):
@@ -62,8 +61,7 @@ class IdentityShortcut(nn.Module):
 
     def __init__(self, in_planes: int, out_planes: int, stride: int):
         super().__init__()
-        if out_planes < in_planes:
-            raise UserError(f"an identity shortcut cannot have fewer channels out ({out_planes}) than in ({in_planes})")
+        check_identity(in_planes, out_planes)
         self.stride, self.new_planes = stride, out_planes - in_planes
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -93,6 +91,4 @@ SHORTCUTS = {
 
 def find_shortcut(name: str) -> type[nn.Module]:
     """The class of a shortcut by a key of architecture.SHORTCUT_NAMES. Raises UserError, which names these."""
-    if name not in SHORTCUT_NAMES:
-        raise UserError(f"there is no shortcut {name!r}: it is one of {', '.join(SHORTCUT_NAMES)}")
-    return SHORTCUTS[SHORTCUT_NAMES[name]]
+    return SHORTCUTS[find_shortcut_name(name)]
