@@ -39,6 +39,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not pytest.importorskip("torch").cuda.is_available():
         pytest.skip("PyTorch sees no GPU")
+    if item.get_closest_marker("mxnet") and item.config.option.engine != "mxnet":
+        pytest.skip("this is so on MXNet alone")
 
 
 @pytest.fixture(scope="session")

@@ -94,6 +94,7 @@ def test_another_run_is_not_resumed(three_epochs, digits, tmp_path, more, messag
         run(digits, folder, "--epochs", "4", "--resume", *more.format(digits=digits).split())
 
 
+@pytest.mark.mxnet  # a process a device is tested in tests/engines/torch/test_jobs.py
 def test_another_number_of_devices_is_noted(three_epochs, digits, tmp_path):
     folder = copy(three_epochs, tmp_path / "run")
     for epochs in ("4", "5"):
@@ -123,6 +124,7 @@ def test_flags_given_to_a_resumed_run_are_those_of_the_run(three_epochs, digits,
     assert ledger.arguments(f"{folder}/model/net")["epochs"] == "5"
 
 
+@pytest.mark.mxnet  # a process a device is tested in tests/engines/torch/test_jobs.py
 def test_the_validation_of_several_devices_is_that_of_the_checkpoint(digits, tmp_path, monkeypatch, command, capsys):
     more = ("--cpus", "2", "--epochs", "1")
     run(digits, tmp_path, *more)

@@ -10,7 +10,10 @@ from mxnet_resnet.plot import logreader
 from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.settings.run import make, parse
 from mxnet_resnet.train import loop, setup
+from tests.helpers import runs
 from tests.helpers.runs import WELL, begin, train, train_arguments
+
+MXNET = pytest.mark.mxnet
 
 
 def test_a_run_learns_and_logs(trained):
@@ -22,7 +25,7 @@ def test_a_run_learns_and_logs(trained):
     text = (trained / "log/net/train.log").read_text()
     for needed in (
         "seed=0",
-        "MXNet 1.9.1",
+        {"mxnet": "MXNet 1.9.1", "torch": "PyTorch 2"}[runs.ENGINE],
         "1437 training images",
         "360 validation images",
         "Computing on the CPU",
@@ -112,9 +115,11 @@ def test_given_examples_move_the_steps():
         (["--data-train", "none.rec"], "there is no record file none.rec"),
         (["--batch-size", "2000"], "1437 records, fewer than --batch-size 2000"),
         (["--gpus", "0"], "GPU 0 cannot serve"),
-        (["--batch-size", "3", "--cpus", "4"], "--batch-size 3 cannot be dealt to 4 devices: take a multiple of 4"),
-        (["--batch-size", "6", "--cpus", "4"], "--batch-size 6 cannot be dealt to 4 devices"),  # MXNet deals 2, 2, 2, 0
-        (["--dtype", "float16"], "--dtype float16 needs a GPU"),
+        pytest.param(["--batch-size", "3", "--cpus", "4"], "--batch-size 3 cannot be dealt to 4 devices", marks=MXNET),
+        pytest.param(
+            ["--batch-size", "6", "--cpus", "4"], "--batch-size 6 cannot be dealt to 4", marks=MXNET
+        ),  # 2 2 2 0
+        pytest.param(["--dtype", "float16"], "--dtype float16 needs a GPU", marks=MXNET),
         (["--memonger-budget", "1"], "no plan keeps the activations within 1 MB"),
         (["--retrain", "--model-load-epoch", "1"], "there is no checkpoint"),
         (["--network", "resnet164", "--drop-rate", "0.5"], "bottleneck units have no dropout"),
