@@ -8,7 +8,7 @@ import torch
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.graphs import emission, recognition
 from mxnet_resnet.engines.net import TrainedNet, require_classes, require_plan
-from mxnet_resnet.engines.torch import nets, precision
+from mxnet_resnet.engines.torch import memory, nets, precision
 from mxnet_resnet.runs import checkpoint
 
 
@@ -31,9 +31,12 @@ class Predictor:
 
     @torch.inference_mode()
     def _compute(self, images: np.ndarray) -> np.ndarray:
-        given = torch.from_numpy(np.ascontiguousarray(images)).to(self._device, memory_format=torch.channels_last)
-        with precision.computing(self._device, self._dtype):
-            return self._module(given).float().cpu().numpy()
+        what = f"batches of {len(images)} images"
+        with memory.explaining_shortage(self._device, what, lambda: "a smaller --batch-size takes less"):
+            given = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
+            with precision.computing(self._device, self._dtype):
+                scores = self._module(given.contiguous(memory_format=torch.channels_last))
+            return scores.float().cpu().numpy()
 
 
 def adopt(net: TrainedNet) -> TrainedNet:

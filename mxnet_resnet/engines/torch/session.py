@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 
 import numpy as np
 import torch
@@ -68,7 +71,7 @@ class TorchSession:
             torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         self.optimizer.set_rate(spec.schedule(number))
         self.net.train()
-        with memory.explaining_shortage(self, batch):
+        with self._explaining_shortage(batch):
             scores = self.go_forward(batch, self._parallel)
             self.go_backward(scores, batch)
         updated = self._update()
@@ -93,7 +96,7 @@ class TorchSession:
 
     def validate(self, batch: Batch) -> PendingFigures:
         self.net.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._explaining_shortage(batch):
             scores = self.go_forward(batch, self.net)
         return sum_up(scores[: batch.count], self._to_device(batch.labels[: batch.count]), self.spec.classes)
 
@@ -107,6 +110,10 @@ class TorchSession:
             if MOMENTUM in self.optimizer.state[weight]
         }
         return Snapshot(_to_numpy(self._weights), _to_numpy(statistics), _to_numpy(momentum), scale)
+
+    def _explaining_shortage(self, batch: Batch) -> AbstractContextManager[None]:
+        what = f"--batch-size {len(batch.images) * self.group.local_count}"
+        return memory.explaining_shortage(self.device, what, partial(memory.advise_training, self, batch))
 
     def _prepare_gradients(self) -> None:
         """Let all weights have gradients; that of a gamma which counts as 1 is 0, so that it decays as on MXNet."""
@@ -152,7 +159,8 @@ def _to_numpy(tensors: Mapping[str, torch.Tensor]) -> Arrays:
 
 
 def use_deterministic_algorithms() -> None:
-    """Let a GPU sum in a fixed order."""
+    """Let a GPU sum in a fixed order; cuBLAS reads the variable when it is first called."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
 

@@ -76,7 +76,7 @@ def begin(engine, gpus, depth=20, image_shape=(3, 32, 32), batch_size=32, rate=0
     stem = "cifar" if image_shape[1] < 64 else "imagenet"
     spec = TrainingSpec(10, image_shape, batch_size, lambda step: rate, **options)
     model = engine.model(architecture.symbolic_v2(depth, stem), spec, devices)
-    model.plan_memory()
+    model.prepare()
     return model.start(ProcessGroup(), None, 0)
 
 
@@ -134,6 +134,19 @@ def test_float16_leaves_out_what_overflows(engine):
     after = session.snapshot()
     np.testing.assert_array_equal(after.params["fc1_weight"], before.params["fc1_weight"])
     assert after.loss_scale == (2.0**59, 0)
+
+
+def test_a_deterministic_step_is_the_same_each_time(engine):
+    """With the max pooling of the nets for large images."""
+    images = RANDOM.uniform(0, 255, (32, 3, 64, 64)).astype(np.float32)
+    results = []
+    for _ in range(3):
+        session = begin(engine, [0], 18, (3, 64, 64), deterministic=True)
+        session.step(BATCH._replace(images=images), 0)
+        results.append(session.snapshot().params)
+    for name, array in results[0].items():
+        np.testing.assert_array_equal(results[1][name], array, err_msg=name)
+        np.testing.assert_array_equal(results[2][name], array, err_msg=name)
 
 
 def test_mirroring_takes_less_memory_and_changes_no_bit(engine):

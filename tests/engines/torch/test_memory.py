@@ -23,7 +23,7 @@ BATCH = Batch(IMAGES, np.arange(8, dtype=np.float32), 8)
 def begin(depth=20, **options):
     spec = TrainingSpec(10, (3, 32, 32), 8, lambda step: 0.01, **options)
     model = TrainingModel(architecture.symbolic_v2(depth, "cifar"), spec, CPU)
-    notes = model.plan_memory()
+    notes = model.prepare()
     return model.start(ProcessGroup(), None, 0), notes
 
 
