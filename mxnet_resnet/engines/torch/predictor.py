@@ -22,6 +22,9 @@ class Predictor:
         self.net, self.batch_size = net, batch_size
         self._device, self._dtype = device, dtype
         self._module = build(net, device)
+        for layer in self._module.modules():  # once: autocast would cast their weights in each batch
+            if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
+                layer.to(precision.DTYPES[dtype])
 
     def scores(self, images: np.ndarray) -> np.ndarray:
         """The scores (N, classes), before the softmax, of images (N, 3, H, W) as the net takes them; all float32."""
