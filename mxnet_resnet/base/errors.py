@@ -10,6 +10,7 @@ import traceback
 from typing import Callable
 
 from mxnet_resnet.base.interruption import Interrupted
+from mxnet_resnet.base.workers import may_speak
 
 
 class UserError(ValueError):
@@ -30,21 +31,27 @@ def run(main: Callable[[], int | None]) -> None:
 def report(error: BaseException) -> int:
     """Say on standard error what ended a command, and return the status to end with: 2 after a UserError, 130 after
     Ctrl-C, 143 after SIGTERM, 141 where the reader of the output has gone (``| head``), 1 after what is our fault.
+
+    Of the workers of a job on one machine the first to come here says it.
     """
-    if isinstance(error, Interrupted):
-        print(error, file=sys.stderr)
-        return error.status
     if isinstance(error, BrokenPipeError) and _nobody_reads():
         return 141
+    status, words = _explain(error)
+    if may_speak():
+        print(words, file=sys.stderr)
+    return status
+
+
+def _explain(error: BaseException) -> tuple[int, str]:
+    """The status to end with, and what to say."""
+    if isinstance(error, Interrupted):
+        return error.status, str(error)
     if isinstance(error, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-        return 130
+        return 130, "interrupted"
     reason = error if isinstance(error, UserError) else isinstance(error, OSError) and _of_system(error)
     if reason:
-        print(f"error: {reason}", file=sys.stderr)
-        return 2
-    traceback.print_exception(type(error), error, error.__traceback__)
-    return 1
+        return 2, f"error: {reason}"
+    return 1, "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
 
 
 def _of_system(error: OSError) -> str | None:
