@@ -7,10 +7,11 @@ import os
 import select
 import sys
 import traceback
+from contextlib import suppress
 from typing import Callable
 
 from mxnet_resnet.base.interruption import Interrupted
-from mxnet_resnet.base.workers import may_speak
+from mxnet_resnet.base.workers import is_launched, may_speak
 
 
 class UserError(ValueError):
@@ -21,11 +22,23 @@ def run(main: Callable[[], int | None]) -> None:
     """Run a command and exit: status 0 (or what ``main`` returns), else that of ``report``."""
     try:
         status = main() or 0
-    except SystemExit:
-        raise
+    except SystemExit as end:
+        if not isinstance(end.code, int):
+            raise
+        status = end.code
     except BaseException as error:
         status = report(error)
+    if is_launched():
+        _leave(status)
     sys.exit(status)
+
+
+def _leave(status: int) -> None:
+    """End a worker without Python's own end, which aborts where what failed still holds threads of PyTorch's."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError):  # closed, or nobody reads
+            stream.flush()
+    os._exit(status)
 
 
 def report(error: BaseException) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import warnings
@@ -65,7 +66,10 @@ class ProcessGroup:
         if before is None:
             return False
         before[0].wait()
-        return bool(before[1])
+        stop = bool(before[1])
+        if stop:
+            self.finish()
+        return stop
 
     def average(self, tensors: Sequence[torch.Tensor]) -> None:
         """Give vectors of one device their means over the workers, as BatchNorm's statistics, in place."""
@@ -115,6 +119,7 @@ def join(devices: Devices, reason: str = "") -> Iterator[ProcessGroup]:
         workers.may_speak()  # the word is taken before the others notice anything
         raise
     finally:
+        gc.collect()  # DistributedDataParallel holds the process group in a circle
         if dist.is_initialized():
             dist.destroy_process_group()
 
