@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
 LAUNCHER = "MXNET_RESNET_LAUNCHER"  # the process that is our own launcher
 REASON = "MXNET_RESNET_REASON"  # why it computes with PyTorch
 SPEAKER = "speaker"  # the file that holds which worker on this machine says what ended the job
-SET_PARENT_DEATH_SIGNAL = 1  # of prctl, Linux alone
 
 
 def is_launched() -> bool:
@@ -40,8 +39,14 @@ def may_speak() -> bool:
 
 
 def end_with_launcher() -> None:
-    """Let a worker be told to stop when the process that started it dies, where the system can do so."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, int(signal.SIGTERM))
-    if is_ours() and os.getppid() != int(os.environ[LAUNCHER]):
-        raise SystemExit(128 + signal.SIGTERM)  # it died before
+    """Let this worker be told to stop, once, when the process that started it dies."""
+    parent = os.getppid()
+    if is_ours() and parent != int(os.environ[LAUNCHER]):
+        raise SystemExit(128 + signal.SIGTERM)  # it has died before
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
