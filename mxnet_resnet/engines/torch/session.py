@@ -54,8 +54,9 @@ class TorchSession:
         if spec.deterministic:
             use_deterministic_algorithms()
         net.to(device, memory_format=torch.channels_last).train()
-        self.net, self._tensors = net, nets.name_tensors(net)
-        self._weights = {name: one for name, one in self._tensors.items() if not name.endswith(STATISTICS)}
+        self.net, tensors = net, nets.name_tensors(net)
+        self._weights = {name: one for name, one in tensors.items() if not name.endswith(STATISTICS)}
+        self._statistics = {name: one for name, one in tensors.items() if name.endswith(STATISTICS)}
         self._fixed = [norm.weight for norm in net.modules() if isinstance(norm, BatchNorm) and norm.fix_gamma]
         self._draws = any(isinstance(layer, nn.Dropout) and layer.p for layer in net.modules())
         self._prepare_gradients()
@@ -74,6 +75,9 @@ class TorchSession:
         with self._explaining_shortage(batch):
             scores = self.go_forward(batch, self._parallel)
             self.go_backward(scores, batch)
+        self.group.average(
+            list(self._statistics.values())
+        )  # at each step: a run that resumes has those of all, no more
         updated = self._update()
         figures = sum_up(scores.detach(), self._to_device(batch.labels), spec.classes, of_training=True)
         figures.updated = updated
@@ -101,15 +105,13 @@ class TorchSession:
         return sum_up(scores[: batch.count], self._to_device(batch.labels[: batch.count]), self.spec.classes)
 
     def snapshot(self) -> Snapshot:
-        statistics = {name: one for name, one in self._tensors.items() if name.endswith(STATISTICS)}
-        self.group.average(list(statistics.values()))
         scale = precision.read_scale(self.scaler) if self.scaler else None
         momentum = {
             f"{MOMENTUM}:{name}": self.optimizer.state[weight][MOMENTUM]
             for name, weight in self._weights.items()
             if MOMENTUM in self.optimizer.state[weight]
         }
-        return Snapshot(_to_numpy(self._weights), _to_numpy(statistics), _to_numpy(momentum), scale)
+        return Snapshot(_to_numpy(self._weights), _to_numpy(self._statistics), _to_numpy(momentum), scale)
 
     def _explaining_shortage(self, batch: Batch) -> AbstractContextManager[None]:
         what = f"--batch-size {len(batch.images) * self.group.local_count}"
