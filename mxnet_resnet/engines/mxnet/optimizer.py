@@ -78,8 +78,8 @@ def write_momentum(module: mx.mod.Module, arrays: Arrays) -> None:
     names = _by_device(module._exec_group.param_names, len(module._context))
     for index, name in names.items():
         if MOMENTUM + name in arrays:
-            context = module._context[index % len(module._context)]
-            updater.states[index] = mx.nd.array(arrays[MOMENTUM + name], context)
+            context, array = module._context[index % len(module._context)], arrays[MOMENTUM + name]
+            updater.states[index] = mx.nd.array(array, context, dtype=array.dtype)
             updater.states_synced[index] = True
 
 

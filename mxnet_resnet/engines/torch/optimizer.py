@@ -15,6 +15,7 @@ class Momentum(torch.optim.Optimizer):
     With a gradient g of a loss and the weight decay in it, m = mu * m - lr * g; then SGD adds m to the weight, and NAG
     adds mu * m - lr * g. PyTorch's own SGD keeps m by the rate, which is the same only while the rate stays.
 
+    MXNet's NAG works in place and writes the weight first: what it keeps as m has the decay of the new weight in it.
     Parameters without a gradient are passed over.
     """
 
@@ -42,16 +43,18 @@ class Momentum(torch.optim.Optimizer):
 
     def _update(self, weights: list[torch.Tensor], rate: float, decay: float) -> None:
         gradients = [weight.grad for weight in weights]
-        if decay:
-            gradients = torch._foreach_add(gradients, weights, alpha=decay)
+        decaying = torch._foreach_add(gradients, weights, alpha=decay) if decay else gradients
         if not self.momentum:
-            torch._foreach_add_(weights, gradients, alpha=-rate)
+            torch._foreach_add_(weights, decaying, alpha=-rate)
             return
         momenta = [self.state[weight][MOMENTUM] for weight in weights]
         torch._foreach_mul_(momenta, self.momentum)
-        torch._foreach_add_(momenta, gradients, alpha=-rate)
-        if self.nesterov:
-            torch._foreach_add_(weights, momenta, alpha=self.momentum)
-            torch._foreach_add_(weights, gradients, alpha=-rate)
-        else:
+        if not self.nesterov:
+            torch._foreach_add_(momenta, decaying, alpha=-rate)
             torch._foreach_add_(weights, momenta)
+            return
+        torch._foreach_add_(weights, momenta, alpha=self.momentum)
+        torch._foreach_add_(weights, decaying, alpha=-rate * (1 + self.momentum))
+        torch._foreach_add_(momenta, gradients, alpha=-rate)
+        if decay:
+            torch._foreach_add_(momenta, weights, alpha=-rate * decay)
