@@ -6,5 +6,5 @@ cd "$(dirname "$0")"
 . tools/environment.sh
 set_up "$requirements" "$test_requirements"
 options=(-n auto --maxprocesses 8 --dist loadfile)
-[ "$engine" != torch ] || options+=(-o "testpaths=tests/engines/torch tests/use/test_convert*.py")
+[ "$engine" != torch ] || options+=(--engine torch -o "testpaths=tests/engines/torch tests/engines/mxnet/test_agreement.py tests/train tests/use/test_convert*.py")
 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} "$python" -m pytest "${options[@]}" "$@"

@@ -7,9 +7,11 @@ import os
 import select
 import sys
 import traceback
+from contextlib import suppress
 from typing import Callable
 
 from mxnet_resnet.base.interruption import Interrupted
+from mxnet_resnet.base.workers import is_launched, may_speak
 
 
 class UserError(ValueError):
@@ -20,31 +22,49 @@ def run(main: Callable[[], int | None]) -> None:
     """Run a command and exit: status 0 (or what ``main`` returns), else that of ``report``."""
     try:
         status = main() or 0
-    except SystemExit:
-        raise
+    except SystemExit as end:
+        if not isinstance(end.code, int):
+            raise
+        status = end.code
     except BaseException as error:
         status = report(error)
+    if is_launched():
+        _leave(status)
     sys.exit(status)
+
+
+def _leave(status: int) -> None:
+    """End a worker without Python's own end, which aborts where what failed still holds threads of PyTorch's."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError):  # closed, or nobody reads
+            stream.flush()
+    os._exit(status)
 
 
 def report(error: BaseException) -> int:
     """Say on standard error what ended a command, and return the status to end with: 2 after a UserError, 130 after
     Ctrl-C, 143 after SIGTERM, 141 where the reader of the output has gone (``| head``), 1 after what is our fault.
+
+    Of the workers of a job on one machine the first to come here says it.
     """
-    if isinstance(error, Interrupted):
-        print(error, file=sys.stderr)
-        return error.status
     if isinstance(error, BrokenPipeError) and _nobody_reads():
         return 141
+    status, words = _explain(error)
+    if may_speak():
+        print(words, file=sys.stderr)
+    return status
+
+
+def _explain(error: BaseException) -> tuple[int, str]:
+    """The status to end with, and what to say."""
+    if isinstance(error, Interrupted):
+        return error.status, str(error)
     if isinstance(error, KeyboardInterrupt):
-        print("interrupted", file=sys.stderr)
-        return 130
+        return 130, "interrupted"
     reason = error if isinstance(error, UserError) else isinstance(error, OSError) and _of_system(error)
     if reason:
-        print(f"error: {reason}", file=sys.stderr)
-        return 2
-    traceback.print_exception(type(error), error, error.__traceback__)
-    return 1
+        return 2, f"error: {reason}"
+    return 1, "".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()
 
 
 def _of_system(error: OSError) -> str | None:

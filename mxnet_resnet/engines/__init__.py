@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from mxnet_resnet.base import workers
 from mxnet_resnet.base.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,13 +18,15 @@ NO_TORCH = (
     "PyTorch is not installed: pip install torch safetensors, or pip install -r requirements-torch.txt in an "
     "environment of its own"
 )
+BY_TORCHRUN = "Computing with PyTorch, since torchrun started this process"
 
 
 def choose(name: str = "auto", gpus: Sequence[int] | None = None, cpus: int | None = None) -> Engine:
     """The engine of that name, for the devices that are asked for as in `Engine.choose_devices`.
 
-    ``auto`` is MXNet where it can serve these devices, else PyTorch, whose ``reason`` then says why. No framework is
-    imported for MXNet, whose process has to be made ready before; PyTorch is, where its GPUs have to be looked at.
+    ``auto`` is MXNet where it can serve these devices, else PyTorch, whose ``reason`` then says why; in a worker that
+    torchrun started it is PyTorch. No framework is imported for MXNet, whose process has to be made ready before;
+    PyTorch is, where its GPUs have to be looked at.
 
     Raises UserError for a name that is none, for PyTorch where it is not installed, and for GPUs that serve neither.
     """
@@ -44,6 +48,8 @@ def is_installed(framework: str) -> bool:
 
 def _choose_for(gpus: Sequence[int] | None, cpus: int | None) -> Engine:
     """MXNet if it can serve these devices, or if PyTorch cannot either and the CPU will do; else PyTorch."""
+    if workers.is_launched():
+        return _open_torch(os.environ.get(workers.REASON, BY_TORCHRUN))
     if not is_installed("torch"):
         return _open_mxnet()
     if not is_installed("mxnet"):

@@ -172,8 +172,11 @@ class Model(Protocol):
     def traits(self) -> Mapping[str, Any]:
         """What the rounding follows from besides settings and devices, for the identity of a run."""
 
-    def plan_memory(self) -> list[str]:
-        """Choose what to keep in memory; sentences for the log. Raises UserError where the budget is too small."""
+    def prepare(self) -> list[str]:
+        """Choose what to keep in memory; sentences for the log, on this and on how exactly a run can be repeated.
+
+        Raises UserError where the budget is too small.
+        """
 
     def start(self, group: Any, snapshot: Snapshot | None, step: int) -> Session:
         """Begin, or go on after ``step`` steps, from a snapshot, or from weights drawn from the seed.

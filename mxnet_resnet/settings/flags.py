@@ -153,7 +153,7 @@ def _add_devices(devices: argparse._ArgumentGroup) -> None:
     )
     devices.add_argument("--memonger-budget", type=integer(), help="the least time for this many MB of activations")
     devices.add_argument(
-        "--deterministic", action=SWITCH, default=False, help="to the bit the same on a GPU each time, slower (PyTorch)"
+        "--deterministic", action=SWITCH, default=False, help="on a GPU, the same to the bit each time; slower"
     )
 
 

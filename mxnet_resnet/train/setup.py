@@ -50,7 +50,7 @@ def _train(settings: RunSettings, engine: Engine, devices: Devices, group: Group
     settings_now.update(identify_machine(engine, model, devices, group))
     begin = find_start(settings.start, settings_now, model.shapes, steps_per_epoch)
     _check_same(group, json.dumps([settings_now, begin.entry.name, begin.entry.step, begin.anew]))
-    memory_notes = model.plan_memory()
+    model_notes = model.prepare()
     graph = checkpoint.graph_path(settings.saving.prefix)
     files.check_writable(graph, f"checkpoints to {graph.parent}")
 
@@ -67,7 +67,7 @@ def _train(settings: RunSettings, engine: Engine, devices: Devices, group: Group
         interruption.watching() as wish,
     ):
         notes = [note for note in (engine.reason, devices.note) if note]
-        notes += [rate.describe(steps_per_epoch), *memory_notes, *begin.notes]
+        notes += [rate.describe(steps_per_epoch), *model_notes, *begin.notes]
         versions = {**environment.versions(), **engine.versions()}
         _log_header(settings, notes, summaries, versions, model.parameters)
         _warn_of_batch(settings, settings.batch_size * group.count)

@@ -81,7 +81,7 @@ class ToyModel:
         self.shapes = {"fc1_weight": (spec.classes, int(np.prod(spec.image_shape)))}
         self.parameters = int(np.prod(self.shapes["fc1_weight"]))
 
-    def plan_memory(self):
+    def prepare(self):
         return []
 
     def start(self, group, snapshot, step):

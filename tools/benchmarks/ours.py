@@ -61,7 +61,7 @@ def model_of(settings: RunSettings) -> TrainingModel:
 def begin(settings: RunSettings) -> ModuleSession:
     """The run, ready for its first step."""
     model = model_of(settings)
-    model.plan_memory()
+    model.prepare()
     return model.start(KVStoreGroup(mx.kvstore.create(settings.devices.store)), None, 0)
 
 

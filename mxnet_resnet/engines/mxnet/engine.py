@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from mxnet_resnet.base import workers
+from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.base import Devices, Group, TrainingSpec
 from mxnet_resnet.engines.mxnet import cluster, compat
 
@@ -41,6 +43,8 @@ class MXNetEngine:
             compat.load()
 
     def prepare(self, store: str, cpus: int | None) -> None:
+        if workers.is_launched():
+            raise UserError("torchrun starts workers of PyTorch: those of MXNet are started by tools/launch.py")
         compat.share_cores(cpus or 1)
         cluster.prepare(store)  # servers and schedulers serve in here
 

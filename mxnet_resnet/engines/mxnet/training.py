@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 
 import mxnet as mx
@@ -25,6 +26,8 @@ class TrainingModel:
 
     def __init__(self, plan: Architecture, spec: TrainingSpec, devices: Devices):
         precision.check_dtype(spec.dtype, list(devices.handles))
+        if spec.deterministic:  # cuDNN's algorithms are chosen when they are first called
+            os.environ["MXNET_ENFORCE_DETERMINISM"] = "1"
         self.spec, self.contexts = spec, list(devices.handles)
         self.images_a_device = max(dealing.shares(spec.batch_size, len(devices)))
         self.net = models.from_architecture(
@@ -58,7 +61,7 @@ class TrainingModel:
             symbol = execution.for_cpu(symbol, fuse=not spec.memonger, pad_images=spec.dtype == "bfloat16")
         return precision.lower(symbol, spec.dtype)
 
-    def plan_memory(self) -> list[str]:
+    def prepare(self) -> list[str]:
         if not self.spec.memonger:
             return []
         shapes = input_shapes(self.executed, self.spec, self.images_a_device)

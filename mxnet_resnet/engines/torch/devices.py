@@ -6,17 +6,12 @@ import os
 from collections.abc import Sequence
 
 import torch
-import torch.distributed
 
+from mxnet_resnet.base import workers
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.base import Devices
 
 CPU = torch.device("cpu")
-
-
-def is_launched() -> bool:
-    """Whether torchrun, or our own launcher, started this process for one of several devices."""
-    return torch.distributed.is_torchelastic_launched()
 
 
 def choose(gpus: Sequence[int] | None, cpus: int | None) -> Devices:
@@ -25,7 +20,7 @@ def choose(gpus: Sequence[int] | None, cpus: int | None) -> Devices:
     Raises UserError for a GPU that cannot serve.
     """
     found = _choose_all(gpus, cpus)
-    if not is_launched():
+    if not workers.is_launched():
         return found
     rank, count = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     if gpus is None and not cpus and refuse_gpu(count - 1) is None:

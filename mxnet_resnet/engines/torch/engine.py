@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from mxnet_resnet.base.environment import cores
+from mxnet_resnet.base import workers
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.base import Devices, Group, TrainingSpec
 
@@ -60,7 +60,8 @@ class TorchEngine:
             raise UserError(f"--kv-store {store} is MXNet's: PyTorch's workers are started by torchrun instead")
         if os.environ.get("DMLC_ROLE"):
             raise UserError("tools/launch.py starts workers of MXNet: those of PyTorch are started by torchrun")
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // (cpus or 1))))  # read when PyTorch is loaded
+        if workers.is_launched():
+            workers.end_with_launcher()
 
     def choose_devices(self, gpus: Sequence[int] | None, cpus: int | None) -> Devices:
         self.load()
@@ -71,7 +72,7 @@ class TorchEngine:
     def join(self, store: str, devices: Devices) -> AbstractContextManager[Group]:
         from mxnet_resnet.engines.torch import group
 
-        return group.join(devices)
+        return group.join(devices, self.reason)
 
     def model(self, plan: Architecture, spec: TrainingSpec, devices: Devices) -> TrainingModel:
         from mxnet_resnet.engines.torch.training import TrainingModel

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,11 +15,11 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mxnet_resnet.base import workers
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.base.interruption import Interrupted
 from mxnet_resnet.engines.base import Devices
 from mxnet_resnet.engines.torch import launcher
-from mxnet_resnet.engines.torch.devices import is_launched
 
 PATIENCE = timedelta(minutes=10)  # for workers that live; one that dies is noticed when its connections close
 
@@ -64,24 +66,30 @@ class ProcessGroup:
         if before is None:
             return False
         before[0].wait()
-        return bool(before[1].item())
+        stop = bool(before[1])
+        if stop:
+            self.finish()
+        return stop
 
     def average(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Give tensors of one device their means over the workers, as BatchNorm's statistics, in place."""
+        """Give vectors of one device their means over the workers, as BatchNorm's statistics, in place."""
         if self.alone or not tensors:
             return
-        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        flat = torch.cat(list(tensors))
         dist.all_reduce(flat)
         flat /= self.count
-        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
-            tensor.copy_(mean.view_as(tensor))
+        torch._foreach_copy_(list(tensors), flat.split([len(tensor) for tensor in tensors]))
 
     def spread(self, net: nn.Module, device: torch.device) -> nn.Module:
         """A net whose gradients are the means over the workers; its BatchNorms are those of each."""
         if self.alone:
             return net
         indices = [device.index] if device.type == "cuda" else None
-        return DistributedDataParallel(net, device_ids=indices, broadcast_buffers=False, gradient_as_bucket_view=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # newer releases have another name for broadcast_buffers
+            return DistributedDataParallel(
+                net, device_ids=indices, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
 
     def finish(self) -> None:
         """Wait for what was asked last."""
@@ -90,40 +98,47 @@ class ProcessGroup:
 
 
 @contextmanager
-def join(devices: Devices) -> Iterator[ProcessGroup]:
+def join(devices: Devices, reason: str = "") -> Iterator[ProcessGroup]:
     """The workers (base.Engine.join): this process alone, or those that were launched with it.
 
-    For several devices it launches a process each, waits for them, and ends by SystemExit.
+    For several devices it launches a process each, waits for them, and ends by SystemExit. ``reason`` is the engine's.
     """
-    if not is_launched():
+    if not workers.is_launched():
         if len(devices) > 1:
-            raise SystemExit(launcher.launch(len(devices)))
+            launcher.launch(len(devices), reason)
+        share_cores(1)
         yield ProcessGroup()
         return
-    launcher.end_with_parent()
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    if devices.kind == "gpu":
-        torch.cuda.set_device(devices.handles[0])
+    share_cores(int(os.environ["LOCAL_WORLD_SIZE"]))
     try:
-        store = "nccl" if devices.kind == "gpu" else "gloo"
-        dist.init_process_group(f"cpu:gloo,cuda:{store}" if devices.kind == "gpu" else store, timeout=PATIENCE)
-        group = ProcessGroup(store)
         with _explaining_deaths():
-            yield group
+            yield (group := _join_workers(devices))
             group.finish()
-            dist.barrier()
-    except UserError as error:
-        launcher.record(error)
-        if launcher.is_ours() or int(os.environ["LOCAL_RANK"]):
-            raise SystemExit(2) from None  # the launcher says it, once
-        raise
-    except Interrupted as end:
-        if int(os.environ["LOCAL_RANK"]):
-            raise SystemExit(end.status) from None  # the first worker says it
+            group.add_up([0.0])  # the others are waited for
+    except Exception:
+        workers.may_speak()  # the word is taken before the others notice anything
         raise
     finally:
+        gc.collect()  # DistributedDataParallel holds the process group in a circle
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def _join_workers(devices: Devices) -> ProcessGroup:
+    """Find the other workers. Raises UserError where there are none."""
+    if devices.kind == "cpu":
+        dist.init_process_group("gloo", timeout=PATIENCE)
+        return ProcessGroup("gloo")
+    torch.cuda.set_device(devices.handles[0])
+    dist.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE, device_id=devices.handles[0])
+    return ProcessGroup("nccl")
+
+
+def share_cores(processes: int) -> None:
+    """Let this process take its share of the cores, unless OMP_NUM_THREADS says otherwise."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // processes))  # for the log, and for a resumed run
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @contextmanager
@@ -133,6 +148,8 @@ def _explaining_deaths() -> Iterator[None]:
         yield
     except RuntimeError as error:
         lost = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe")
-        if isinstance(error, dist.DistError) or any(word in str(error) for word in lost):
-            raise UserError(launcher.DIED) from error
-        raise
+        if not isinstance(error, dist.DistError) and not any(word in str(error) for word in lost):
+            raise
+        if workers.is_ours():
+            raise SystemExit(launcher.SAID) from None  # whoever ended, or the launcher, says more of it
+        raise UserError(f"another worker of the job has ended: {launcher.RESUME}") from error

@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
-from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, get_error_handler
+from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from mxnet_resnet.base.environment import cores, variable
+from mxnet_resnet.base import workers
+from mxnet_resnet.base.environment import variable
 from mxnet_resnet.base.errors import UserError
 
-DIED = "another worker of the job has ended: start the job again with --resume"
-OURS = "MXNET_RESNET_LAUNCHED"  # set for the processes that `launch` starts
-SET_PARENT_DEATH_SIGNAL = 1  # of prctl, Linux alone
-SHUTDOWN_SECONDS = 60  # for a last checkpoint
+RESUME = "start the job again with --resume"
+SAID = 2  # the status of a worker that has said why it ended, or knows only that another one did
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # of one that was told to stop, and has
+SHUTDOWN_SECONDS = 120  # for a last checkpoint
 
 
-def launch(processes: int) -> int:
-    """Run the command of this process in several, and wait for them: its status, that of the first which failed.
+def launch(processes: int, reason: str) -> NoReturn:
+    """Run the command of this process in several, wait for them, and end by SystemExit with the status of the job.
 
-    SIGTERM and Ctrl-C go to all of them, which write a checkpoint. When one dies the others are ended. Raises UserError
-    in the words of the one that failed first.
+    SIGTERM and Ctrl-C go to all of them, which write a checkpoint. When one dies the others are ended. ``reason`` is
+    why PyTorch computes. Raises UserError where a worker died that could not say why itself.
     """
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # we say what there is to say
+    words = read_command()
+    with ExitStack() as stack:
+        stack.callback(logging.disable, logging.root.manager.disable)
+        logging.disable()  # we say what there is to say
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="resnet-")))
+        stack.enter_context(variable(workers.LAUNCHER, str(os.getpid())))
+        stack.enter_context(variable(workers.REASON, reason))
+        try:
+            elastic_launch(_configure(processes, folder), words[0])(*words[1:])
+        except SignalException as end:
+            raise SystemExit(128 + end.sigval) from None
+        except ChildFailedError as error:
+            raise SystemExit(_judge(error.failures, any(folder.rglob(workers.SPEAKER)))) from None
+    raise SystemExit(0)
+
+
+def _configure(processes: int, folder: Path) -> LaunchConfig:
+    """What the elastic launcher is told; it writes into a folder."""
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -40,18 +60,11 @@ def launch(processes: int) -> int:
         local_addr="localhost",
         max_restarts=0,
         monitor_interval=0.2,
+        logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
     )
-    command = read_command()
-    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // processes)))
-    os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(SHUTDOWN_SECONDS)
-    with variable(OURS, "1"), variable("OMP_NUM_THREADS", threads):
-        try:
-            elastic_launch(config, command[0])(*command[1:])
-        except ChildFailedError as error:
-            raise UserError(explain(error.failures)) from None
-        except SignalException as end:
-            return 128 + end.sigval
-    return 0
+    # Attributes of newer releases. A closed terminal ends the launcher, which ends the workers after a checkpoint.
+    config.signals_to_handle, config.shutdown_timeout = "SIGTERM,SIGINT", SHUTDOWN_SECONDS
+    return config
 
 
 def read_command() -> list[str]:
@@ -61,35 +74,23 @@ def read_command() -> list[str]:
     return [sys.executable, *map(os.fsdecode, list(given)[1:])]
 
 
-def explain(failures: Mapping[int, ProcessFailure]) -> str:
-    """Why a job ended, in a sentence, of the workers that failed, by their numbers."""
-    told = {rank: _read_sentence(failure) for rank, failure in failures.items()}
-    # The first one to fail; others may have no more to say than that another one is gone.
-    rank = min(failures, key=lambda rank: (told[rank] == DIED, failures[rank].timestamp))
-    if sentence := told[rank]:
-        return sentence
+def _judge(failures: Mapping[int, ProcessFailure], said: bool) -> int:
+    """The status of a job, from those of the workers that failed, by number; ``said``: one has told why.
+
+    Raises UserError where none has, and one died.
+    """
+    statuses = [failure.exitcode for failure in failures.values()]
+    if all(status in STOPPED for status in statuses):
+        return statuses[0]
+    if said:
+        return 1 if 1 in statuses else SAID
+    # The launcher ends the others by SIGTERM, so that it is the last to count.
+    rank = min(failures, key=lambda rank: _rank_as_cause(failures[rank].exitcode))
     failure = failures[rank]
-    how = f"by signal {-failure.exitcode}" if failure.exitcode < 0 else f"with status {failure.exitcode}"
-    return f"worker {rank} (process {failure.pid}) ended {how}: start the job again with --resume"
+    how = f"by {failure.signal_name()}" if failure.exitcode < 0 else f"with status {failure.exitcode}"
+    raise UserError(f"worker {rank} (process {failure.pid}) ended {how}: {RESUME}")
 
 
-def _read_sentence(failure: ProcessFailure) -> str:
-    """What `record` noted of a worker's end, or nothing."""
-    message = failure.message.get("message", "") if isinstance(failure.message, dict) else ""
-    return message.removeprefix(f"{UserError.__name__}: ") if failure.exitcode == 2 else ""
-
-
-def record(error: UserError) -> None:
-    """Note what ended this worker, for the process that launched it."""
-    get_error_handler().record_exception(error)
-
-
-def is_ours() -> bool:
-    """Whether `launch` started this process, which then need not say what ended it."""
-    return OURS in os.environ
-
-
-def end_with_parent() -> None:
-    """Let this process be told to stop when the one that launched it dies, where the system can do so."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(SET_PARENT_DEATH_SIGNAL, int(signal.SIGTERM))
+def _rank_as_cause(status: int) -> int:
+    """How likely a worker of that status is not the one whose end ended the others: 0, or more."""
+    return {SAID: 1, -signal.SIGTERM: 2, **dict.fromkeys(STOPPED, 2)}.get(status, 0)

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from mxnet_resnet.base.errors import UserError
+
 
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalization over channels as in MXNet: ``running_var`` is of biased variances, over N values, not N - 1.
@@ -24,6 +26,8 @@ class BatchNorm(nn.BatchNorm2d):
         momentum: the share of the running statistics that a batch leaves; PyTorch calls the rest momentum.
         epsilon: added to variances.
         scale, shift: whether gamma and beta are trained.
+
+    Raises UserError for a batch in training that has one value a channel.
     """
 
     def __init__(
@@ -39,6 +43,8 @@ class BatchNorm(nn.BatchNorm2d):
         weight = None if self.fix_gamma else self.weight
         if not self.training:
             return functional.batch_norm(x, self.running_mean, self.running_var, weight, self.bias, eps=self.eps)
+        if x.numel() == self.num_features:
+            raise UserError("BatchNorm cannot train on one value a channel: take more images a batch, or larger ones")
         # With momentum 1 this leaves the mean and the unbiased variance of the batch.
         mean, var = self.running_mean.new_zeros(2, self.num_features)
         normalised = functional.batch_norm(x, mean, var, weight, self.bias, training=True, momentum=1, eps=self.eps)

@@ -162,20 +162,21 @@ def _measure(net: nn.Module, spec: TrainingSpec, device: torch.device) -> tuple[
 
 
 @contextmanager
-def explaining_shortage(session: TorchSession, batch: Batch) -> Iterator[None]:
-    """Raise UserError, which says what batch would fit, where the device has too little memory for one."""
+def explaining_shortage(device: torch.device, what: str, advise: Callable[[], str]) -> Iterator[None]:
+    """Raise UserError where a GPU has too little memory for ``what``; ``advise`` then finds what to do about it."""
     try:
         yield
         return
     except torch.OutOfMemoryError:
-        pass  # what the step has kept is free when the exception is
-    shared, smaller = session.group.local_count, _find_fitting(session, batch)
-    asked = len(batch.images) * shared
-    advice = f"--batch-size {smaller * shared} fits" if smaller else "not one image fits"
-    raise UserError(
-        f"{devices.describe_memory(session.device)}, too little for --batch-size {asked}: {advice}; "
-        "--memonger and --dtype bfloat16 take less"
-    )
+        pass  # what was kept is free when the exception is
+    raise UserError(f"{devices.describe_memory(device)}, too little for {what}: {advise()}")
+
+
+def advise_training(session: TorchSession, batch: Batch) -> str:
+    """What batch would fit, by trying smaller ones."""
+    smaller = _find_fitting(session, batch) * session.group.local_count
+    fitting = f"--batch-size {smaller} fits" if smaller else "not one image fits"
+    return f"{fitting}; --memonger and --dtype bfloat16 take less"
 
 
 def _find_fitting(session: TorchSession, batch: Batch) -> int:

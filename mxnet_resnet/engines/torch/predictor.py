@@ -8,7 +8,7 @@ import torch
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.graphs import emission, recognition
 from mxnet_resnet.engines.net import TrainedNet, require_classes, require_plan
-from mxnet_resnet.engines.torch import nets, precision
+from mxnet_resnet.engines.torch import memory, nets, precision
 from mxnet_resnet.runs import checkpoint
 
 
@@ -22,6 +22,9 @@ class Predictor:
         self.net, self.batch_size = net, batch_size
         self._device, self._dtype = device, dtype
         self._module = build(net, device)
+        for layer in self._module.modules():  # once: autocast would cast their weights in each batch
+            if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
+                layer.to(precision.DTYPES[dtype])
 
     def scores(self, images: np.ndarray) -> np.ndarray:
         """The scores (N, classes), before the softmax, of images (N, 3, H, W) as the net takes them; all float32."""
@@ -31,9 +34,12 @@ class Predictor:
 
     @torch.inference_mode()
     def _compute(self, images: np.ndarray) -> np.ndarray:
-        given = torch.from_numpy(np.ascontiguousarray(images)).to(self._device, memory_format=torch.channels_last)
-        with precision.computing(self._device, self._dtype):
-            return self._module(given).float().cpu().numpy()
+        what = f"batches of {len(images)} images"
+        with memory.explaining_shortage(self._device, what, lambda: "a smaller --batch-size takes less"):
+            given = torch.from_numpy(np.ascontiguousarray(images)).to(self._device)
+            with precision.computing(self._device, self._dtype):
+                scores = self._module(given.contiguous(memory_format=torch.channels_last))
+            return scores.float().cpu().numpy()
 
 
 def adopt(net: TrainedNet) -> TrainedNet:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 
 import numpy as np
 import torch
@@ -51,8 +54,9 @@ class TorchSession:
         if spec.deterministic:
             use_deterministic_algorithms()
         net.to(device, memory_format=torch.channels_last).train()
-        self.net, self._tensors = net, nets.name_tensors(net)
-        self._weights = {name: one for name, one in self._tensors.items() if not name.endswith(STATISTICS)}
+        self.net, tensors = net, nets.name_tensors(net)
+        self._weights = {name: one for name, one in tensors.items() if not name.endswith(STATISTICS)}
+        self._statistics = {name: one for name, one in tensors.items() if name.endswith(STATISTICS)}
         self._fixed = [norm.weight for norm in net.modules() if isinstance(norm, BatchNorm) and norm.fix_gamma]
         self._draws = any(isinstance(layer, nn.Dropout) and layer.p for layer in net.modules())
         self._prepare_gradients()
@@ -68,9 +72,12 @@ class TorchSession:
             torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         self.optimizer.set_rate(spec.schedule(number))
         self.net.train()
-        with memory.explaining_shortage(self, batch):
+        with self._explaining_shortage(batch):
             scores = self.go_forward(batch, self._parallel)
             self.go_backward(scores, batch)
+        self.group.average(
+            list(self._statistics.values())
+        )  # at each step: a run that resumes has those of all, no more
         updated = self._update()
         figures = sum_up(scores.detach(), self._to_device(batch.labels), spec.classes, of_training=True)
         figures.updated = updated
@@ -93,20 +100,22 @@ class TorchSession:
 
     def validate(self, batch: Batch) -> PendingFigures:
         self.net.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self._explaining_shortage(batch):
             scores = self.go_forward(batch, self.net)
         return sum_up(scores[: batch.count], self._to_device(batch.labels[: batch.count]), self.spec.classes)
 
     def snapshot(self) -> Snapshot:
-        statistics = {name: one for name, one in self._tensors.items() if name.endswith(STATISTICS)}
-        self.group.average(list(statistics.values()))
         scale = precision.read_scale(self.scaler) if self.scaler else None
         momentum = {
             f"{MOMENTUM}:{name}": self.optimizer.state[weight][MOMENTUM]
             for name, weight in self._weights.items()
             if MOMENTUM in self.optimizer.state[weight]
         }
-        return Snapshot(_to_numpy(self._weights), _to_numpy(statistics), _to_numpy(momentum), scale)
+        return Snapshot(_to_numpy(self._weights), _to_numpy(self._statistics), _to_numpy(momentum), scale)
+
+    def _explaining_shortage(self, batch: Batch) -> AbstractContextManager[None]:
+        what = f"--batch-size {len(batch.images) * self.group.local_count}"
+        return memory.explaining_shortage(self.device, what, partial(memory.advise_training, self, batch))
 
     def _prepare_gradients(self) -> None:
         """Let all weights have gradients; that of a gamma which counts as 1 is 0, so that it decays as on MXNet."""
@@ -152,7 +161,8 @@ def _to_numpy(tensors: Mapping[str, torch.Tensor]) -> Arrays:
 
 
 def use_deterministic_algorithms() -> None:
-    """Let a GPU sum in a fixed order."""
+    """Let a GPU sum in a fixed order; cuBLAS reads the variable when it is first called."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
 

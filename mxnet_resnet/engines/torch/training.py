@@ -39,12 +39,15 @@ class TrainingModel:
         self.traits = {"graph": EXECUTION}
         self._mirroring: memory.Mirroring | None = None
 
-    def plan_memory(self) -> list[str]:
-        if not self.spec.memonger:
-            return []
-        net = nets.build(self.plan, self.spec.classes).to(self.device)
-        self._mirroring = memory.plan(net, self.spec, self.device)
-        return [str(self._mirroring)]
+    def prepare(self) -> list[str]:
+        notes = []
+        if self.device.type == "cuda" and not self.spec.deterministic:
+            notes.append("A GPU sums in no fixed order: with --deterministic a resumed run is the same to the bit")
+        if self.spec.memonger:
+            net = nets.build(self.plan, self.spec.classes).to(self.device)
+            self._mirroring = memory.plan(net, self.spec, self.device)
+            notes.append(str(self._mirroring))
+        return notes
 
     def start(self, group: Group, snapshot: Snapshot | None, step: int) -> TorchSession:
         if snapshot is None:

@@ -1,0 +1,104 @@
+"""Memory mirroring: the same numbers from fewer activations, and what is said where a GPU has too little memory."""
+
+import gc
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from mxnet_resnet.base.errors import UserError  # noqa: E402
+from mxnet_resnet.data.batch import Batch  # noqa: E402
+from mxnet_resnet.engines.base import TrainingSpec  # noqa: E402
+from mxnet_resnet.engines.torch import devices, memory, nets, session  # noqa: E402
+from mxnet_resnet.engines.torch.group import ProcessGroup  # noqa: E402
+from mxnet_resnet.engines.torch.training import TrainingModel  # noqa: E402
+from mxnet_resnet.plans import architecture  # noqa: E402
+
+CPU = torch.device("cpu")
+IMAGES = np.random.default_rng(0).uniform(0, 255, (8, 3, 32, 32)).astype(np.float32)
+BATCH = Batch(IMAGES, np.arange(8, dtype=np.float32), 8)
+
+
+def begin(depth=20, **options):
+    spec = TrainingSpec(10, (3, 32, 32), 8, lambda step: 0.01, **options)
+    model = TrainingModel(architecture.symbolic_v2(depth, "cifar"), spec, CPU)
+    notes = model.prepare()
+    return model.start(ProcessGroup(), None, 0), notes
+
+
+def kept_megabytes(begun) -> float:
+    """MB that are alive between a forward and a backward pass, and were not before."""
+    sizes = {}
+
+    def note(tensor):
+        storage = tensor.untyped_storage()
+        if not any(storage.data_ptr() == weight.data_ptr() for weight in begun.net.parameters()):
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        scores = begun.go_forward(BATCH, begun.net)
+    del scores
+    gc.collect()
+    return sum(sizes.values()) / memory.MB
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": "bfloat16"}, {"memonger_budget": 9}, {"depth": 56}])
+def test_mirroring_changes_no_bit(options):
+    whole, _ = begin(**{name: value for name, value in options.items() if name != "memonger_budget"})
+    mirrored, _ = begin(memonger=True, **options)
+    for number in range(3):
+        assert whole.step(BATCH, number).result() == mirrored.step(BATCH, number).result()
+    expected, found = whole.snapshot(), mirrored.snapshot()
+    for kind in ("params", "statistics", "momentum"):
+        for name, array in getattr(expected, kind).items():
+            np.testing.assert_array_equal(getattr(found, kind)[name], array, err_msg=name)
+
+
+def test_what_is_kept_is_what_was_planned():
+    plain, _ = begin()
+    spec = TrainingSpec(10, (3, 32, 32), 8, lambda step: 0.01, memonger=True)
+    plan = memory.plan(nets.build(architecture.symbolic_v2(20, "cifar"), 10), spec, CPU)
+    assert plan.whole == pytest.approx(kept_megabytes(plain), rel=0.05)
+    mirrored, notes = begin(memonger=True)
+    assert kept_megabytes(mirrored) < plan.kept < plan.whole / 2  # the inside of one run comes on top, later
+    assert notes == [str(plan)] and "expected extra time: 33% a step" in notes[0]
+
+
+def test_a_budget_is_kept_with_the_fewest_units_computed_again():
+    net = nets.build(architecture.symbolic_v2(56, "cifar"), 10)
+    plans = [
+        memory.plan(net, TrainingSpec(10, (3, 32, 32), 8, float, memonger=True, memonger_budget=budget), CPU)
+        for budget in (8, 14, 20, 1000)
+    ]
+    assert all(plan.kept <= budget for plan, budget in zip(plans, (8, 14, 20, 1000)))
+    again = [plan.length * plan.segments for plan in plans]
+    assert again == sorted(again, reverse=True) and again[0] > again[-1] == 0
+    assert plans[-1].kept == plans[-1].whole
+    with pytest.raises(UserError, match=r"no plan keeps the activations within 1 MB: the least found is [3-9] MB"):
+        memory.plan(net, TrainingSpec(10, (3, 32, 32), 8, float, memonger=True, memonger_budget=1), CPU)
+
+
+def test_deep_nets_keep_the_root_of_their_depth():
+    spec = TrainingSpec(10, (3, 32, 32), 8, float, memonger=True)
+    plan = memory.plan(nets.build(architecture.symbolic_v2(110, "cifar"), 10), spec, CPU)
+    assert plan.length > 1 and plan.kept < plan.whole / 5
+
+
+def test_too_little_memory_is_told_with_the_batch_that_fits(monkeypatch):
+    begun, _ = begin(depth=8)
+    before = begun.snapshot()
+    forward = session.TorchSession.go_forward
+
+    def limited(self, batch, net):
+        if len(batch.images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, batch, net)
+
+    monkeypatch.setattr(session.TorchSession, "go_forward", limited)
+    monkeypatch.setattr(devices, "describe_memory", lambda device: "GPU 0 has 4 GB")
+    with pytest.raises(UserError, match="GPU 0 has 4 GB, too little for --batch-size 8: --batch-size 2 fits;"):
+        begun.step(BATCH, 0)
+    for name, array in before.params.items():
+        np.testing.assert_array_equal(begun.snapshot().params[name], array)
