@@ -82,5 +82,5 @@ def _operation(node: Node) -> tuple:
     return (kind, *sorted(shown.items()))
 
 
-def _is_true(value) -> bool:
+def _is_true(value: object) -> bool:
     return value in (True, 1)

@@ -12,7 +12,7 @@ import numpy as np
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.graphs import emission
 from mxnet_resnet.engines.graphs.match import match_names
-from mxnet_resnet.engines.net import TrainedNet
+from mxnet_resnet.engines.net import TrainedNet, require_graph
 from mxnet_resnet.plans import architecture, layouts
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs.checkpoint import Shape
@@ -27,14 +27,14 @@ def recognise(net: TrainedNet, plan: Architecture | None = None, make_graph: Mak
     ``plan`` is taken in place of those that names and shapes can tell; ``make_graph`` writes the graphs of plans.
     Raises UserError where the graph is none of our nets, or lacks arrays.
     """
-    arrays, shapes = net.arrays, net.shapes
-    needed = {name for name in net.graph.variables if name != IMAGES and not name.endswith("label")}
+    graph, arrays, shapes = require_graph(net), net.arrays, net.shapes
+    needed = {name for name in graph.variables if name != IMAGES and not name.endswith("label")}
     for name in sorted(needed - arrays.keys()):
         raise UserError(f"the checkpoint does not fit its graph: it has no {name}")
     given = [("the net that was named", plan, _classes(shapes))] if plan else None
     candidates = given or _list_candidates(shapes, make_graph)
     for origin, candidate, classes in candidates:
-        names = match_names(make_graph(candidate, classes), net.graph)
+        names = match_names(make_graph(candidate, classes), graph)
         if names is None:
             continue
         found = {mine: arrays[theirs].astype(np.float32) for mine, theirs in names.items() if mine != IMAGES}

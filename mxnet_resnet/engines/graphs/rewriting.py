@@ -25,10 +25,11 @@ class Rewriting:
         """Where the inputs of a node are in the copy."""
         return list(map(self._output, self.nodes[index].inputs))
 
-    def keep(self, index: int, **changes: object) -> None:
-        """Copy a node; ``changes`` are its other inputs or attrs."""
-        inputs = tuple(changes.pop("inputs", None) or self.inputs(index))
-        self._place[index] = self._append(replace(self.nodes[index], inputs=inputs, **changes))
+    def keep(self, index: int, inputs: Sequence[Output] | None = None, attrs: Mapping[str, str] | None = None) -> None:
+        """Copy a node, with other inputs or attrs where they are given."""
+        node = self.nodes[index]
+        inputs = self.inputs(index) if inputs is None else inputs
+        self._place[index] = self._append(replace(node, inputs=tuple(inputs), attrs=attrs or node.attrs))
 
     def replace(self, index: int, operator: str, inputs: Sequence[Output], attributes: Mapping[str, object]) -> None:
         """Put an operator of the same name in the place of a node."""

@@ -75,9 +75,7 @@ class TorchSession:
         with self._explaining_shortage(batch):
             scores = self.go_forward(batch, self._parallel)
             self.go_backward(scores, batch)
-        self.group.average(
-            list(self._statistics.values())
-        )  # at each step: a run that resumes has those of all, no more
+        self.group.average(list(self._statistics.values()))  # a run that resumes has no more than these means
         updated = self._update()
         figures = sum_up(scores.detach(), self._to_device(batch.labels), spec.classes, of_training=True)
         figures.updated = updated
