@@ -37,7 +37,7 @@ def start_torch(plan: Architecture, spec: TrainingSpec, snapshot: Snapshot, step
     """A session whose net, momentum and scores are float64."""
     engine = TorchEngine()
     model = engine.model(plan, spec, engine.choose_devices([], None))
-    model.plan_memory()
+    model.prepare()
     model.net.double()
     session = model.start(ProcessGroup(), snapshot, step)
     session.go_forward = lambda batch, net: net(torch.from_numpy(batch.images))  # which would round scores to float32

@@ -9,7 +9,6 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -20,9 +19,6 @@ from mxnet_resnet.data.batch import Batch
 from mxnet_resnet.engines.base import TrainingSpec
 from mxnet_resnet.engines.torch import devices, precision
 from mxnet_resnet.engines.torch.layers import BatchNorm
-
-if TYPE_CHECKING:
-    from mxnet_resnet.engines.torch.session import TorchSession
 
 MB = 2**20
 TRIAL = 2  # images that are measured: the fewest that every BatchNorm can do with
@@ -172,22 +168,22 @@ def explaining_shortage(device: torch.device, what: str, advise: Callable[[], st
     raise UserError(f"{devices.describe_memory(device)}, too little for {what}: {advise()}")
 
 
-def advise_training(session: TorchSession, batch: Batch) -> str:
-    """What batch would fit, by trying smaller ones."""
-    smaller = _find_fitting(session, batch) * session.group.local_count
+def advise_training(compute: Callable[[Batch], object], batch: Batch, workers: int) -> str:
+    """What batch of so many workers would fit, by trying smaller ones with what computes the gradients of one."""
+    smaller = _find_fitting(compute, batch) * workers
     fitting = f"--batch-size {smaller} fits" if smaller else "not one image fits"
     return f"{fitting}; --memonger and --dtype bfloat16 take less"
 
 
-def _find_fitting(session: TorchSession, batch: Batch) -> int:
-    """The largest power of two below a batch whose step fits into memory, or 0."""
+def _find_fitting(compute: Callable[[Batch], object], batch: Batch) -> int:
+    """The largest power of two below a batch that fits into memory, or 0."""
     size = 1 << (len(batch.images) - 1).bit_length() - 1 if len(batch.images) > 1 else 0
     while size:
         part = Batch(batch.images[:size], batch.labels[:size], size)
         gc.collect()
         torch.cuda.empty_cache()
         try:
-            session.go_backward(session.go_forward(part, session.net), part)  # without the other workers
+            compute(part)
             return size
         except torch.OutOfMemoryError:
             size //= 2

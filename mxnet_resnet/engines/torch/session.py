@@ -113,7 +113,13 @@ class TorchSession:
 
     def _explaining_shortage(self, batch: Batch) -> AbstractContextManager[None]:
         what = f"--batch-size {len(batch.images) * self.group.local_count}"
-        return memory.explaining_shortage(self.device, what, partial(memory.advise_training, self, batch))
+        advise = partial(memory.advise_training, self._try_gradients, batch, self.group.local_count)
+        return memory.explaining_shortage(self.device, what, advise)
+
+    @torch.enable_grad()  # in validation too
+    def _try_gradients(self, batch: Batch) -> None:
+        """Compute what a step keeps in memory, without the other workers."""
+        self.go_backward(self.go_forward(batch, self.net), batch)
 
     def _prepare_gradients(self) -> None:
         """Let all weights have gradients; that of a gamma which counts as 1 is 0, so that it decays as on MXNet."""
