@@ -42,6 +42,7 @@ def pid_of(launched: Started, role: str) -> int:
     raise AssertionError(f"there is no {role}")
 
 
+@pytest.mark.mxnet  # whose stores these are
 def test_two_workers_train_as_one_with_two_devices(start, digits, tmp_path):
     import mxnet as mx
 
@@ -65,6 +66,7 @@ def test_two_workers_train_as_one_with_two_devices(start, digits, tmp_path):
     )
 
 
+@pytest.mark.mxnet  # whose stores these are
 def test_a_job_that_is_told_to_stop_can_be_resumed(start, digits, tmp_path):
     launched = start(launch(digits, tmp_path, "--epochs", "30", "--frequent", "1"))
     launched.wait_for("Epoch[1] Batch [3]")

@@ -98,7 +98,8 @@ def test_too_little_memory_is_told_with_the_batch_that_fits(monkeypatch):
 
     monkeypatch.setattr(session.TorchSession, "go_forward", limited)
     monkeypatch.setattr(devices, "describe_memory", lambda device: "GPU 0 has 4 GB")
-    with pytest.raises(UserError, match="GPU 0 has 4 GB, too little for --batch-size 8: --batch-size 2 fits;"):
-        begun.step(BATCH, 0)
+    for compute in (lambda: begun.step(BATCH, 0), lambda: begun.validate(BATCH)):
+        with pytest.raises(UserError, match="GPU 0 has 4 GB, too little for --batch-size 8: --batch-size 2 fits;"):
+            compute()
     for name, array in before.params.items():
         np.testing.assert_array_equal(begun.snapshot().params[name], array)
