@@ -27,6 +27,8 @@ def main() -> int:
     options, passed_on = parser.parse_known_args(flags)
     if not command:
         raise UserError("there is no command to launch: python tools/launch.py -n 2 python train_resnet.py ...")
+    if re.search(r"--engine[= ]torch\b", " ".join(command)):
+        raise UserError("tools/launch.py starts workers of MXNet: those of PyTorch are started by torchrun")
     options.launcher = options.launcher or ("ssh" if options.hostfile else "local")
     if options.launcher == "ssh" and not options.hostfile:
         raise UserError("--launcher ssh needs the hosts: -H FILE, one a line")

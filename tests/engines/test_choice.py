@@ -186,3 +186,12 @@ def test_commands_take_the_engine_of_their_flags(machine, command, capsys, name)
     data = ("--data", "x.rec") if name == "evaluate" else ()
     told = command(capsys, f"predict/{name}.py", "--engine", "torch", *data)
     assert told == (2, "", f"error: {engines.NO_TORCH}\n")
+
+
+def test_auto_is_pytorch_in_a_worker_that_torchrun_started(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    assert engines.choose().name == "torch" and "torchrun" in engines.choose().reason
+    monkeypatch.setenv("MXNET_RESNET_REASON", "")  # our own launcher: --engine torch was asked for
+    assert engines.choose().reason == ""
+    with pytest.raises(UserError, match="started by tools/launch.py"):
+        engines.choose("mxnet").prepare("device", None)

@@ -27,7 +27,7 @@ def choose(gpus: Sequence[int] | None, cpus: int | None) -> Devices:
         handles = [torch.device("cuda", index) for index in range(count)]
         found = Devices(handles, "gpu", f"Computing on GPU {', '.join(map(str, range(count)))}, a process each")
     elif len(found) == 1 and found.kind == "cpu":
-        found = Devices([CPU] * count, "cpu", f"Computing on the CPU in {count} processes, as launched")
+        found = Devices([CPU] * count, "cpu", f"Computing on the CPU, processes: {count}")
     if len(found) != count:
         raise UserError(f"torchrun started {count} processes on this machine for {len(found)} devices: one each")
     return Devices([found.handles[rank]], found.kind, found.note)
