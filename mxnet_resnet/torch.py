@@ -5,6 +5,7 @@ PyTorch is imported when the first of them is asked for.
 
 from mxnet_resnet import __all__ as NETS
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.torch import NO_TORCH
 
 SHORTCUTS = ["ConvolutionShortcut", "FullProjectionShortcut", "IdentityShortcut", "ProjectionShortcut"]
 __all__ = [*NETS, *SHORTCUTS]
@@ -18,7 +19,7 @@ def __getattr__(name: str) -> object:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise UserError("PyTorch is not installed: pip install torch") from error
+        raise UserError(NO_TORCH) from error
     return getattr(models if name in NETS else shortcuts, name)
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Callable
 
 from mxnet_resnet.base.interruption import Interrupted
-from mxnet_resnet.base.workers import is_launched, may_speak
+from mxnet_resnet.base.workers import claim_word, is_launched
 
 
 class UserError(ValueError):
@@ -50,7 +50,7 @@ def report(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError) and _nobody_reads():
         return 141
     status, words = _explain(error)
-    if may_speak():
+    if claim_word():
         print(words, file=sys.stderr)
     return status
 

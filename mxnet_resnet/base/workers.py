@@ -24,8 +24,11 @@ def is_ours() -> bool:
     return LAUNCHER in os.environ
 
 
-def may_speak() -> bool:
-    """Whether this process is to say what ended it: of a job, the first on its machine to come here, from then on."""
+def claim_word() -> bool:
+    """Take the word, where it is free; whether this process is to say what ended it.
+
+    Of the workers of a job on one machine it is the first to ask.
+    """
     error_file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if not error_file:
         return True

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING
 
 from mxnet_resnet.base import workers
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.torch import NO_TORCH
 
 if TYPE_CHECKING:
     from mxnet_resnet.engines.base import Engine
 
 ENGINES = ("auto", "mxnet", "torch")
-NO_TORCH = (
-    "PyTorch is not installed: pip install torch safetensors, or pip install -r requirements-torch.txt in an "
-    "environment of its own"
-)
 BY_TORCHRUN = "Computing with PyTorch, since torchrun started this process"
 
 

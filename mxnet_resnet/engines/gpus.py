@@ -98,7 +98,9 @@ def _try(index: int) -> Refusal | None:
         return _refuse_after_trial(index, f"it was killed by {signal.Signals(-done.returncode).name}")
     if done.returncode:
         return _refuse_after_trial(index, _find_cause(done.stderr))
-    return refuse_any(index) if CPU_BUILD in done.stdout else None
+    if CPU_BUILD in done.stdout:
+        return refuse_any(index)
+    return None if COMPUTES in done.stdout else _refuse_after_trial(index, "it ended without a result")
 
 
 def _refuse_after_trial(index: int, cause: str) -> Refusal:

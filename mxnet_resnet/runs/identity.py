@@ -69,6 +69,8 @@ FIELDS = {
     "machine.store": Field("machine kvstore"),
     "machine.threads": Field("machine threads"),
     "machine.graph": Field("machine executed graph"),
+    "machine.gpu": Field("machine GPU", None),
+    "machine.deterministic": Field("machine deterministic", False),
 }
 
 

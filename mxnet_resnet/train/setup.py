@@ -163,9 +163,8 @@ def check_records(settings: RunSettings, workers: int) -> Summaries:
             summaries[path] = recordio.scan(path, decoding)
             recordio.check_labels(path, summaries[path], data.classes)
             if path != data.val and summaries[path].count < batch:
-                of = "" if workers == 1 else f" of {workers} workers"
                 raise UserError(
-                    f"{path} has {summaries[path].count} records, fewer than --batch-size {settings.batch_size}{of}"
+                    f"{path} has {summaries[path].count} records, fewer than the {batch} of a step: see --batch-size"
                 )
     return summaries
 

@@ -113,7 +113,7 @@ def test_given_examples_move_the_steps():
     [
         (["--num-classes", "5"], r"labels from 0 to 9, and a net of 5 classes knows 0 to 4"),
         (["--data-train", "none.rec"], "there is no record file none.rec"),
-        (["--batch-size", "2000"], "1437 records, fewer than --batch-size 2000"),
+        (["--batch-size", "2000"], "1437 records, fewer than the 2000 of a step"),
         (["--gpus", "0"], "GPU 0 cannot serve"),
         pytest.param(["--batch-size", "3", "--cpus", "4"], "--batch-size 3 cannot be dealt to 4 devices", marks=MXNET),
         pytest.param(

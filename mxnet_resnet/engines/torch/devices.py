@@ -55,6 +55,8 @@ def _choose_all(gpus: Sequence[int] | None, cpus: int | None) -> Devices:
 
 def refuse_gpu(index: int) -> str | None:
     """Why GPU ``index`` cannot serve PyTorch, in one sentence that says what to do, or None where it can."""
+    if torch.version.hip:
+        return f"GPU {index} cannot serve, since PyTorch {torch.__version__} is built for ROCm, which was never tried"
     if torch.version.cuda is None:
         return f"GPU {index} cannot serve, since PyTorch {torch.__version__} is built for the CPU only"
     count = torch.cuda.device_count()

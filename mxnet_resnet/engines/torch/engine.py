@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mxnet_resnet.base import workers
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.base import Devices, Group, TrainingSpec
+from mxnet_resnet.engines.torch import NO_TORCH
 
 if TYPE_CHECKING:
     from mxnet_resnet.data.batch import Batch
@@ -19,10 +20,6 @@ if TYPE_CHECKING:
     from mxnet_resnet.engines.torch.predictor import Predictor
     from mxnet_resnet.engines.torch.training import TrainingModel
     from mxnet_resnet.plans.architecture import Architecture
-
-NOT_INSTALLED = (
-    "PyTorch is not installed: pip install torch (requirements-torch.txt has the release that this is tested with)"
-)
 
 
 class TorchEngine:
@@ -52,7 +49,7 @@ class TorchEngine:
         except ModuleNotFoundError as error:
             if error.name != "torch":
                 raise
-            raise UserError(NOT_INSTALLED) from error
+            raise UserError(NO_TORCH) from error
         torch.backends.cudnn.allow_tf32 = False  # float32 is float32; who wants speed has bfloat16
 
     def prepare(self, store: str, cpus: int | None) -> None:

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mxnet_resnet.base import workers
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base.interruption import Interrupted
 from mxnet_resnet.engines.base import Devices
 from mxnet_resnet.engines.torch import launcher
 
@@ -116,22 +117,31 @@ def join(devices: Devices, reason: str = "") -> Iterator[ProcessGroup]:
             group.finish()
             group.add_up([0.0])  # the others are waited for
     except Exception:
-        workers.may_speak()  # the word is taken before the others notice anything
+        # NCCL would wait here for what the others never send; they notice when this process ends.
+        workers.claim_word()
         raise
-    finally:
-        gc.collect()  # DistributedDataParallel holds the process group in a circle
-        if dist.is_initialized():
-            dist.destroy_process_group()
+    except Interrupted:
+        _leave_workers()
+        raise
+    _leave_workers()
 
 
 def _join_workers(devices: Devices) -> ProcessGroup:
-    """Find the other workers. Raises UserError where there are none."""
-    if devices.kind == "cpu":
-        dist.init_process_group("gloo", timeout=PATIENCE)
-        return ProcessGroup("gloo")
-    torch.cuda.set_device(devices.handles[0])
-    dist.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE, device_id=devices.handles[0])
-    return ProcessGroup("nccl")
+    """Find the other workers. Raises UserError where they cannot be reached."""
+    try:
+        if devices.kind == "cpu":
+            dist.init_process_group("gloo", timeout=PATIENCE)
+            return ProcessGroup("gloo")
+        torch.cuda.set_device(devices.handles[0])
+        dist.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE, device_id=devices.handles[0])
+        return ProcessGroup("nccl")
+    except RuntimeError as error:
+        raise UserError(f"the workers of the job do not find each other: {str(error).splitlines()[0]}") from error
+
+
+def _leave_workers() -> None:
+    gc.collect()  # DistributedDataParallel holds the process group in a circle
+    dist.destroy_process_group()
 
 
 def share_cores(processes: int) -> None:

@@ -40,7 +40,8 @@ class BatchNorm(nn.BatchNorm2d):
         self.bias.requires_grad_(shift)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weight = None if self.fix_gamma else self.weight
+        # Not None, which CUDA refuses beside a bias that has a gradient.
+        weight = torch.ones_like(self.weight, requires_grad=False) if self.fix_gamma else self.weight
         if not self.training:
             return functional.batch_norm(x, self.running_mean, self.running_var, weight, self.bias, eps=self.eps)
         if x.numel() == self.num_features:

@@ -124,11 +124,10 @@ def _measure(net: nn.Module, spec: TrainingSpec, device: torch.device) -> tuple[
     alive: list[torch.Tensor] = []  # lest an address is used again
     marks: list[int] = []
     entries: list[int] = []
-    own = {weight.data_ptr() for weight in net.parameters()}
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
+        if len(tensor) == TRIAL:  # what is of the images; weights, and what they are cast to, do not grow with these
             sizes[storage.data_ptr()] = storage.nbytes()
             alive.append(tensor)
         return tensor

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.torch import NO_TORCH
 from mxnet_resnet.plans import layouts
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs.checkpoint import Arrays, check_fit
@@ -16,7 +17,7 @@ try:
     import torch
     from torch import nn
 except ImportError as error:
-    raise UserError("PyTorch checkpoints need PyTorch: pip install torch safetensors") from error
+    raise UserError(NO_TORCH) from error
 
 from mxnet_resnet.engines.torch import models
 

@@ -8,7 +8,8 @@ from mxnet_resnet.base.errors import UserError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-# As in the MXNet engine, after Micikevicius et al., arXiv 1710.03740, section 3.2.
+# As the MXNet engine begins, which keeps the scale within 1 and 2**24, after Micikevicius et al., arXiv 1710.03740,
+# section 3.2.
 FIRST_SCALE = 2.0**16
 STEPS_BEFORE_DOUBLING = 2000
 

@@ -58,4 +58,5 @@ def build(net: TrainedNet, device: torch.device) -> torch.nn.Module:
     """A net with a plan, on a device, for prediction. Raises UserError where its arrays do not fit its plan."""
     module = nets.build(require_plan(net), net.classes)
     nets.fill(module, net.arrays)
-    return module.to(device, memory_format=torch.channels_last).eval()
+    with memory.explaining_shortage(device, "the net", lambda: "another GPU or the CPU is needed"):
+        return module.to(device, memory_format=torch.channels_last).eval()

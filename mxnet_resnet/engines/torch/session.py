@@ -74,9 +74,9 @@ class TorchSession:
         self.net.train()
         with self._explaining_shortage(batch):
             scores = self.go_forward(batch, self._parallel)
-            self.go_backward(scores, batch)
-        self.group.average(list(self._statistics.values()))  # a run that resumes has no more than these means
-        updated = self._update()
+            self.compute_loss(scores, batch).backward()
+            self.group.average(list(self._statistics.values()))  # a run that resumes has no more than these means
+            updated = self._update()
         figures = sum_up(scores.detach(), self._to_device(batch.labels), spec.classes, of_training=True)
         figures.updated = updated
         return figures
@@ -87,14 +87,14 @@ class TorchSession:
         with precision.computing(self.device, self.spec.dtype):
             return net(images).float()
 
-    def go_backward(self, scores: torch.Tensor, batch: Batch) -> None:
-        """The gradients of the mean cross-entropy over all workers."""
+    def compute_loss(self, scores: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """The mean cross-entropy of a batch, scaled in float16."""
         labels, spec = batch.labels, self.spec
         if labels.ndim == 1 and spec.label_smoothing:
             labels = targets.distributions(labels, spec.classes, spec.label_smoothing)
         wanted = self._to_device(labels)
         loss = functional.cross_entropy(scores, wanted if labels.ndim == 2 else wanted.long())
-        (self.scaler.scale(loss) if self.scaler else loss).backward()
+        return self.scaler.scale(loss) if self.scaler else loss
 
     def validate(self, batch: Batch) -> PendingFigures:
         self.net.eval()
@@ -118,8 +118,9 @@ class TorchSession:
 
     @torch.enable_grad()  # in validation too
     def _try_gradients(self, batch: Batch) -> None:
-        """Compute what a step keeps in memory, without the other workers."""
-        self.go_backward(self.go_forward(batch, self.net), batch)
+        """Compute what a step keeps in memory, without the other workers and what joins them."""
+        loss = self.compute_loss(self.go_forward(batch, self.net), batch)
+        torch.autograd.grad(loss, [weight for weight in self._weights.values() if weight.requires_grad])
 
     def _prepare_gradients(self) -> None:
         """Let all weights have gradients; that of a gamma which counts as 1 is 0, so that it decays as on MXNet."""
@@ -149,7 +150,7 @@ class TorchSession:
                 self.optimizer.state[weight][MOMENTUM].copy_(torch.from_numpy(arrays[f"{MOMENTUM}:{name}"]))
 
     def _to_device(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device, non_blocking=True)
+        return torch.from_numpy(array).to(self.device)
 
 
 def _group_by_decay(weights: Mapping[str, nn.Parameter], spec: TrainingSpec) -> list[dict]:

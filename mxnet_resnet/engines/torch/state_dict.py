@@ -10,12 +10,13 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
+from mxnet_resnet.engines.torch import NO_TORCH
 from mxnet_resnet.plans.layouts import TORCH_COUNTER
 
 try:
     import torch
 except ImportError as error:
-    raise UserError("PyTorch checkpoints need PyTorch: pip install torch safetensors") from error
+    raise UserError(NO_TORCH) from error
 
 WRAPPERS = ("checkpoint", "state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "net", "params")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 
 from mxnet_resnet.base.errors import UserError
@@ -36,7 +38,7 @@ class TrainingModel:
         self.shapes = self._emitted.noted_shapes
         self.net = nets.build(plan, spec.classes, bn_momentum=spec.bn_momentum)
         self.parameters = sum(weight.numel() for weight in self.net.parameters() if weight.requires_grad)
-        self.traits = {"graph": EXECUTION}
+        self.traits = {"graph": EXECUTION, **_identify_gpu(device, spec)}
         self._mirroring: memory.Mirroring | None = None
 
     def prepare(self) -> list[str]:
@@ -44,8 +46,9 @@ class TrainingModel:
         if self.device.type == "cuda" and not self.spec.deterministic:
             notes.append("A GPU sums in no fixed order: with --deterministic a resumed run is the same to the bit")
         if self.spec.memonger:
-            net = nets.build(self.plan, self.spec.classes).to(self.device)
-            self._mirroring = memory.plan(net, self.spec, self.device)
+            with self._explaining_shortage():
+                net = nets.build(self.plan, self.spec.classes).to(self.device)
+                self._mirroring = memory.plan(net, self.spec, self.device)
             notes.append(str(self._mirroring))
         return notes
 
@@ -62,4 +65,15 @@ class TrainingModel:
         nets.fill(self.net, {**snapshot.params, **snapshot.statistics})
         if self._mirroring:
             self._mirroring.apply(self.net)
-        return TorchSession(self.net, self.spec, self.device, group, snapshot)
+        with self._explaining_shortage():
+            return TorchSession(self.net, self.spec, self.device, group, snapshot)
+
+    def _explaining_shortage(self) -> AbstractContextManager[None]:
+        return memory.explaining_shortage(self.device, "the net", lambda: "a smaller one or another GPU is needed")
+
+
+def _identify_gpu(device: torch.device, spec: TrainingSpec) -> dict[str, object]:
+    """What the rounding on a GPU follows from besides."""
+    if device.type != "cuda":
+        return {}
+    return {"gpu": torch.cuda.get_device_name(device), "deterministic": spec.deterministic}

@@ -103,3 +103,44 @@ def test_too_little_memory_is_told_with_the_batch_that_fits(monkeypatch):
             compute()
     for name, array in before.params.items():
         np.testing.assert_array_equal(begun.snapshot().params[name], array)
+
+
+def test_casts_of_weights_do_not_count_as_activations():
+    """They do not grow with the batch."""
+    net = nets.build(architecture.symbolic_v2(20, "cifar"), 10)
+    small, large = (
+        memory.plan(net, TrainingSpec(10, (3, 32, 32), images, float, dtype="bfloat16", memonger=True), CPU).whole
+        for images in (8, 800)
+    )
+    whole = memory.plan(net, TrainingSpec(10, (3, 32, 32), 8, float, memonger=True), CPU).whole
+    assert large == pytest.approx(100 * small) and 0.45 * whole < small < 0.8 * whole
+
+
+def test_a_shortage_in_the_backward_pass_of_a_job_is_told(tmp_path, monkeypatch):
+    """DistributedDataParallel has begun to sum then, and takes no other gradients until it is done."""
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        begun, _ = begin(depth=8)
+        group = ProcessGroup()
+        group.alone = False
+        begun._parallel = group.spread(begun.net, CPU)
+
+        def fail(gradient):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        hook = begun.net.head.weight.register_hook(fail)
+        sizes = []
+
+        def compute(part, trying=begun._try_gradients):
+            hook.remove()  # the smaller batches fit
+            sizes.append(len(part.images))
+            trying(part)
+
+        begun._try_gradients = compute
+        monkeypatch.setattr(devices, "describe_memory", lambda device: "GPU 0 has 4 GB")
+        with pytest.raises(UserError, match="--batch-size 4 fits"):
+            begun.step(BATCH, 0)
+        assert sizes == [4]
+    finally:
+        torch.distributed.destroy_process_group()

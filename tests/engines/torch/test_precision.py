@@ -1,5 +1,7 @@
 """bfloat16 and float16 on PyTorch: what is computed in them, and what becomes of gradients that overflow."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,8 @@ from mxnet_resnet.engines.torch import precision  # noqa: E402
 from mxnet_resnet.engines.torch.group import ProcessGroup  # noqa: E402
 from mxnet_resnet.engines.torch.training import TrainingModel  # noqa: E402
 from mxnet_resnet.plans import architecture  # noqa: E402
+from mxnet_resnet.settings.run import parse  # noqa: E402
+from mxnet_resnet.train.setup import training_spec  # noqa: E402
 
 CPU = torch.device("cpu")
 RANDOM = np.random.default_rng(0)
@@ -70,3 +74,14 @@ def test_the_scale_goes_on_and_doubles_after_a_good_while():
     assert resumed.snapshot().loss_scale == (8.0, precision.STEPS_BEFORE_DOUBLING - 1)
     assert resumed.step(BATCH, 0).updated
     assert resumed.snapshot().loss_scale == (16.0, 0)
+
+
+def test_deterministic_runs_ask_for_a_fixed_order_of_sums(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", asked.append)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    for given in ([], ["--deterministic"]):
+        settings = parse(["--data-type", "cifar10", "--depth", "8", "--engine", "torch", *given])
+        spec = training_spec(settings, settings.rate.schedule(10, 128))
+        TrainingModel(settings.net.plan, spec, CPU).start(ProcessGroup(), None, 0)
+    assert asked == [True] and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
