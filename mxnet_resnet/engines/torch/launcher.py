@@ -23,6 +23,7 @@ from mxnet_resnet.base.errors import UserError
 RESUME = "start the job again with --resume"
 SAID = 2  # the status of a worker that has said why it ended, or knows only that another one did
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # of one that was told to stop, and has
+LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
 SHUTDOWN_SECONDS = 120  # for a last checkpoint
 
 
@@ -39,6 +40,8 @@ def launch(processes: int, reason: str) -> NoReturn:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="resnet-")))
         stack.enter_context(variable(workers.LAUNCHER, str(os.getpid())))
         stack.enter_context(variable(workers.REASON, reason))
+        # All are on this machine, whatever its name resolves to.
+        stack.enter_context(variable("GLOO_SOCKET_IFNAME", os.environ.get("GLOO_SOCKET_IFNAME", LOOPBACK)))
         try:
             elastic_launch(_configure(processes, folder), words[0])(*words[1:])
         except SignalException as end:

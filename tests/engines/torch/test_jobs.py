@@ -213,9 +213,7 @@ def test_each_engine_refuses_the_launcher_of_the_other(begin, digits, tmp_path):
 
 
 def test_workers_share_a_loss_scale_and_weights_but_no_dropout(begin, digits, tmp_path):
-    given = (
-        "--network preact_resnet20 --drop-rate 0.3 --dtype float16 --mixup 0.2 --memonger --epochs 1 --batch-size 90"
-    )
+    given = "--drop-rate 0.3 --dtype float16 --mixup 0.2 --memonger --epochs 1 --batch-size 90"
     script = tmp_path / "show.py"
     script.write_text(SHOW_WORKERS)
     launched = begin(
