@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 SCHEMA = 2  # 1 had a label in English for each key
 MACHINE = "machine."  # what a run may go on with other values of: they change its rounding alone
+ENGINE = "machine.engine"
+OF_ENGINE = {"machine.version", "machine.graph", "machine.store"}  # of two engines they have nothing in common
 REQUIRED = object()
 
 Identity = dict[str, Any]
@@ -88,11 +90,16 @@ class Change(NamedTuple):
 
 
 def compare(before: Identity, after: Identity) -> list[Change]:
-    """What differs between two identities, in the order of FIELDS. A key that one lacks has its default there."""
+    """What differs between two identities, in the order of FIELDS. A key that one lacks has its default there.
+
+    Where the engine differs, what each has of its own does not count besides.
+    """
     before, after = _as_stored(before), _as_stored(after)
     keys = dict.fromkeys([*FIELDS, *before, *after])
     pairs = ((key, _value(before, key), _value(after, key)) for key in keys)
-    return [Change(*pair) for pair in pairs if pair[1] != pair[2]]
+    changes = [Change(*pair) for pair in pairs if pair[1] != pair[2]]
+    moved = any(change.key == ENGINE for change in changes)
+    return [change for change in changes if not (moved and change.key in OF_ENGINE)]
 
 
 def describe(change: Change) -> str:

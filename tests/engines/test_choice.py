@@ -195,3 +195,11 @@ def test_auto_is_pytorch_in_a_worker_that_torchrun_started(monkeypatch):
     assert engines.choose().reason == ""
     with pytest.raises(UserError, match="torchrun starts workers of PyTorch"):
         engines.choose("mxnet").prepare("device", None)
+
+
+def test_workers_that_torchrun_has_not_started_do_not_train_alone(monkeypatch):
+    from mxnet_resnet.engines.torch.engine import TorchEngine
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="WORLD_SIZE is 2, and torchrun has not started this process"):
+        TorchEngine().prepare("device", None)

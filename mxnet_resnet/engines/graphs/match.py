@@ -68,16 +68,21 @@ def _operation(node: Node) -> tuple:
         return ("relu",)
     if kind == "Convolution":
         square = [setting(name, ()) or default for name, default in (("stride", (1, 1)), ("pad", (0, 0)))]
-        return (kind, setting("kernel", ()), *square, setting("num_filter", 0), _is_true(setting("no_bias", False)))
+        dilation = setting("dilate", ()) or (1, 1)
+        others = (setting("num_group", 1), setting("layout", None) or "NCHW", setting("num_filter", 0))
+        return (kind, setting("kernel", ()), *square, dilation, *others, _is_true(setting("no_bias", False)))
     if kind == "BatchNorm":
-        return (kind, float(setting("eps", 1e-3)), _is_true(setting("fix_gamma", True)))
+        frozen = _is_true(setting("use_global_stats", False))
+        return (kind, float(setting("eps", 1e-3)), _is_true(setting("fix_gamma", True)), setting("axis", 1), frozen)
     if kind == "FullyConnected":
-        return (kind, setting("num_hidden", 0), _is_true(setting("no_bias", False)))
+        flat = _is_true(setting("flatten", True))
+        return (kind, setting("num_hidden", 0), _is_true(setting("no_bias", False)), flat)
     if kind == "Pooling":
         kinds = (setting("pool_type", "max"), _is_true(setting("global_pool", False)))
         if kinds[1]:
             return (kind, *kinds)
-        return (kind, *kinds, *(setting(name, ()) for name in ("kernel", "stride", "pad")))
+        rounding = setting("pooling_convention", "valid")
+        return (kind, *kinds, rounding, *(setting(name, ()) for name in ("kernel", "stride", "pad")))
     shown = {name: value for name, value in node.attrs.items() if not name.startswith("__")}
     return (kind, *sorted(shown.items()))
 

@@ -21,6 +21,10 @@ from mxnet_resnet.runs.graph import IMAGES, Graph
 MakeGraph = Callable[[Architecture, Optional[int]], Graph]  # of a plan and a number of classes
 
 
+class UnknownNetError(UserError):
+    """A graph that is none of the nets known here."""
+
+
 def recognise(net: TrainedNet, plan: Architecture | None = None, make_graph: MakeGraph = emission.emit) -> TrainedNet:
     """``net``, which has a graph, with its plan, and with its arrays in float32 by our names in place of its graph.
 
@@ -48,7 +52,7 @@ def recognise(net: TrainedNet, plan: Architecture | None = None, make_graph: Mak
             plan=candidate,
             origin=f"MXNet graph of {origin}",
         )
-    raise UserError(
+    raise UnknownNetError(
         f"the graph {net.name} fits no family of ResNets known here; its first parameters: " + ", ".join([*shapes][:3])
     )
 

@@ -59,6 +59,10 @@ class TorchEngine:
             raise UserError("tools/launch.py starts workers of MXNet: those of PyTorch are started by torchrun")
         if workers.is_launched():
             workers.end_with_launcher()
+        elif os.environ.get("WORLD_SIZE", "1") != "1":
+            raise UserError(
+                f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, and torchrun has not started this process: start it by that"
+            )
 
     def choose_devices(self, gpus: Sequence[int] | None, cpus: int | None) -> Devices:
         self.load()

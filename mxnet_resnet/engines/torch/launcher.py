@@ -71,10 +71,17 @@ def _configure(processes: int, folder: Path) -> LaunchConfig:
 
 
 def read_command() -> list[str]:
-    """The command line of this process, its Python first, for another process to run."""
-    words = Path("/proc/self/cmdline")
-    given = words.read_bytes().split(b"\0")[:-1] if words.exists() else map(os.fsencode, sys.orig_argv)
-    return [sys.executable, *map(os.fsdecode, list(given)[1:])]
+    """The command line of this process, its Python first, for another process to run.
+
+    Raises UserError where it names no program, as in a notebook.
+    """
+    line = Path("/proc/self/cmdline")
+    given = line.read_bytes().split(b"\0")[:-1] if line.exists() else map(os.fsencode, sys.orig_argv)
+    words = list(map(os.fsdecode, given))[1:]
+    program = getattr(sys.modules["__main__"], "__file__", "")
+    if not Path(program).is_file() and "-c" not in words:
+        raise UserError("each device gets a process that runs this program again: put it into a file")
+    return [sys.executable, *words]
 
 
 def _judge(failures: Mapping[int, ProcessFailure], said: bool) -> int:

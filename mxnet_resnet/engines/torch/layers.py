@@ -44,7 +44,8 @@ class BatchNorm(nn.BatchNorm2d):
         weight = torch.ones_like(self.weight, requires_grad=False) if self.fix_gamma else self.weight
         if not self.training:
             return functional.batch_norm(x, self.running_mean, self.running_var, weight, self.bias, eps=self.eps)
-        if x.numel() == self.num_features:
+        self._check_input_dim(x)
+        if x.numel() <= self.num_features:
             raise UserError("BatchNorm cannot train on one value a channel: take more images a batch, or larger ones")
         # With momentum 1 this leaves the mean and the unbiased variance of the batch.
         mean, var = self.running_mean.new_zeros(2, self.num_features)
@@ -57,9 +58,9 @@ class BatchNorm(nn.BatchNorm2d):
     def _track(self, mean: torch.Tensor, var: torch.Tensor, values: int) -> None:
         """Take the mean and the unbiased variance (C,) of a batch, over ``values`` each, into the statistics."""
         self.num_batches_tracked.add_(1)
-        self.running_mean.lerp_(mean, self.momentum)
-        biased = (values - 1) / values
-        self.running_var.mul_(1 - self.momentum).add_(var, alpha=self.momentum * biased)
+        share = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum  # None: of all batches
+        self.running_mean.lerp_(mean, share)
+        self.running_var.mul_(1 - share).add_(var, alpha=share * (values - 1) / values)
 
 
 class GlobalAveragePool(nn.Module):

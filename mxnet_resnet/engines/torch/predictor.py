@@ -7,7 +7,7 @@ import torch
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.graphs import emission, recognition
-from mxnet_resnet.engines.net import TrainedNet, require_classes, require_plan
+from mxnet_resnet.engines.net import TrainedNet, require_classes, require_graph, require_plan
 from mxnet_resnet.engines.torch import memory, nets, precision
 from mxnet_resnet.runs import checkpoint
 
@@ -45,13 +45,20 @@ class Predictor:
 def adopt(net: TrainedNet) -> TrainedNet:
     """A net with its plan and our names, which PyTorch computes. Raises UserError where it is none of our ResNets."""
     if net.plan is None:
-        try:
-            net = recognition.recognise(net)
-        except UserError as error:
-            raise UserError(f"{error}: --engine mxnet computes any graph") from error
+        net = _recognise(net)
     plan, classes = require_plan(net), require_classes(net)
     checkpoint.check_fit(emission.emit(plan, classes).noted_shapes, net.params, net.statistics)
     return net
+
+
+def _recognise(net: TrainedNet) -> TrainedNet:
+    """A net of the graph that it has. Raises UserError where that is none of our ResNets, or has not all its arrays."""
+    for name in sorted(net.arrays.keys() - {*require_graph(net).variables}):
+        raise UserError(f"the checkpoint does not fit the net, which has no {name}")
+    try:
+        return recognition.recognise(net)
+    except recognition.UnknownNetError as error:
+        raise UserError(f"{error}: MXNet alone computes other graphs, and folded and int8 exports") from error
 
 
 def build(net: TrainedNet, device: torch.device) -> torch.nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -85,12 +86,40 @@ def test_a_graph_of_another_net_is_for_mxnet(tmp_path):
     net.hybridize()
     net(mx.nd.zeros((1, 3, 64, 64)))
     net.export(str(tmp_path / "mobile"))
-    refuse(str(tmp_path / "mobile"), "--engine mxnet computes any graph")
+    refuse(str(tmp_path / "mobile"), "MXNet alone computes other graphs, and folded and int8 exports")
 
 
 def test_a_folded_graph_is_for_mxnet(tmp_path):
     export.export_folded(str(tmp_path / "folded"), engines.choose("mxnet").adopt(reading.read_checkpoint(FAST, 19)))
-    refuse(str(tmp_path / "folded"), "--engine mxnet computes any graph")
+    refuse(str(tmp_path / "folded"), "MXNet alone computes other graphs, and folded and int8 exports")
+
+
+@pytest.mark.parametrize(
+    "operator, name, setting, value",
+    [
+        ("Convolution", "conv0", "dilate", "(2, 2)"),
+        ("Convolution", "stage1_unit1_conv2", "num_group", "2"),
+        ("Convolution", "conv0", "layout", "NHWC"),
+        ("BatchNorm", "bn1", "axis", "2"),
+        ("BatchNorm", "bn1", "use_global_stats", "True"),
+    ],
+)
+def test_a_graph_that_differs_in_one_setting_is_not_taken_for_ours(operator, name, setting, value):
+    net = reading.read_checkpoint(FAST, 19)
+    nodes = [
+        replace(node, attrs={**node.attrs, setting: value}) if node.name == name else node for node in net.graph.nodes
+    ]
+    assert [node.op for node in nodes if node.name == name] == [operator]
+    with pytest.raises(UserError, match="fits no family"):
+        engines.choose("torch").adopt(replace(net, graph=replace(net.graph, nodes=tuple(nodes))))
+
+
+def test_arrays_that_the_graph_has_not_are_refused_by_both():
+    net = reading.read_checkpoint(FAST, 19)
+    more = replace(net, params={**net.params, "foo_weight": np.zeros(3, np.float32)})
+    for engine in ("mxnet", "torch"):
+        with pytest.raises(UserError, match="does not fit the net, which has no foo_weight"):
+            engines.choose(engine).adopt(more)
 
 
 @pytest.fixture

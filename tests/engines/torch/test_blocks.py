@@ -167,3 +167,24 @@ def test_a_batchnorm_without_scale_takes_gamma_as_one(training):
     data = torch.randn(4, 3, 5, 5)
     assert torch.equal(norm(data), expected(data))
     assert library.count_parameters(norm) == 3
+
+
+def test_statistics_can_be_those_of_all_batches():
+    """As torch.optim.swa_utils.update_bn gathers them."""
+    norm = BatchNorm(4, momentum=0.9)
+    norm.momentum = None
+    batches = torch.randn(3, 8, 4, 5, 5) + 2
+    for batch in batches:
+        norm(batch)
+    torch.testing.assert_close(norm.running_mean, batches.mean(dim=(0, 1, 3, 4)))
+    torch.testing.assert_close(norm.running_var, batches.var(dim=(1, 3, 4), unbiased=False).mean(dim=0))
+    assert norm.num_batches_tracked == 3
+
+
+def test_no_images_and_images_without_a_batch_are_told():
+    norm = BatchNorm(4)
+    for images, told in ((torch.zeros(0, 4, 5, 5), "more images"), (torch.zeros(1, 4, 1, 1), "more images")):
+        with pytest.raises(UserError, match=told):
+            norm(images)
+    with pytest.raises(ValueError, match="expected 4D input"):
+        norm(torch.zeros(4, 5, 5))

@@ -291,3 +291,11 @@ def test_workers_whose_launcher_is_killed_write_a_checkpoint_and_end(begin, digi
     assert_none_left(tmp_path)
     resumed = begin([*TRAIN, *arguments(digits, tmp_path, "--resume")])
     assert resumed.wait() == 0 and "Resuming" in resumed.text, resumed.text
+
+
+def test_a_program_that_is_in_no_file_cannot_run_in_several_processes():
+    code = "from mxnet_resnet.engines.torch import launcher; print(launcher.read_command())"
+    done = subprocess.run([sys.executable, "-"], input=code, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert "UserError: each device gets a process that runs this program again: put it into a file" in done.stderr
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert repr(code) in done.stdout.replace('"', "'") or code in done.stdout
