@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mxnet_resnet.base.errors import UserError
 
@@ -28,6 +29,16 @@ SHORTCUT_NAMES = {
     "convolution": "convolution",
 }
 DATA_NORMS = (None, "shift", "plain", "full")  # those of a graph are tried in this order
+OPTIONS = (
+    "shortcut",
+    "width",
+    "drop_rate",
+    "small_images",
+    "data_norm",
+    "stem_norm",
+    "stem_relu",
+    "project_first",
+)
 SYMBOLIC_EPSILON = 2e-5  # of the BatchNorms in [4]
 
 
@@ -76,6 +87,11 @@ class Architecture:
     epsilon: float = 1e-5
     he_init: bool = True
     block: str | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The fields that are arguments of the nets of every engine, by the same names."""
+        return {name: getattr(self, name) for name in OPTIONS}
 
     @property
     def block_name(self) -> str:

@@ -20,14 +20,13 @@ from mxnet_resnet.plans import layouts
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.runs.checkpoint import Arrays
-from mxnet_resnet.runs.graph import Graph
+from mxnet_resnet.runs.graph import STATISTICS, Graph
 from mxnet_resnet.use import graphs
 
 TORCH_SUFFIXES = (".th", ".pth", ".pt", ".bin", ".safetensors")
 MODULE_CHECKPOINT = re.compile(r"(.+)-(\d{4,})\.params")
 LARGEST_NORMALISED_MEAN = 3  # images that a mean and a deviation were taken off have smaller means
 SMALL_SHAPE, LARGE_SHAPE = (3, 32, 32), (3, 224, 224)
-STATISTICS = ("_moving_mean", "_moving_var")  # how our names of them end
 
 Epoch = Union[int, str, None]  # "best" or "latest"; None is the last one
 

@@ -209,14 +209,7 @@ def _keywords(plan: Architecture, bn_momentum: float = 0.9) -> dict[str, object]
     check_momentum(bn_momentum)
     return {
         "block": choose_block(plan),
-        "shortcut": plan.shortcut,
-        "width": plan.width,
-        "drop_rate": plan.drop_rate,
-        "small_images": plan.small_images,
-        "data_norm": plan.data_norm,
-        "stem_norm": plan.stem_norm,
-        "stem_relu": plan.stem_relu,
-        "project_first": plan.project_first,
+        **plan.options,
         "initializer": HE_FAN_OUT if plan.he_init else None,
         "norm": partial(BatchNorm, momentum=bn_momentum, epsilon=plan.epsilon),
     }

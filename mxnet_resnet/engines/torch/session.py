@@ -20,10 +20,10 @@ from mxnet_resnet.engines.torch.group import ProcessGroup
 from mxnet_resnet.engines.torch.layers import BatchNorm
 from mxnet_resnet.engines.torch.optimizer import MOMENTUM, Momentum
 from mxnet_resnet.runs.checkpoint import Arrays, Snapshot
+from mxnet_resnet.runs.graph import STATISTICS
 from mxnet_resnet.runs.meters import Figures, counts_top5
 
 EPSILON = 1e-12  # as in MXNet's own CrossEntropy
-STATISTICS = ("_moving_mean", "_moving_var")
 DECAYED = {"weights": ("_weight",), "gammas": ("_weight", "_gamma"), "all": ("",)}  # how the names of these end
 
 

@@ -10,7 +10,7 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines import initial
 from mxnet_resnet.engines.base import Group, TrainingSpec
 from mxnet_resnet.engines.graphs import emission
-from mxnet_resnet.engines.torch import memory, nets, precision
+from mxnet_resnet.engines.torch import memory, models, nets, precision
 from mxnet_resnet.engines.torch.session import TorchSession
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs import checkpoint
@@ -37,7 +37,7 @@ class TrainingModel:
         self.graph = self._emitted.to_text()
         self.shapes = self._emitted.noted_shapes
         self.net = nets.build(plan, spec.classes, bn_momentum=spec.bn_momentum)
-        self.parameters = sum(weight.numel() for weight in self.net.parameters() if weight.requires_grad)
+        self.parameters = models.count_parameters(self.net)
         self.traits = {"graph": EXECUTION, **_identify_gpu(device, spec)}
         self._mirroring: memory.Mirroring | None = None
 
