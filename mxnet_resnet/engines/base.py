@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mxnet_resnet.data.batch import Batch
-from mxnet_resnet.data.reader import TrainingRecords
+from mxnet_resnet.data.reader import TrainingRecords, ValidationRecords
 from mxnet_resnet.engines.net import Gradients, Predictor, TrainedNet
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs.checkpoint import Snapshot
@@ -59,6 +59,8 @@ class TrainingSpec:
         workspace: MB that one convolution may use on a GPU.
         memonger: compute activations again in place of keeping them, within ``memonger_budget`` MB where that is given.
         deterministic: a GPU is to sum in a fixed order, so that equal runs are equal to the bit.
+        compilation: whether the net is compiled, one of flags.COMPILATIONS: ``"auto"`` does it where it pays.
+        steps: updates of the whole run, those before a start included, by which ``"auto"`` knows what pays.
     """
 
     classes: int
@@ -79,6 +81,8 @@ class TrainingSpec:
     memonger: bool = False
     memonger_budget: int | None = None
     deterministic: bool = False
+    compilation: str = "auto"
+    steps: int = 0
 
 
 class Pending(Source, Protocol):
@@ -94,6 +98,19 @@ class Pending(Source, Protocol):
 
 class Session(Protocol):
     """A net in training: weights, statistics and momentum, on the devices."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many steps may wait for their figures to be read, from 1 on: reading them makes the device wait."""
+
+    def read(self, records: TrainingRecords, epoch: int, skip: int) -> Iterator[Batch] | None:
+        """The batches of an epoch from the one at ``skip`` on, where the devices keep the data set themselves.
+
+        Such a batch is for `step` alone: its images are there already. None: the records are to be read.
+        """
+
+    def read_validation(self, records: ValidationRecords) -> Iterator[Batch] | None:
+        """The validation batches, as `read` gives those of an epoch; their labels are there."""
 
     def step(self, batch: Batch, number: int) -> Pending:
         """Forward, backward, sum over devices and workers, update.
@@ -227,6 +244,19 @@ class Engine(Protocol):
 
     def model(self, plan: Architecture, spec: TrainingSpec, devices: Devices) -> Model:
         """A plan as a net to be trained. Raises UserError where the devices cannot train it so."""
+
+    def trains_together(self, spec: TrainingSpec, devices: Devices) -> bool:
+        """Whether several nets are trained at once on these devices, by `unite`; else one after the other.
+
+        Raises UserError where several cannot be trained at all, or not in this dtype.
+        """
+
+    def unite(self, sessions: Sequence[Session]) -> Callable[[], None]:
+        """Let the steps of several nets be computed at once.
+
+        From then on `Session.step` notes a step, and what this returns computes those that were noted since; until
+        then their figures are not to be read. Raises UserError where the memory is too little, with what would do.
+        """
 
     def read_epoch(self, records: TrainingRecords, epoch: int, backend: str) -> Iterator[Batch]:
         """The batches of an epoch, read by the engine itself in one of its ``readers``. Raises UserError."""
