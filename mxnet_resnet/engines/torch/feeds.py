@@ -1,4 +1,4 @@
-"""Where a step finds its images and labels: always at one place on the device, so that it can be repeated there."""
+"""Where a step finds its images and labels: at one place on the device, so that the step can be repeated there."""
 
 from __future__ import annotations
 
