@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +58,35 @@ def choose(plan: Architecture, spec: TrainingSpec, device: torch.device, workers
         if spec.compilation != "auto":
             raise UserError(f"--compile {spec.compilation} and --memonger do not go together: give one of them")
         return None
-    if spec.compilation == "auto" and (device.type != "cuda" or estimate_seconds(plan, spec) <= WORTH):
+    obstacle = find_obstacle(device)
+    if spec.compilation == "auto" and (device.type != "cuda" or estimate_seconds(plan, spec) <= WORTH or obstacle):
         return None
+    if obstacle:
+        raise UserError(f"--compile {spec.compilation} needs {obstacle}")
     whole = workers == 1 and sum(units for units, _ in plan.dimensions[1:]) <= MOST_UNITS
     return Compilation(MODES[spec.compilation if spec.compilation != "auto" else "yes"], whole)
+
+
+def find_obstacle(device: torch.device) -> str:
+    """What PyTorch's compiler needs for a device and is not here, or nothing."""
+    if device.type == "cuda" and find_spec("triton") is None:
+        return "Triton: pip install triton"
+    variable, commands = ("CC", ("gcc", "clang", "cc")) if device.type == "cuda" else ("CXX", ("g++", "clang++"))
+    if variable not in os.environ and not any(map(shutil.which, commands)):
+        return f"a compiler, such as {commands[0]}"
+    return ""
+
+
+@contextmanager
+def explaining_failures() -> Iterator[None]:
+    """Raise UserError for what PyTorch cannot compile."""
+    try:
+        yield
+    except (UserError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"the net cannot be compiled: {reason}: --compile no trains it as it is") from error
 
 
 def estimate_seconds(plan: Architecture, spec: TrainingSpec) -> float:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import numpy as np
@@ -22,7 +21,8 @@ from mxnet_resnet.engines.torch.group import ProcessGroup
 from mxnet_resnet.engines.torch.layers import BatchNorm
 from mxnet_resnet.engines.torch.optimizer import MOMENTUM, Momentum
 from mxnet_resnet.engines.torch.resident import SHARE, DataSets, Places
-from mxnet_resnet.engines.torch.team import Team
+from mxnet_resnet.engines.torch.step import compute_scores, compute_step
+from mxnet_resnet.engines.torch.team import Launcher
 from mxnet_resnet.runs.checkpoint import Arrays, Snapshot
 from mxnet_resnet.runs.graph import STATISTICS
 
@@ -31,26 +31,12 @@ IN_FLIGHT = {"cpu": 2, "cuda": 1024}  # a GPU does not wait for figures that nob
 REHEARSALS = 3  # steps, in which kernels are chosen and compiled
 
 
-def compute_scores(net: nn.Module, images: torch.Tensor, dtype: str) -> torch.Tensor:
-    """The scores (N, classes) of images (N, 3, H, W), which are as exact as these, computed in ``dtype``."""
-    with precision.computing(images.device, dtype):
-        scores = net(images)
-    return scores.to(images.dtype)
-
-
-def compute_step(
-    net: nn.Module, images: torch.Tensor, labels: torch.Tensor, dtype: str, smoothing: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss of a batch, and the sums of what is counted of it (figures.measure). To be compiled in one piece."""
-    scores = compute_scores(net, images, dtype)
-    return figures.compute_loss(scores, labels, smoothing), figures.measure(scores.detach(), labels)[0].sum(dim=0)
-
-
 class TorchSession:
     """A net in training (base.Session), which begins with the weights of ``net`` and the momentum of a snapshot.
 
     Attributes:
         captures: whether a step is repeated by the GPU itself, as a CUDA graph.
+        stream: on which a GPU does it then.
         feed: where the images and labels of the step are.
         noted: the figures of a step that is to be launched, or None.
         activations: bytes that a step keeps on a GPU, known after `rehearse`.
@@ -67,12 +53,15 @@ class TorchSession:
         compiled: Compilation | None = None,
     ):
         self.spec, self.device, self.group = spec, device, group
-        _set_speed(spec, device)
+        precision.choose_algorithms(device, spec.deterministic)
         net.to(device, memory_format=torch.channels_last).train()
         self.net, tensors = net, nets.name_tensors(net)
         self._weights = {name: one for name, one in tensors.items() if not name.endswith(STATISTICS)}
         self._statistics = {name: one for name, one in tensors.items() if name.endswith(STATISTICS)}
-        self._fixed = [norm.weight for norm in net.modules() if isinstance(norm, BatchNorm) and norm.fix_gamma]
+        norms = [layer for layer in net.modules() if isinstance(layer, BatchNorm)]
+        self._fixed = [norm.weight for norm in norms if norm.fix_gamma]
+        for norm in norms:
+            norm.num_batches_tracked = None  # nobody asks, and it is a kernel each
         self._draws = any(isinstance(layer, nn.Dropout) and layer.p for layer in net.modules())
         self._prepare_gradients()
         self.optimizer = Momentum(_group_by_decay(self._weights, spec), spec.momentum, spec.optimizer == "nag")
@@ -86,12 +75,13 @@ class TorchSession:
         self._parallel = group.spread(net, device)  # once all its weights are as they are to be
         host_decides = bool(self.scaler) or self._draws or spec.memonger or not group.alone
         self.captures = device.type == "cuda" and not host_decides
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.in_flight = IN_FLIGHT[device.type]
         self.data_sets = DataSets(device, _find_most(device))
         self._feeds: dict[object, feeds.Feed] = {}
         self._validation: tuple[feeds.Feed, capture.Work] | None = None
         self.noted: PendingFigures | None = None
-        self._team, self._launches = Team([self]), True
+        self._launcher: Launcher | None = Launcher()
         self.notes: list[str] = []
         self.activations = 0
         if self.captures or compiled:
@@ -103,9 +93,9 @@ class TorchSession:
     def read_validation(self, records: ValidationRecords) -> Iterator[Places] | None:
         return self.data_sets.read_validation(records) if self.captures else None
 
-    def join(self, team: Team, data_sets: DataSets) -> None:
-        """Let a team launch the steps from now on, and share the data sets of its first session."""
-        self._team, self._launches, self.data_sets = team, False, data_sets
+    def join(self, data_sets: DataSets) -> None:
+        """Note steps from now on, for others to launch, and share their data sets."""
+        self._launcher, self.data_sets = None, data_sets
 
     def step(self, batch: Batch | Places, number: int) -> PendingFigures:
         spec = self.spec
@@ -115,15 +105,15 @@ class TorchSession:
         self.optimizer.set_rate(spec.schedule(number))
         self.feed = self._load(batch)
         self.noted = figures_of_step = PendingFigures()
-        if self._launches:
-            with self._explaining_shortage():
-                self._team.launch()
+        if self._launcher:
+            self._launcher.launch([self])
         return figures_of_step
 
     def compute(self) -> None:
         """Forward, backward, update, all on the device: this is what a CUDA graph repeats."""
         if not self.net.training:
             self.net.train()
+        self._drop_gradients()  # of a step that was broken off
         images, labels = self.feed.take()
         loss, self._sums = self._compute_step(
             self._parallel, images, labels, self.spec.dtype, 0.0 if labels.ndim == 2 else self.spec.label_smoothing
@@ -141,7 +131,7 @@ class TorchSession:
 
     def validate(self, batch: Batch | Places) -> PendingFigures:
         feed, count = self._load(batch), batch.count
-        with torch.no_grad(), self._explaining_shortage():
+        with torch.no_grad(), self.explaining_shortage():
             if self.captures:
                 self._find_validation(feed)()
             else:
@@ -158,7 +148,7 @@ class TorchSession:
         """Compute steps on what the feed holds, and take them back, so that all kernels are chosen and compiled."""
         changing = [*self.net.parameters(), *self.net.buffers(), *self._momenta.values()]
         kept, scale = [tensor.detach().clone() for tensor in changing], self.scaler and self.scaler.state_dict()
-        with capture.beside(self.device):
+        with capture.beside(self.stream):
             for _ in range(steps):
                 self.compute()
         with torch.no_grad():
@@ -173,7 +163,8 @@ class TorchSession:
         if on_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)
         started = time.perf_counter()
-        with self._explaining_shortage():
+        explaining_failures = compilation.explaining_failures() if compiled else nullcontext()
+        with self.explaining_shortage(), explaining_failures:
             self.feed = self._make_blank(spec.batch_size)
             self.rehearse(REHEARSALS)
             del self.feed
@@ -199,9 +190,9 @@ class TorchSession:
         """The graph of a validation batch of a feed; the one before it goes."""
         if self._validation is None or self._validation[0] is not feed:
             self._validation = None
-            with capture.beside(self.device):
+            with capture.beside(self.stream):
                 self._measure(feed)
-            self._validation = feed, capture.capture([partial(self._measure, feed)], self.device)
+            self._validation = feed, capture.capture([partial(self._measure, feed)], [self.stream], self.device)
         return self._validation[1]
 
     def _measure(self, feed: feeds.Feed) -> None:
@@ -211,7 +202,8 @@ class TorchSession:
         images, labels = feed.take()
         self._measured, self._best = figures.measure(compute_scores(self.net, images, self.spec.dtype), labels)
 
-    def _explaining_shortage(self) -> AbstractContextManager[None]:
+    def explaining_shortage(self) -> AbstractContextManager[None]:
+        """Within it a shortage of memory is UserError, with the batch that fits."""
         workers = self.group.local_count
         what = f"--batch-size {self.spec.batch_size * workers}"
         advise = partial(memory.advise_training, self._try_gradients, self.spec.batch_size, workers)
@@ -241,10 +233,13 @@ class TorchSession:
         else:
             updated = bool(self.scaler.step(self.optimizer))
             self.scaler.update()
+        self._drop_gradients()
+        return updated
+
+    def _drop_gradients(self) -> None:
         for weight in self._weights.values():
             if weight.requires_grad:
                 weight.grad = None
-        return updated
 
     @property
     def _momenta(self) -> dict[str, torch.Tensor]:
@@ -273,18 +268,3 @@ def _to_numpy(tensors: Mapping[str, torch.Tensor]) -> Arrays:
 def _find_most(device: torch.device) -> int:
     """The bytes that a data set on a device may take."""
     return torch.cuda.get_device_properties(device).total_memory // SHARE if device.type == "cuda" else 2**30
-
-
-def _set_speed(spec: TrainingSpec, device: torch.device) -> None:
-    """Let a GPU try which convolutions are the fastest, or sum in a fixed order where that is asked for."""
-    if spec.deterministic:
-        use_deterministic_algorithms()
-    elif device.type == "cuda":
-        torch.backends.cudnn.benchmark = True
-
-
-def use_deterministic_algorithms() -> None:
-    """Let a GPU sum in a fixed order; cuBLAS reads the variable when it is first called."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False

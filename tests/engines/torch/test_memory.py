@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from mxnet_resnet.base.errors import UserError  # noqa: E402
 from mxnet_resnet.data.batch import Batch  # noqa: E402
 from mxnet_resnet.engines.base import TrainingSpec  # noqa: E402
-from mxnet_resnet.engines.torch import devices, memory, nets, session  # noqa: E402
+from mxnet_resnet.engines.torch import devices, memory, nets, step  # noqa: E402
 from mxnet_resnet.engines.torch.group import ProcessGroup  # noqa: E402
 from mxnet_resnet.engines.torch.training import TrainingModel  # noqa: E402
 from mxnet_resnet.plans import architecture  # noqa: E402
@@ -38,7 +38,7 @@ def kept_megabytes(begun) -> float:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        scores = session.compute_scores(begun.net, torch.from_numpy(BATCH.images), begun.spec.dtype)
+        scores = step.compute_scores(begun.net, torch.from_numpy(BATCH.images), begun.spec.dtype)
     del scores
     gc.collect()
     return sum(sizes.values()) / memory.MB
