@@ -95,7 +95,7 @@ class TorchEngine:
     def unite(self, sessions: Sequence[TorchSession]) -> Callable[[], None]:
         from mxnet_resnet.engines.torch import team
 
-        return team.unite(sessions).launch
+        return team.unite(sessions)
 
     def read_epoch(self, records: TrainingRecords, epoch: int, backend: str) -> Iterator[Batch]:
         raise UserError(f"PyTorch has no reader {backend}")
