@@ -4,17 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.torch import capture, devices, memory
-
-if TYPE_CHECKING:
-    from mxnet_resnet.engines.torch.session import TorchSession
+from mxnet_resnet.engines.torch.resident import DataSets
 
 ROOM = 0.95  # of the free memory, which is never without gaps
+
+
+class Member(Protocol):
+    """What a launcher knows of a session (session.TorchSession)."""
+
+    device: torch.device
+    stream: torch.cuda.Stream
+    captures: bool
+    feed: Any
+    noted: Any
+    activations: int
+    data_sets: DataSets
+
+    def rehearse(self, steps: int) -> None: ...
+
+    def compute(self) -> None: ...
+
+    def settle(self) -> None: ...
+
+    def join(self, data_sets: DataSets) -> None: ...
+
+    def explaining_shortage(self) -> AbstractContextManager[None]: ...
 
 
 class Launcher:
@@ -24,7 +44,7 @@ class Launcher:
         self._key: object = None
         self._replay: capture.Work | None = None
 
-    def launch(self, sessions: Sequence[TorchSession]) -> None:
+    def launch(self, sessions: Sequence[Member]) -> None:
         """Compute the noted steps of some sessions."""
         if not sessions:
             return
@@ -37,7 +57,7 @@ class Launcher:
         for session in sessions:
             session.settle()
 
-    def _find_graph(self, sessions: Sequence[TorchSession]) -> capture.Work:
+    def _find_graph(self, sessions: Sequence[Member]) -> capture.Work:
         """The graph of these sessions with the feeds that they have now; the one before it goes."""
         key = [(id(session), id(session.feed)) for session in sessions]  # they live as long as the steps are wanted
         if self._replay is None or self._key != key:
@@ -49,7 +69,7 @@ class Launcher:
         return self._replay
 
 
-def unite(sessions: Sequence[TorchSession]) -> Callable[[], None]:
+def unite(sessions: Sequence[Member]) -> Callable[[], None]:
     """Let sessions on one device share their data sets, and wait for what this returns, which computes their steps.
 
     Raises UserError where the memory is too little.
@@ -75,7 +95,7 @@ def _check_memory(device: torch.device, activations: Sequence[int]) -> None:
         )
 
 
-def _explaining_shortage(sessions: Sequence[TorchSession]) -> AbstractContextManager[None]:
+def _explaining_shortage(sessions: Sequence[Member]) -> AbstractContextManager[None]:
     if len(sessions) == 1:
         return sessions[0].explaining_shortage()
     return memory.explaining_shortage(sessions[0].device, f"{len(sessions)} seeds at once", lambda: "give fewer")

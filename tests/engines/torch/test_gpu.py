@@ -8,6 +8,8 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -113,7 +115,7 @@ def refusing_to_wait():
 @pytest.fixture
 def small(records):
     """The training and the validation records, as an epoch of a run reads them."""
-    train, val = (records[records.index(flag) + 1] for flag in ("--data-train", "--data-val"))
+    train, val = (Path(records[records.index(flag) + 1]) for flag in ("--data-train", "--data-val"))
     given = dict(augmentation=augment.LEVELS[1], pad=4, mirror=True, seed=3)
     training = TrainingRecords(train, recordio.scan(train), (3, 32, 32), 32, **given)
     return training, ValidationRecords(val, recordio.scan(val), (3, 32, 32), 32)
@@ -203,7 +205,7 @@ def test_steps_and_validations_do_not_wait_for_the_gpu(engine, small, together):
     with refusing_to_wait():
         kept = [train(number) for number in range(1, 20)]
         measured = [session.validate(batch) for session, given in zip(sessions, images) for batch in given]
-    losses = [figures.result().loss for figures in (*sum(kept, []), *measured)]
+    losses = [figures.result().loss for figures in (*chain.from_iterable(kept), *measured)]
     assert np.isfinite(losses).all() and len(set(losses)) > len(losses) // 2
 
 
