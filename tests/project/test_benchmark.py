@@ -84,7 +84,7 @@ def test_what_is_not_installed_is_told_and_left_out(monkeypatch, capsys):
 
 
 def test_what_a_way_lacks_besides_packages_is_told(monkeypatch):
-    monkeypatch.setattr(way, "has_bfloat16", lambda: False)
+    monkeypatch.setattr("mxnet_resnet.engines.mxnet.compat.has_bfloat16", lambda: False)
     monkeypatch.setattr(way.shutil, "which", lambda name: None)
     assert way.TRAIN["ours-bfloat16"].lacks() == ["this CPU has no AVX512-BF16 for MXNet's bfloat16"]
     assert "g++ is not installed, with which PyTorch compiles" in way.INFER["compiled-float32"].lacks()
