@@ -6,11 +6,11 @@ one command, --seeds; the images of all of them count.
 
 torch-resnet trains and predicts one batch in memory again and again: as its example does (float16 by autocast, scaled
 gradients; several seeds one after the other, as fast as one), and at its best (bfloat16, channels last, compiled, the
-whole step as one CUDA graph; several seeds are as many nets on streams of one graph). These processes and our prediction
-get ready side by side, and are measured one at a time. Prediction is from images in main memory to scores there.
+whole step as one CUDA graph; several seeds are as many nets on streams of one graph). These processes and our
+prediction get ready side by side, and are measured one at a time. Prediction is from images in main memory to scores.
 
-Nets are DEPTH:IMAGES of PreActResNets: 50, 101, 152 and 200 are for 224 px, and trained with one seed, which fills a GPU;
-all others are for CIFAR. What there is no time for is named.
+Nets are DEPTH:IMAGES of PreActResNets: 50, 101, 152 and 200 are for 224 px, and trained with one seed, which fills a
+GPU; all others are for CIFAR. What there is no time for is named.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The nets that are measured on GPUs, PreActResNets as torch-resnet has them, and records of synthetic images for them."""
+"""The nets that are measured on GPUs, PreActResNets as torch-resnet has them, and records of synthetic images."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def data_type(depth: int) -> str:
 
 
 def describe_run(net: Net, gpus: list[int], **more: Any) -> RunSettings:
-    """The settings of a run of train_resnet.py; ``more`` are values of its flags. Raises UserError where it cannot be."""
+    """The settings of a run; ``more`` are values of flags of train_resnet.py. Raises UserError where it cannot be."""
     depth, images = net
     flags = {"data_type": data_type(depth), "network": f"preact_resnet{depth}", "batch_size": images, "gpus": gpus}
     return make(**{**flags, "engine": "torch", "optimizer": "sgd", "wd_on": "weights", "aug_level": 1, **more})

@@ -48,7 +48,8 @@ class Run:
         words = (
             f"train_resnet.py --engine {self.engine} --gpus {0 if self.device == 'gpu' else 'none'}"
             f" --dtype {self.dtype} --data-type {data_type(depth)} --network preact_resnet{depth} --aug-level 1"
-            f" --batch-size {images} --epochs {EPOCHS} --optimizer sgd --wd-on weights --lr 0.01 --lr-steps none --keep 1"
+            f" --batch-size {images} --epochs {EPOCHS} --keep 1"
+            " --optimizer sgd --wd-on weights --lr 0.01 --lr-steps none"
         ).split()
         words += ["--compile", self.compilation] if self.compilation else []
         words += ["--seeds", ",".join(seeds)] if self.seeds > 1 else ["--seed", seeds[0]]

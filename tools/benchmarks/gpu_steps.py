@@ -1,7 +1,7 @@
 """What a process of `benchmark.py gpu` computes: torch-resnet's training and prediction, and our prediction.
 
-`python -m benchmarks.gpu_steps FUNCTION DEPTH IMAGES SEEDS DEVICE SECONDS`, started in tools/, gets ready, says so, waits
-for a line, and prints its images/s as JSON.
+`python -m benchmarks.gpu_steps FUNCTION DEPTH IMAGES SEEDS DEVICE SECONDS`, started in tools/, gets ready, says so,
+waits for a line, and prints its images/s as JSON.
 """
 
 from __future__ import annotations

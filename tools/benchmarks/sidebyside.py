@@ -27,7 +27,7 @@ class Contender:
 
     def __init__(self, name: str, words: list[str]):
         self.name = name
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  (`end` closes it)
         self._process = subprocess.Popen(
             [sys.executable, "-m", MODULE, *words],
             cwd=TOOLS,
@@ -43,7 +43,7 @@ class Contender:
             self._read_until(READY)
 
     def measure(self, seconds: float) -> dict[str, float]:
-        """The figures, of which it prints one line. Raises UserError where it failed, or takes more than ``seconds``."""
+        """The figures that it prints. Raises UserError where it failed, or takes more than ``seconds``."""
         with self._limited(seconds), suppress(BrokenPipeError):
             print(file=self._process.stdin, flush=True)
         with self._limited(seconds):
