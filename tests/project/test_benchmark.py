@@ -196,6 +196,15 @@ def test_starting_is_timed(tmp_path):
     assert times["python -c pass"] < times["train_resnet.py --help"] < times["predict.py, one image"]
 
 
+def test_a_command_needs_no_mxnet_but_its_own():
+    """`gpu` and `profile` run where there is none, and where getting ready for it would be in PyTorch's way."""
+    code = (
+        "import sys; sys.path.insert(0, 'tools'); import benchmark, benchmarks.gpu, benchmarks.profile;"
+        "print([name for name in ('mxnet', 'mxnet_resnet.engines.mxnet', 'torch') if name in sys.modules])"
+    )
+    assert common.output("it", [sys.executable, "-c", code]) == "[]\n"
+
+
 def test_nets_are_parsed():
     assert common.nets("20:128,50") == [(20, 128), (50, common.DEPTH_BATCH)]
     assert (common.data_type(50), common.data_type(164)) == ("imagenet", "cifar10")

@@ -35,6 +35,7 @@ from mxnet_resnet.base.errors import UserError
 
 COMPILATIONS = {"yes": "compiled", "no": "not compiled", "max-autotune": "compiled by max-autotune"}
 
+NO_INSTALLATION = "it is Python alone, so that PYTHONPATH=THE_FOLDER_THAT_HOLDS_IT will do"
 TO_END = 5  # seconds that are kept for the tables
 
 Job = Callable[[], None]
@@ -55,7 +56,8 @@ def main(arguments: argparse.Namespace) -> int:
     """Status 1 where something failed, which is told and left out."""
     check(arguments)
     board = Board(time.perf_counter() + 60 * arguments.max_minutes - TO_END, REFERENCES)
-    tell_left_out("torch-resnet", not_installed(sorted({package for way in WAYS for package in way.needs})))
+    missing = not_installed(sorted({package for way in WAYS for package in way.needs}))
+    tell_left_out("torch-resnet", [*missing, NO_INSTALLATION] if missing else [])
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as pool:
         machine = pool.submit(describe_machine, arguments.device)
         for job in list_jobs(arguments, board, Path(folder)):

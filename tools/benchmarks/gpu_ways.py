@@ -82,7 +82,7 @@ def measure_ways(board: Board, net: Net, seeds: Sequence[int], device: str, seco
         for entry in entries:
             entry.wait(max(0.1, min(begun + LONGEST - time.perf_counter(), board.seconds_left)))
         for entry in entries:
-            board.measure(net, entry.way.task, entry.way.title, entry.seeds, entry.compute)
+            board.measure(net, entry.way.task, entry.way.title, entry.seeds, entry.compute, 2 * seconds)
     finally:
         for entry in entries:
             entry.process.end()

@@ -1,8 +1,8 @@
 """What a training step of ours on PyTorch costs, and where: kernels, launches, gaps, arithmetic and traffic.
 
 Trains on synthetic images as train_resnet.py does, without its loop and log. The time of a step is measured without the
-profiler, that of its kernels with it. The arithmetic is counted in the convolutions and the classifier of a step without
-a graph, the traffic as the inputs and outputs of each of its operations: what fuses them has less.
+profiler, that of its kernels with it. Arithmetic is counted in the convolutions and the classifier of a step without a
+graph, traffic as the inputs and outputs of each of its operations: what fuses them has less.
 
 The net is DEPTH:IMAGES of a PreActResNet, as for `gpu`. The peaks are for an H100: arithmetic as measured, and memory.
 """
