@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
-from typing import TextIO
+from typing import IO
 
 from benchmarks.common import ROOT, Net, check_status
 from benchmarks.gpu_nets import Records, data_type, title
@@ -88,7 +88,7 @@ def watch(name: str, command: Sequence[str], seconds: float) -> list[tuple[float
     return lines
 
 
-def _read_lines(process: subprocess.Popen, log: TextIO, started: float, seconds: float) -> list[tuple[float, str]]:
+def _read_lines(process: subprocess.Popen, log: IO[str], started: float, seconds: float) -> list[tuple[float, str]]:
     timer = Timer(seconds, process.kill)
     timer.start()
     try:

@@ -13,7 +13,7 @@ import argparse
 import logging
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from itertools import count, cycle
 from pathlib import Path
@@ -143,11 +143,12 @@ def make_training(session: Session, settings: RunSettings, path: Path) -> Callab
 
 def sum_up(kernels: Sequence[Kernel], steps: int, name: Callable[[str], str]) -> dict[str, dict[str, float]]:
     """Seconds and kernels a step, by what ``name`` makes of a kernel's name, the heaviest first."""
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
     for kernel in kernels:
         seconds[name(kernel.name)] += kernel.seconds / steps
     number = Counter(name(kernel.name) for kernel in kernels)
-    return {one: {"seconds": taken, "kernels": number[one] / steps} for one, taken in seconds.most_common()}
+    heaviest = sorted(seconds, key=seconds.__getitem__, reverse=True)
+    return {one: {"seconds": seconds[one], "kernels": number[one] / steps} for one in heaviest}
 
 
 def report(figures: dict, tflops: float, terabytes: float) -> str:
