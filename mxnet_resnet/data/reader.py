@@ -64,9 +64,7 @@ class TrainingRecords:
         decode.
         """
         records = RecordFile(self.path, self.summary.offsets)
-        # One row a record, so that its augmentation depends on neither the order nor the parts.
-        draws = np.random.default_rng([self.seed, number, 1]).random((self.summary.count, DRAWS), np.float32)
-        size = self.image_shape[1:]
+        draws, size = self.draws(number), self.image_shape[1:]
 
         def load(place: int) -> tuple[np.ndarray, float]:
             record = records.read(place)
@@ -80,6 +78,13 @@ class TrainingRecords:
     def batches(self) -> int:
         """The batches of an epoch, in each part."""
         return -(-self.summary.count // (self.num_parts * self.batch_size))
+
+    def draws(self, epoch: int) -> np.ndarray:
+        """The random numbers of an epoch's augmentation (records, DRAWS), float32, in [0, 1).
+
+        One row a record, so that its augmentation depends on neither the order nor the parts.
+        """
+        return np.random.default_rng([self.seed, epoch, 1]).random((self.summary.count, DRAWS), np.float32)
 
     def order(self, epoch: int) -> np.ndarray:
         """The numbers of the records that this part has in an epoch, in their order, the filling included."""

@@ -100,6 +100,10 @@ class Session(Protocol):
     """A net in training: weights, statistics and momentum, on the devices."""
 
     @property
+    def notes(self) -> Sequence[str]:
+        """Sentences for the log, as on what was compiled."""
+
+    @property
     def in_flight(self) -> int:
         """How many steps may wait for their figures to be read, from 1 on: reading them makes the device wait."""
 
@@ -245,8 +249,8 @@ class Engine(Protocol):
     def model(self, plan: Architecture, spec: TrainingSpec, devices: Devices) -> Model:
         """A plan as a net to be trained. Raises UserError where the devices cannot train it so."""
 
-    def trains_together(self, spec: TrainingSpec, devices: Devices) -> bool:
-        """Whether several nets are trained at once on these devices, by `unite`; else one after the other.
+    def trains_together(self, plan: Architecture, spec: TrainingSpec, devices: Devices) -> bool:
+        """Whether several such nets are trained at once on these devices, by `unite`; else one after the other.
 
         Raises UserError where several cannot be trained at all, or not in this dtype.
         """

@@ -73,6 +73,7 @@ FIELDS = {
     "machine.graph": Field("machine executed graph"),
     "machine.gpu": Field("machine GPU", None),
     "machine.deterministic": Field("machine deterministic", False),
+    "machine.compiled": Field("machine compiled", "no"),
 }
 
 

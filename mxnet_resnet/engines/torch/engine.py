@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mxnet_resnet.engines.net import TrainedNet
     from mxnet_resnet.engines.torch.gradients import FeatureGradients
     from mxnet_resnet.engines.torch.predictor import Predictor
+    from mxnet_resnet.engines.torch.session import TorchSession
     from mxnet_resnet.engines.torch.training import TrainingModel
     from mxnet_resnet.plans.architecture import Architecture
 
@@ -79,6 +80,22 @@ class TorchEngine:
         from mxnet_resnet.engines.torch.training import TrainingModel
 
         return TrainingModel(plan, spec, devices.handles[0])
+
+    def trains_together(self, plan: Architecture, spec: TrainingSpec, devices: Devices) -> bool:
+        if workers.is_launched() or len(devices) > 1:
+            raise UserError("PyTorch trains several seeds on one device alone: give one to --gpus, and no --cpus")
+        if devices.kind == "cpu" or spec.memonger or plan.drop_rate:
+            return False  # one after the other is as fast on a CPU; the others are no CUDA graph
+        if spec.dtype == "float16":
+            raise UserError(
+                "several seeds at once need --dtype bfloat16 or float32: the loss scale of float16 is read at each step"
+            )
+        return True
+
+    def unite(self, sessions: Sequence[TorchSession]) -> Callable[[], None]:
+        from mxnet_resnet.engines.torch import team
+
+        return team.unite(sessions)
 
     def read_epoch(self, records: TrainingRecords, epoch: int, backend: str) -> Iterator[Batch]:
         raise UserError(f"PyTorch has no reader {backend}")

@@ -98,6 +98,11 @@ class ProcessGroup:
             self._stop[0].wait()
 
 
+def count_workers() -> int:
+    """The workers that this one has joined, itself included."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 @contextmanager
 def join(devices: Devices, reason: str = "") -> Iterator[ProcessGroup]:
     """The workers (base.Engine.join): this process alone, or those that were launched with it.

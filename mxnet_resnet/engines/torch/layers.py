@@ -57,7 +57,8 @@ class BatchNorm(nn.BatchNorm2d):
     @torch.no_grad()
     def _track(self, mean: torch.Tensor, var: torch.Tensor, values: int) -> None:
         """Take the mean and the unbiased variance (C,) of a batch, over ``values`` each, into the statistics."""
-        self.num_batches_tracked.add_(1)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
         share = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum  # None: of all batches
         self.running_mean.lerp_(mean, share)
         self.running_var.mul_(1 - share).add_(var, alpha=share * (values - 1) / values)

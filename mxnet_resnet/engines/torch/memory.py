@@ -15,7 +15,6 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data.batch import Batch
 from mxnet_resnet.engines.base import TrainingSpec
 from mxnet_resnet.engines.torch import devices, precision
 from mxnet_resnet.engines.torch.layers import BatchNorm
@@ -167,22 +166,21 @@ def explaining_shortage(device: torch.device, what: str, advise: Callable[[], st
     raise UserError(f"{devices.describe_memory(device)}, too little for {what}: {advise()}")
 
 
-def advise_training(compute: Callable[[Batch], object], batch: Batch, workers: int) -> str:
-    """What batch of so many workers would fit, by trying smaller ones with what computes the gradients of one."""
-    smaller = _find_fitting(compute, batch) * workers
+def advise_training(compute: Callable[[int], object], images: int, workers: int) -> str:
+    """What batch of so many workers would fit, by trying less than ``images`` with what computes gradients of some."""
+    smaller = _find_fitting(compute, images) * workers
     fitting = f"--batch-size {smaller} fits" if smaller else "not one image fits"
     return f"{fitting}; --memonger and --dtype bfloat16 take less"
 
 
-def _find_fitting(compute: Callable[[Batch], object], batch: Batch) -> int:
-    """The largest power of two below a batch that fits into memory, or 0."""
-    size = 1 << (len(batch.images) - 1).bit_length() - 1 if len(batch.images) > 1 else 0
+def _find_fitting(compute: Callable[[int], object], images: int) -> int:
+    """The largest power of two below a number of images that fits into memory, or 0."""
+    size = 1 << (images - 1).bit_length() - 1 if images > 1 else 0
     while size:
-        part = Batch(batch.images[:size], batch.labels[:size], size)
         gc.collect()
         torch.cuda.empty_cache()
         try:
-            compute(part)
+            compute(size)
             return size
         except torch.OutOfMemoryError:
             size //= 2

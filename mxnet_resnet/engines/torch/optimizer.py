@@ -17,11 +17,15 @@ class Momentum(torch.optim.Optimizer):
 
     MXNet's NAG works in place and writes the weight first: what it keeps as m has the decay of the new weight in it.
     Parameters without a gradient are passed over.
+
+    Attributes:
+        rate: the learning rate, (), where the weights are, so that a step that a GPU repeats by itself reads it anew.
     """
 
     def __init__(self, groups: Iterable[dict], momentum: float, nesterov: bool):
-        super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0})
+        super().__init__(groups, {"weight_decay": 0.0})
         self.momentum, self.nesterov = momentum, nesterov
+        self.rate = self.param_groups[0]["params"][0].detach().new_zeros(())
         if momentum:
             for group in self.param_groups:
                 for parameter in group["params"]:
@@ -29,8 +33,7 @@ class Momentum(torch.optim.Optimizer):
 
     def set_rate(self, rate: float) -> None:
         """Let the next steps have a learning rate."""
-        for group in self.param_groups:
-            group["lr"] = rate
+        self.rate.fill_(rate)
 
     @torch.no_grad()
     def step(self) -> bool:  # type: ignore[override]
@@ -38,23 +41,29 @@ class Momentum(torch.optim.Optimizer):
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if weights:
-                self._update(weights, group["lr"], group["weight_decay"])
+                self._update(weights, group["weight_decay"])
         return True
 
-    def _update(self, weights: list[torch.Tensor], rate: float, decay: float) -> None:
-        gradients = [weight.grad for weight in weights]
-        decaying = torch._foreach_add(gradients, weights, alpha=decay) if decay else gradients
+    def _update(self, weights: list[torch.Tensor], decay: float) -> None:
+        steps = self._scale(weights, decay)
         if not self.momentum:
-            torch._foreach_add_(weights, decaying, alpha=-rate)
+            torch._foreach_sub_(weights, steps)
             return
         momenta = [self.state[weight][MOMENTUM] for weight in weights]
         torch._foreach_mul_(momenta, self.momentum)
         if not self.nesterov:
-            torch._foreach_add_(momenta, decaying, alpha=-rate)
+            torch._foreach_sub_(momenta, steps)
             torch._foreach_add_(weights, momenta)
             return
         torch._foreach_add_(weights, momenta, alpha=self.momentum)
-        torch._foreach_add_(weights, decaying, alpha=-rate * (1 + self.momentum))
-        torch._foreach_add_(momenta, gradients, alpha=-rate)
-        if decay:
-            torch._foreach_add_(momenta, weights, alpha=-rate * decay)
+        torch._foreach_sub_(weights, steps, alpha=1 + self.momentum)
+        torch._foreach_sub_(momenta, self._scale(weights, decay) if decay else steps)
+
+    def _scale(self, weights: list[torch.Tensor], decay: float) -> list[torch.Tensor]:
+        """The gradients of weights, with their decay as the weights stand, by the learning rate."""
+        gradients = [weight.grad for weight in weights]
+        if not decay:
+            return torch._foreach_mul(gradients, self.rate)
+        steps = torch._foreach_add(gradients, weights, alpha=decay)
+        torch._foreach_mul_(steps, self.rate)
+        return steps

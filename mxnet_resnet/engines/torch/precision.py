@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from mxnet_resnet.base.errors import UserError
@@ -20,6 +22,14 @@ def check_dtype(dtype: str, device: torch.device) -> None:
         raise UserError(
             f"GPU {device.index} has no bfloat16, which begins with compute capability 8.0: take --dtype float16"
         )
+
+
+def choose_algorithms(device: torch.device, deterministic: bool) -> None:
+    """Let a GPU sum in a fixed order, or else try which convolutions are the fastest."""
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first called
+        torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not deterministic
 
 
 def computing(device: torch.device, dtype: str) -> torch.autocast:

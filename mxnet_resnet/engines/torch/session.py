@@ -2,124 +2,218 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
-from mxnet_resnet.data import targets
 from mxnet_resnet.data.batch import Batch
+from mxnet_resnet.data.reader import TrainingRecords, ValidationRecords
 from mxnet_resnet.engines.base import TrainingSpec
-from mxnet_resnet.engines.torch import memory, nets, precision
+from mxnet_resnet.engines.torch import capture, compilation, feeds, figures, memory, nets, precision
+from mxnet_resnet.engines.torch.compilation import Compilation
+from mxnet_resnet.engines.torch.figures import PendingFigures
 from mxnet_resnet.engines.torch.group import ProcessGroup
 from mxnet_resnet.engines.torch.layers import BatchNorm
 from mxnet_resnet.engines.torch.optimizer import MOMENTUM, Momentum
+from mxnet_resnet.engines.torch.resident import SHARE, DataSets, Places
+from mxnet_resnet.engines.torch.step import compute_scores, compute_step
+from mxnet_resnet.engines.torch.team import Launcher
 from mxnet_resnet.runs.checkpoint import Arrays, Snapshot
 from mxnet_resnet.runs.graph import STATISTICS
-from mxnet_resnet.runs.meters import Figures, counts_top5
 
-EPSILON = 1e-12  # as in MXNet's own CrossEntropy
 DECAYED = {"weights": ("_weight",), "gammas": ("_weight", "_gamma"), "all": ("",)}  # how the names of these end
-
-
-class PendingFigures:
-    """The figures of a batch that the device computes meanwhile (base.Pending).
-
-    ``sums`` are of the correct ones, of those among the best five where that is counted, and of the losses; ``best`` is
-    the best class of each image (N,).
-    """
-
-    def __init__(self, sums: torch.Tensor, images: int, best: torch.Tensor | None):
-        self.updated = True
-        self._sums, self._images, self._best = sums, images, best
-
-    def result(self) -> Figures:
-        correct, *top5, loss = self._sums.tolist()
-        classes = None if self._best is None else self._best.cpu().numpy()
-        return Figures(self._images, correct, top5[0] if top5 else None, loss, classes)
+IN_FLIGHT = {"cpu": 2, "cuda": 1024}  # a GPU does not wait for figures that nobody reads yet
+REHEARSALS = 3  # steps, in which kernels are chosen and compiled
 
 
 class TorchSession:
-    """A net in training (base.Session), which begins with the weights of ``net`` and the momentum of a snapshot."""
+    """A net in training (base.Session), which begins with the weights of ``net`` and the momentum of a snapshot.
+
+    Attributes:
+        captures: whether a step is repeated by the GPU itself, as a CUDA graph.
+        stream: on which a GPU does it then.
+        feed: where the images and labels of the step are.
+        noted: the figures of a step that is to be launched, or None.
+        activations: bytes that a step keeps on a GPU, known after `rehearse`.
+        notes: sentences for the log.
+    """
 
     def __init__(
-        self, net: nn.Module, spec: TrainingSpec, device: torch.device, group: ProcessGroup, snapshot: Snapshot
+        self,
+        net: nn.Module,
+        spec: TrainingSpec,
+        device: torch.device,
+        group: ProcessGroup,
+        snapshot: Snapshot,
+        compiled: Compilation | None = None,
     ):
         self.spec, self.device, self.group = spec, device, group
-        if spec.deterministic:
-            use_deterministic_algorithms()
+        precision.choose_algorithms(device, spec.deterministic)
         net.to(device, memory_format=torch.channels_last).train()
         self.net, tensors = net, nets.name_tensors(net)
         self._weights = {name: one for name, one in tensors.items() if not name.endswith(STATISTICS)}
         self._statistics = {name: one for name, one in tensors.items() if name.endswith(STATISTICS)}
-        self._fixed = [norm.weight for norm in net.modules() if isinstance(norm, BatchNorm) and norm.fix_gamma]
+        norms = [layer for layer in net.modules() if isinstance(layer, BatchNorm)]
+        self._fixed = [norm.weight for norm in norms if norm.fix_gamma]
+        for norm in norms:
+            norm.num_batches_tracked = None  # nobody asks, and it is a kernel each
         self._draws = any(isinstance(layer, nn.Dropout) and layer.p for layer in net.modules())
         self._prepare_gradients()
         self.optimizer = Momentum(_group_by_decay(self._weights, spec), spec.momentum, spec.optimizer == "nag")
         self._write_momentum(snapshot.momentum)
         self.scaler = precision.make_scaler(device, snapshot.loss_scale) if spec.dtype == "float16" else None
+        self._compute_step = compute_step
+        if compiled and compiled.whole:
+            self._compute_step = compilation.compile_function(compute_step, compiled.mode)
+        elif compiled:
+            net.runs = compilation.compile_units(net.units, compiled.mode)
         self._parallel = group.spread(net, device)  # once all its weights are as they are to be
+        host_decides = bool(self.scaler) or self._draws or spec.memonger or not group.alone
+        self.captures = device.type == "cuda" and not host_decides
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.in_flight = IN_FLIGHT[device.type]
+        self.data_sets = DataSets(device, _find_most(device))
+        self._feeds: dict[object, feeds.Feed] = {}
+        self._validation: tuple[feeds.Feed, capture.Work] | None = None
+        self.noted: PendingFigures | None = None
+        self._launcher: Launcher | None = Launcher()
+        self.notes: list[str] = []
+        self.activations = 0
+        if self.captures or compiled:
+            self._rehearse_blank(compiled)
 
-    def step(self, batch: Batch, number: int) -> PendingFigures:
+    def read(self, records: TrainingRecords, epoch: int, skip: int) -> Iterator[Places] | None:
+        return self.data_sets.read(records, epoch, skip) if self.captures else None
+
+    def read_validation(self, records: ValidationRecords) -> Iterator[Places] | None:
+        return self.data_sets.read_validation(records) if self.captures else None
+
+    def join(self, data_sets: DataSets) -> None:
+        """Note steps from now on, for others to launch, and share their data sets."""
+        self._launcher, self.data_sets = None, data_sets
+
+    def step(self, batch: Batch | Places, number: int) -> PendingFigures:
         spec = self.spec
         if self._draws:  # what is dropped is a function of the step, like all else that is drawn
             place = [spec.seed, number, self.group.rank]
             torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         self.optimizer.set_rate(spec.schedule(number))
-        self.net.train()
-        with self._explaining_shortage(batch):
-            scores = self.go_forward(batch, self._parallel)
-            self.compute_loss(scores, batch).backward()
-            self.group.average(list(self._statistics.values()))  # a run that resumes has no more than these means
-            updated = self._update()
-        figures = sum_up(scores.detach(), self._to_device(batch.labels), spec.classes, of_training=True)
-        figures.updated = updated
-        return figures
+        self.feed = self._load(batch)
+        self.noted = figures_of_step = PendingFigures()
+        if self._launcher:
+            self._launcher.launch([self])
+        return figures_of_step
 
-    def go_forward(self, batch: Batch, net: nn.Module) -> torch.Tensor:
-        """The scores (N, classes), float32, of a batch, by the net or what spreads it over workers."""
-        images = self._to_device(batch.images).contiguous(memory_format=torch.channels_last)
-        with precision.computing(self.device, self.spec.dtype):
-            return net(images).float()
+    def compute(self) -> None:
+        """Forward, backward, update, all on the device: this is what a CUDA graph repeats."""
+        if not self.net.training:
+            self.net.train()
+        self._drop_gradients()  # of a step that was broken off
+        images, labels = self.feed.take()
+        loss, self._sums = self._compute_step(
+            self._parallel, images, labels, self.spec.dtype, 0.0 if labels.ndim == 2 else self.spec.label_smoothing
+        )
+        (self.scaler.scale(loss) if self.scaler else loss).backward()
+        self.group.average(list(self._statistics.values()))  # a run that resumes has no more than these means
+        self._images, self._updated = len(images), self._update()
 
-    def compute_loss(self, scores: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """The mean cross-entropy of a batch, scaled in float16."""
-        labels, spec = batch.labels, self.spec
-        if labels.ndim == 1 and spec.label_smoothing:
-            labels = targets.distributions(labels, spec.classes, spec.label_smoothing)
-        wanted = self._to_device(labels)
-        loss = functional.cross_entropy(scores, wanted if labels.ndim == 2 else wanted.long())
-        return self.scaler.scale(loss) if self.scaler else loss
+    def settle(self) -> None:
+        """Say where the figures of the noted step are, which was launched."""
+        assert self.noted is not None
+        sums = self._sums.clone() if self.captures else self._sums  # the next step writes over what is captured
+        self.noted.fill(sums, self._images, updated=self._updated)
+        self.noted = None
 
-    def validate(self, batch: Batch) -> PendingFigures:
-        self.net.eval()
-        with torch.no_grad(), self._explaining_shortage(batch):
-            scores = self.go_forward(batch, self.net)
-        return sum_up(scores[: batch.count], self._to_device(batch.labels[: batch.count]), self.spec.classes)
+    def validate(self, batch: Batch | Places) -> PendingFigures:
+        feed, count = self._load(batch), batch.count
+        with torch.no_grad(), self.explaining_shortage():
+            if self.captures:
+                self._find_validation(feed)()
+            else:
+                self._measure(feed)
+        found = PendingFigures()
+        found.fill(self._measured[:count].sum(dim=0), count, self._best[:count].clone())
+        return found
 
     def snapshot(self) -> Snapshot:
         scale = precision.read_scale(self.scaler) if self.scaler else None
-        momentum = {
-            f"{MOMENTUM}:{name}": self.optimizer.state[weight][MOMENTUM]
-            for name, weight in self._weights.items()
-            if MOMENTUM in self.optimizer.state[weight]
-        }
-        return Snapshot(_to_numpy(self._weights), _to_numpy(self._statistics), _to_numpy(momentum), scale)
+        return Snapshot(_to_numpy(self._weights), _to_numpy(self._statistics), _to_numpy(self._momenta), scale)
 
-    def _explaining_shortage(self, batch: Batch) -> AbstractContextManager[None]:
-        what = f"--batch-size {len(batch.images) * self.group.local_count}"
-        advise = partial(memory.advise_training, self._try_gradients, batch, self.group.local_count)
+    def rehearse(self, steps: int) -> None:
+        """Compute steps on what the feed holds, and take them back, so that all kernels are chosen and compiled."""
+        changing = [*self.net.parameters(), *self.net.buffers(), *self._momenta.values()]
+        kept, scale = [tensor.detach().clone() for tensor in changing], self.scaler and self.scaler.state_dict()
+        with capture.beside(self.stream):
+            for _ in range(steps):
+                self.compute()
+        with torch.no_grad():
+            torch._foreach_copy_(changing, kept)
+        if self.scaler:
+            self.scaler.load_state_dict(scale)
+
+    def _rehearse_blank(self, compiled: Compilation | None) -> None:
+        """Rehearse on images of nothing; note what a step keeps in memory, and how long compiling took."""
+        spec, on_gpu = self.spec, self.device.type == "cuda"
+        before = torch.cuda.memory_allocated(self.device) if on_gpu else 0
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats(self.device)
+        started = time.perf_counter()
+        explaining_failures = compilation.explaining_failures() if compiled else nullcontext()
+        with self.explaining_shortage(), explaining_failures:
+            self.feed = self._make_blank(spec.batch_size)
+            self.rehearse(REHEARSALS)
+            del self.feed
+        if on_gpu:
+            self.activations = torch.cuda.max_memory_allocated(self.device) - before
+        if compiled:
+            self.notes.append(f"Compiled {compiled} in {time.perf_counter() - started:.1f} s")
+
+    def _load(self, batch: Batch | Places) -> feeds.Feed:
+        """The feed for such batches, with this one in it."""
+        key = feeds.describe(batch)
+        if key not in self._feeds:
+            self._feeds[key] = feeds.make(batch, self.device)
+        self._feeds[key].load(batch)
+        return self._feeds[key]
+
+    def _make_blank(self, count: int) -> feeds.Feed:
+        """A feed of ``count`` images of nothing."""
+        labels = np.zeros((count, self.spec.classes) if self.spec.soft_labels else count, np.float32)
+        return feeds.make(Batch(np.zeros((count, *self.spec.image_shape), np.float32), labels, count), self.device)
+
+    def _find_validation(self, feed: feeds.Feed) -> capture.Work:
+        """The graph of a validation batch of a feed; the one before it goes."""
+        if self._validation is None or self._validation[0] is not feed:
+            self._validation = None
+            with capture.beside(self.stream):
+                self._measure(feed)
+            self._validation = feed, capture.capture([partial(self._measure, feed)], [self.stream], self.device)
+        return self._validation[1]
+
+    def _measure(self, feed: feeds.Feed) -> None:
+        """Forward alone, and what is counted of each image."""
+        if self.net.training:
+            self.net.eval()
+        images, labels = feed.take()
+        self._measured, self._best = figures.measure(compute_scores(self.net, images, self.spec.dtype), labels)
+
+    def explaining_shortage(self) -> AbstractContextManager[None]:
+        """Within it a shortage of memory is UserError, with the batch that fits."""
+        workers = self.group.local_count
+        what = f"--batch-size {self.spec.batch_size * workers}"
+        advise = partial(memory.advise_training, self._try_gradients, self.spec.batch_size, workers)
         return memory.explaining_shortage(self.device, what, advise)
 
     @torch.enable_grad()  # in validation too
-    def _try_gradients(self, batch: Batch) -> None:
-        """Compute what a step keeps in memory, without the other workers and what joins them."""
-        loss = self.compute_loss(self.go_forward(batch, self.net), batch)
+    def _try_gradients(self, count: int) -> None:
+        """Compute what a step of ``count`` images keeps in memory, without the other workers and what joins them."""
+        images, labels = self._make_blank(count).take()
+        loss, _ = compute_step(self.net, images, labels, self.spec.dtype, 0.0)
         torch.autograd.grad(loss, [weight for weight in self._weights.values() if weight.requires_grad])
 
     def _prepare_gradients(self) -> None:
@@ -139,18 +233,24 @@ class TorchSession:
         else:
             updated = bool(self.scaler.step(self.optimizer))
             self.scaler.update()
+        self._drop_gradients()
+        return updated
+
+    def _drop_gradients(self) -> None:
         for weight in self._weights.values():
             if weight.requires_grad:
                 weight.grad = None
-        return updated
+
+    @property
+    def _momenta(self) -> dict[str, torch.Tensor]:
+        state = self.optimizer.state
+        weights = self._weights.items() if self.spec.momentum else ()
+        return {f"{MOMENTUM}:{name}": state[weight][MOMENTUM] for name, weight in weights}
 
     def _write_momentum(self, arrays: Arrays) -> None:
-        for name, weight in self._weights.items():
-            if f"{MOMENTUM}:{name}" in arrays and self.spec.momentum:
-                self.optimizer.state[weight][MOMENTUM].copy_(torch.from_numpy(arrays[f"{MOMENTUM}:{name}"]))
-
-    def _to_device(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device)
+        for name, momentum in self._momenta.items():
+            if name in arrays:
+                momentum.copy_(torch.from_numpy(arrays[name]))
 
 
 def _group_by_decay(weights: Mapping[str, nn.Parameter], spec: TrainingSpec) -> list[dict]:
@@ -165,24 +265,6 @@ def _to_numpy(tensors: Mapping[str, torch.Tensor]) -> Arrays:
     return {name: tensor.detach().cpu().contiguous().numpy().copy() for name, tensor in tensors.items()}
 
 
-def use_deterministic_algorithms() -> None:
-    """Let a GPU sum in a fixed order; cuBLAS reads the variable when it is first called."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-
-
-def sum_up(scores: torch.Tensor, labels: torch.Tensor, classes: int, of_training: bool = False) -> PendingFigures:
-    """The figures of a batch: scores (N, classes), and labels (N,) or the distributions trained towards."""
-    logarithms = (scores.softmax(dim=1) + EPSILON).log()
-    if labels.ndim == 2:
-        losses, labels = -(labels * logarithms).sum(), labels.argmax(dim=1)
-    else:
-        labels = labels.long()
-        losses = -logarithms.gather(1, labels[:, None]).sum()
-    best = scores.argmax(dim=1)
-    figures = [(best == labels).sum()]
-    if counts_top5(classes):
-        figures.append((scores.topk(5, dim=1).indices == labels[:, None]).sum())
-    sums = torch.stack([*(figure.double() for figure in figures), losses.double()])
-    return PendingFigures(sums, len(scores), None if of_training else best)
+def _find_most(device: torch.device) -> int:
+    """The bytes that a data set on a device may take."""
+    return torch.cuda.get_device_properties(device).total_memory // SHARE if device.type == "cuda" else 2**30

@@ -10,13 +10,14 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines import initial
 from mxnet_resnet.engines.base import Group, TrainingSpec
 from mxnet_resnet.engines.graphs import emission
-from mxnet_resnet.engines.torch import memory, models, nets, precision
+from mxnet_resnet.engines.torch import compilation, memory, models, nets, precision
+from mxnet_resnet.engines.torch.group import count_workers
 from mxnet_resnet.engines.torch.session import TorchSession
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.runs.checkpoint import Snapshot
 
-EXECUTION = 1  # to be raised where a step is computed otherwise, so that a resumed run says that it is not to the bit
+EXECUTION = 2  # to be raised where a step is computed otherwise, so that a resumed run says that it is not to the bit
 
 
 class TrainingModel:
@@ -38,7 +39,10 @@ class TrainingModel:
         self.shapes = self._emitted.noted_shapes
         self.net = nets.build(plan, spec.classes, bn_momentum=spec.bn_momentum)
         self.parameters = models.count_parameters(self.net)
+        self._compilation = compilation.choose(plan, spec, device, count_workers())
         self.traits = {"graph": EXECUTION, **_identify_gpu(device, spec)}
+        if self._compilation:
+            self.traits["compiled"] = str(self._compilation)
         self._mirroring: memory.Mirroring | None = None
 
     def prepare(self) -> list[str]:
@@ -66,7 +70,7 @@ class TrainingModel:
         if self._mirroring:
             self._mirroring.apply(self.net)
         with self._explaining_shortage():
-            return TorchSession(self.net, self.spec, self.device, group, snapshot)
+            return TorchSession(self.net, self.spec, self.device, group, snapshot, self._compilation)
 
     def _explaining_shortage(self) -> AbstractContextManager[None]:
         return memory.explaining_shortage(self.device, "the net", lambda: "a smaller one or another GPU is needed")

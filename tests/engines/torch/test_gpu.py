@@ -6,6 +6,8 @@ python -m pytest -m gpu
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -15,7 +17,9 @@ torch = pytest.importorskip("torch")
 
 from mxnet_resnet.base.errors import UserError  # noqa: E402
 from mxnet_resnet.base.interruption import Interrupted  # noqa: E402
+from mxnet_resnet.data import augment, recordio  # noqa: E402
 from mxnet_resnet.data.batch import Batch  # noqa: E402
+from mxnet_resnet.data.reader import TrainingRecords, ValidationRecords  # noqa: E402
 from mxnet_resnet.data.writer import RecordWriter  # noqa: E402
 from mxnet_resnet.engines import initial  # noqa: E402
 from mxnet_resnet.engines.base import TrainingSpec  # noqa: E402
@@ -71,13 +75,48 @@ def flags(records, folder, *more):
     return [*records, "--model-prefix", f"{folder}/model/net", "--log-dir", f"{folder}/log", *more]
 
 
-def begin(engine, gpus, depth=20, image_shape=(3, 32, 32), batch_size=32, rate=0.001, **options):
+def begin(engine, gpus, depth=20, image_shape=(3, 32, 32), batch_size=32, rate=0.001, captures=None, **options):
     devices = engine.choose_devices(gpus, None)
     stem = "cifar" if image_shape[1] < 64 else "imagenet"
     spec = TrainingSpec(10, image_shape, batch_size, lambda step: rate, **options)
     model = engine.model(architecture.symbolic_v2(depth, stem), spec, devices)
     model.prepare()
-    return model.start(ProcessGroup(), None, 0)
+    session = model.start(ProcessGroup(), None, 0)
+    session.captures = session.captures if captures is None else captures
+    return session
+
+
+def assert_close(found, expected, tolerance=1e-4):
+    """Parameters and statistics, but for rounding."""
+    for kind in ("params", "statistics"):
+        for name, array in getattr(expected, kind).items():
+            difference = np.linalg.norm(getattr(found, kind)[name] - array)
+            assert difference <= tolerance * max(np.linalg.norm(array), 1e-3), name
+
+
+def assert_equal(found, expected):
+    for kind in ("params", "statistics", "momentum"):
+        for name, array in getattr(expected, kind).items():
+            np.testing.assert_array_equal(getattr(found, kind)[name], array, err_msg=name)
+
+
+@contextmanager
+def refusing_to_wait():
+    """Within it PyTorch raises where the host would wait for the GPU."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.fixture
+def small(records):
+    """The training and the validation records, as an epoch of a run reads them."""
+    train, val = (records[records.index(flag) + 1] for flag in ("--data-train", "--data-val"))
+    given = dict(augmentation=augment.LEVELS[1], pad=4, mirror=True, seed=3)
+    training = TrainingRecords(train, recordio.scan(train), (3, 32, 32), 32, **given)
+    return training, ValidationRecords(val, recordio.scan(val), (3, 32, 32), 32)
 
 
 @pytest.mark.parametrize("name", ["resnet20_v2", "preact_resnet50", "resnet18", "wide_resnet16_8", "gluon_resnet50_v1"])
@@ -108,12 +147,92 @@ def test_heat_maps_are_those_of_the_cpu(engine):
 
 def test_a_step_is_that_of_the_cpu(engine):
     on_cpu, on_gpu = begin(engine, []), begin(engine, [0])
+    assert on_gpu.captures
     expected, found = on_cpu.step(BATCH, 0).result(), on_gpu.step(BATCH, 0).result()
     assert found.loss == pytest.approx(expected.loss, rel=1e-5)
-    for kind in ("params", "statistics"):
-        for name, array in getattr(on_cpu.snapshot(), kind).items():
-            difference = np.linalg.norm(getattr(on_gpu.snapshot(), kind)[name] - array)
-            assert difference <= 1e-4 * max(np.linalg.norm(array), 1e-3), name
+    assert_close(on_gpu.snapshot(), on_cpu.snapshot())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_repeated_step_is_the_step(engine, small, dtype, caplog):
+    """To the bit, from images that are read and from those that stay on the GPU, with validations between."""
+    training, validation = small
+    launched, repeated, resident = (
+        begin(engine, [0], dtype=dtype, rate=0.01, captures=captures, deterministic=True)
+        for captures in (False, None, None)
+    )
+    assert resident.captures and list(resident.read(training, 0, 18))  # the last two of twenty
+    for number, (batch, places) in enumerate(zip(training.epoch(0), resident.read(training, 0, 0))):
+        expected = launched.step(batch, number).result()
+        assert repeated.step(batch, number).result() == expected
+        assert resident.step(places, number).result() == expected
+    for batch, places in zip(validation.read(), resident.read_validation(validation)):
+        expected = launched.validate(batch).result()
+        for found in (repeated.validate(batch).result(), resident.validate(places).result()):
+            assert (found.images, found.correct, found.loss) == (expected.images, expected.correct, expected.loss)
+    for session in (repeated, resident):
+        assert_equal(session.snapshot(), launched.snapshot())
+    assert not [record for record in caplog.records if "no CUDA graph" in record.message]
+
+
+def test_the_crops_of_a_gpu_are_those_of_the_reader(engine, small):
+    training, validation = small
+    data = begin(engine, [0], depth=8).data_sets
+    for batch, places in zip(training.epoch(2), data.read(training, 2, 0)):
+        np.testing.assert_array_equal(places.data.cut(places.places).cpu().numpy(), batch.images)
+    for batch, places in zip(validation.read(), data.read_validation(validation)):
+        np.testing.assert_array_equal(places.data.cut(places.places).cpu().numpy(), batch.images)
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_steps_and_validations_do_not_wait_for_the_gpu(engine, small, together):
+    training, validation = small
+    sessions = [begin(engine, [0], dtype="bfloat16", seed=seed) for seed in range(together)]
+    launch = engine.unite(sessions) if together > 1 else lambda: None
+    batches = [list(session.read(training, 0, 0)) for session in sessions]
+    images = [list(session.read_validation(validation)) for session in sessions]
+
+    def train(number):
+        kept = [session.step(given[number], number) for session, given in zip(sessions, batches)]
+        launch()
+        return kept
+
+    train(0)  # which captures, as does the first validation
+    for session, given in zip(sessions, images):
+        session.validate(given[0])
+    with refusing_to_wait():
+        kept = [train(number) for number in range(1, 20)]
+        measured = [session.validate(batch) for session, given in zip(sessions, images) for batch in given]
+    losses = [figures.result().loss for figures in (*sum(kept, []), *measured)]
+    assert np.isfinite(losses).all() and len(set(losses)) > len(losses) // 2
+
+
+def test_seeds_that_train_together_are_those_that_train_alone(engine, small):
+    training, _ = small
+    kinds = dict(dtype="bfloat16", rate=0.01, deterministic=True)
+    alone, together = ([begin(engine, [0], seed=seed, **kinds) for seed in range(3)] for _ in range(2))
+    launch = engine.unite(together)
+    for epoch in range(2):
+        readers = [replace(training, seed=seed) for seed in range(3)]
+        given = [list(session.read(reader, epoch, 0)) for session, reader in zip(together, readers)]
+        for number in range(20):
+            going = range(3 if number < 10 else 2)  # then one of them has ended
+            kept = [together[seed].step(given[seed][number], number) for seed in going]
+            launch()
+            expected = [alone[seed].step(given[seed][number], number).result() for seed in going]
+            assert [figures.result() for figures in kept] == expected
+    for one, other in zip(together, alone):
+        assert_equal(one.snapshot(), other.snapshot())
+
+
+@pytest.mark.parametrize("depth, text", [(8, "the whole net"), (68, "unit by unit")])
+def test_a_compiled_step_is_the_step(engine, depth, text):
+    plain, compiled = (begin(engine, [0], depth, compilation=wanted) for wanted in ("no", "yes"))
+    assert len(compiled.notes) == 1 and text in compiled.notes[0] and not plain.notes
+    expected, found = plain.step(BATCH, 0).result(), compiled.step(BATCH, 0).result()
+    assert found.loss == pytest.approx(expected.loss, rel=1e-4)
+    assert_close(compiled.snapshot(), plain.snapshot(), 1e-3)
+    assert compiled.validate(BATCH).result().loss == pytest.approx(plain.validate(BATCH).result().loss, rel=1e-2)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
@@ -152,7 +271,7 @@ def test_a_deterministic_step_is_the_same_each_time(engine):
 def test_mirroring_takes_less_memory_and_changes_no_bit(engine):
     peaks, results = [], []
     for memonger in (False, True):
-        session = begin(engine, [0], depth=56, memonger=memonger, deterministic=True)
+        session = begin(engine, [0], depth=56, captures=False, memonger=memonger, deterministic=True)
         session.step(BATCH, 0).result()
         torch.cuda.reset_peak_memory_stats()
         session.step(BATCH, 1).result()
@@ -165,20 +284,19 @@ def test_mirroring_takes_less_memory_and_changes_no_bit(engine):
 
 
 def test_too_little_memory_is_told_with_the_batch_that_fits(engine):
-    images = np.zeros((512, 3, 224, 224), np.float32)
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
     torch.cuda.set_per_process_memory_fraction(min(1.0, 6 * 2**30 / total))
     try:
-        session = begin(engine, [0], 50, (3, 224, 224), 512)
         with pytest.raises(UserError, match=r"too little for --batch-size 512: --batch-size (16|32|64) fits"):
-            session.step(Batch(images, np.zeros(512, np.float32), 512), 0)
+            begin(engine, [0], 50, (3, 224, 224), 512)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
 
 
-def test_a_deterministic_run_that_stops_is_the_run_that_does_not(records, tmp_path, monkeypatch):
-    given = ("--deterministic", "--dtype", "float16", "--mixup", "0.2")
+@pytest.mark.parametrize("more", ["--dtype float16 --mixup 0.2", "--dtype bfloat16", "--compile yes"])
+def test_a_deterministic_run_that_stops_is_the_run_that_does_not(records, tmp_path, monkeypatch, more):
+    given = ("--deterministic", *more.split())
     runs.train(flags(records, tmp_path / "whole", *given))
     runs.stop(monkeypatch, "_step", epoch=1, batch=4, number=signal.SIGTERM)
     with pytest.raises(Interrupted):

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 from mxnet_resnet.base.errors import UserError  # noqa: E402
 from mxnet_resnet.data.batch import Batch  # noqa: E402
 from mxnet_resnet.engines.base import TrainingSpec  # noqa: E402
-from mxnet_resnet.engines.torch import devices, memory, nets, session  # noqa: E402
+from mxnet_resnet.engines.torch import devices, memory, nets, step  # noqa: E402
 from mxnet_resnet.engines.torch.group import ProcessGroup  # noqa: E402
 from mxnet_resnet.engines.torch.training import TrainingModel  # noqa: E402
 from mxnet_resnet.plans import architecture  # noqa: E402
@@ -38,7 +38,7 @@ def kept_megabytes(begun) -> float:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        scores = begun.go_forward(BATCH, begun.net)
+        scores = step.compute_scores(begun.net, torch.from_numpy(BATCH.images), begun.spec.dtype)
     del scores
     gc.collect()
     return sum(sizes.values()) / memory.MB
@@ -89,14 +89,14 @@ def test_deep_nets_keep_the_root_of_their_depth():
 def test_too_little_memory_is_told_with_the_batch_that_fits(monkeypatch):
     begun, _ = begin(depth=8)
     before = begun.snapshot()
-    forward = session.TorchSession.go_forward
+    forward = begun.net.forward
 
-    def limited(self, batch, net):
-        if len(batch.images) > 2:
+    def limited(images):
+        if len(images) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(self, batch, net)
+        return forward(images)
 
-    monkeypatch.setattr(session.TorchSession, "go_forward", limited)
+    monkeypatch.setattr(begun.net, "forward", limited)
     monkeypatch.setattr(devices, "describe_memory", lambda device: "GPU 0 has 4 GB")
     for compute in (lambda: begun.step(BATCH, 0), lambda: begun.validate(BATCH)):
         with pytest.raises(UserError, match="GPU 0 has 4 GB, too little for --batch-size 8: --batch-size 2 fits;"):
@@ -134,7 +134,7 @@ def test_a_shortage_in_the_backward_pass_of_a_job_is_told(tmp_path, monkeypatch)
 
         def compute(part, trying=begun._try_gradients):
             hook.remove()  # the smaller batches fit
-            sizes.append(len(part.images))
+            sizes.append(part)
             trying(part)
 
         begun._try_gradients = compute
