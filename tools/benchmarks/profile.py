@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -73,6 +74,7 @@ def main(arguments: argparse.Namespace) -> None:
         model = engine.model(settings.net.plan, spec, devices)
         model.prepare()
         session = model.start(group, None, 0)
+        print("".join(f"{note}\n" for note in session.notes), file=sys.stderr)
         records = write_records(Path(folder), arguments.net, BATCHES * arguments.net[1])
         train = make_training(session, settings, records.train)
         train(WARM_UP)
@@ -129,8 +131,7 @@ def make_training(session: Session, settings: RunSettings, path: Path) -> Callab
         data.mirror,
         settings.seed,
     )
-    read = getattr(session, "read", lambda *_: None)
-    batches = cycle(list(read(records, 0, 0) or records.epoch(0)))
+    batches = cycle(list(session.read(records, 0, 0) or records.epoch(0)))
     numbers = count()
 
     def train(steps: int) -> None:
