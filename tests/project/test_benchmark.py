@@ -84,7 +84,7 @@ def test_what_is_not_installed_is_told_and_left_out(monkeypatch, capsys):
 
 
 def test_what_a_way_lacks_besides_packages_is_told(monkeypatch):
-    monkeypatch.setattr(way, "has_bfloat16", lambda: False)
+    monkeypatch.setattr("mxnet_resnet.engines.mxnet.compat.has_bfloat16", lambda: False)
     monkeypatch.setattr(way.shutil, "which", lambda name: None)
     assert way.TRAIN["ours-bfloat16"].lacks() == ["this CPU has no AVX512-BF16 for MXNet's bfloat16"]
     assert "g++ is not installed, with which PyTorch compiles" in way.INFER["compiled-float32"].lacks()
@@ -194,6 +194,15 @@ def test_starting_is_timed(tmp_path):
     assert done.returncode == 0, done.stderr
     times = json.loads((tmp_path / "times.json").read_text())
     assert times["python -c pass"] < times["train_resnet.py --help"] < times["predict.py, one image"]
+
+
+def test_a_command_needs_no_mxnet_but_its_own():
+    """`gpu` and `profile` run where there is none, and where getting ready for it would be in PyTorch's way."""
+    code = (
+        "import sys; sys.path.insert(0, 'tools'); import benchmark, benchmarks.gpu, benchmarks.profile;"
+        "print([name for name in ('mxnet', 'mxnet_resnet.engines.mxnet', 'torch') if name in sys.modules])"
+    )
+    assert common.output("it", [sys.executable, "-c", code]) == "[]\n"
 
 
 def test_nets_are_parsed():

@@ -71,12 +71,17 @@ def output(name: str, command: Sequence[str], environment: Mapping[str, str] | N
     done = subprocess.run(
         command, cwd=folder, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
     )
-    if done.returncode < 0:
-        raise UserError(f"{name} was ended by {signal.Signals(-done.returncode).name}")
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
-        raise UserError(f"{name} failed: {said[-1].removeprefix('error: ')}")
+    check_status(name, done.returncode, done.stderr.splitlines())
     return done.stdout
+
+
+def check_status(name: str, status: int, errors: Sequence[str]) -> None:
+    """Raise UserError for a process that failed, with the last of the lines that it wrote."""
+    if status < 0:
+        raise UserError(f"{name} was ended by {signal.Signals(-status).name}")
+    if status:
+        said = [line for line in errors if line.strip()] or [f"status {status}"]
+        raise UserError(f"{name} failed: {said[-1].strip().removeprefix('error: ')}")
 
 
 def not_installed(packages: Iterable[str]) -> list[str]:

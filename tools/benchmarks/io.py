@@ -149,7 +149,7 @@ def speed(reader: Callable[[], Iterator], count: int) -> float:
 
 def original(workload: Workload, path: Path) -> Iterator:
     """The call in the MXNet ResNet-v2 repository."""
-    import mxnet as mx
+    from benchmarks.prepared import mx
 
     for batch in mx.io.ImageRecordIter(
         path_imgrec=str(path),

@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import mxnet as mx
-
 from benchmarks import ours
 from benchmarks.common import Net, nets, spread, table, title, write_json
+from benchmarks.prepared import mx
 from mxnet_resnet.base.arguments import integer
 from mxnet_resnet.base.interruption import Wish
 from mxnet_resnet.data.batch import Batch

@@ -13,7 +13,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import mxnet as mx
 import numpy as np
 from tqdm import tqdm
 
@@ -29,6 +28,7 @@ from benchmarks.common import (
     title,
     write_json,
 )
+from benchmarks.prepared import mx
 from mxnet_resnet.base.arguments import integer
 from mxnet_resnet.engines.mxnet import models, symbols
 from mxnet_resnet.engines.mxnet.memory import memonger, mirrorgraph, mirrorplan

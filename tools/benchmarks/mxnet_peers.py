@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import mxnet as mx
-from mxnet import autograd, gluon
-from mxnet.gluon.model_zoo import vision
-
 from benchmarks.ours import a_batch, describe_run, model_of
+from benchmarks.prepared import mx
 from benchmarks.way import Step
 from mxnet_resnet.engines.mxnet.batches import as_data_batch
 from mxnet_resnet.engines.mxnet.session import bind
@@ -33,11 +30,11 @@ def symbol_training(depth: int, images: int, kind: str) -> Step:
 def zoo_training(depth: int, images: int, kind: str) -> Step:
     """A step of gluon.Trainer on one batch."""
     net, batch = _zoo(depth), as_data_batch(a_batch(describe_run(depth, images)))
-    loss = gluon.loss.SoftmaxCrossEntropyLoss()
-    optimizer = gluon.Trainer(net.collect_params(), "nag", NAG)
+    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    optimizer = mx.gluon.Trainer(net.collect_params(), "nag", NAG)
 
     def step() -> None:
-        with autograd.record():
+        with mx.autograd.record():
             losses = loss(net(batch.data[0]), batch.label[0])
         losses.backward()
         optimizer.step(images)
@@ -52,8 +49,8 @@ def zoo_prediction(depth: int, images: int, kind: str) -> Step:
     return lambda: net(batch.data[0]).softmax().asnumpy()
 
 
-def _zoo(depth: int) -> gluon.HybridBlock:
-    net = vision.get_resnet(2, depth)
+def _zoo(depth: int) -> mx.gluon.HybridBlock:
+    net = mx.gluon.model_zoo.vision.get_resnet(2, depth)
     net.initialize(mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2))
     net.hybridize(static_alloc=True, static_shape=True)
     return net

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import mxnet as mx
 import numpy as np
 
 from benchmarks.common import data_type
+from benchmarks.prepared import mx
 from benchmarks.way import Step
 from mxnet_resnet.data.batch import Batch
 from mxnet_resnet.engines.mxnet import int8, nets

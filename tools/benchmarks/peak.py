@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import mxnet as mx
 import numpy as np
 from tqdm import tqdm
 
 from benchmarks.common import spread, table, write_json
+from benchmarks.prepared import mx
 from mxnet_resnet.base.arguments import integer
 from mxnet_resnet.engines.mxnet.compat import has_bfloat16
 

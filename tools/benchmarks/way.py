@@ -16,7 +16,6 @@ from importlib import import_module
 
 from benchmarks.common import TOOLS, Net, not_installed, output, peak_memory, title
 from mxnet_resnet.base.errors import run
-from mxnet_resnet.engines.mxnet.compat import has_bfloat16
 
 CORES = len(os.sched_getaffinity(0))
 WARM_UP = 3  # steps: the first choose kernels and allocate
@@ -57,6 +56,8 @@ class Way:
 
 
 def _no_bfloat16() -> list[str]:
+    from mxnet_resnet.engines.mxnet.compat import has_bfloat16  # makes the process ready for MXNet alone
+
     return [] if has_bfloat16() else ["this CPU has no AVX512-BF16 for MXNet's bfloat16"]
 
 
