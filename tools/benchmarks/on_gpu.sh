@@ -11,8 +11,8 @@ cd "$(dirname "$0")/../.." || exit 2
 python=${PYTHON:-python}
 out=${OUT:-log/gpu}
 cifar=${CIFAR:-data/cifar10}
-benchmark_minutes=${BENCHMARK_MINUTES:-3}
-seeds_minutes=${SEEDS_MINUTES:-1.2}
+benchmark_minutes=${BENCHMARK_MINUTES:-2.5}
+seeds_minutes=${SEEDS_MINUTES:-1}
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 failed=0
 
@@ -33,7 +33,7 @@ seconds() {
 }
 
 run_tests() {
-    run 70 "$python" -m pytest -m gpu -q
+    run 120 "$python" -m pytest -m gpu -q
 }
 
 run_benchmark() {
