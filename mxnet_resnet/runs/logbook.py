@@ -64,7 +64,7 @@ class Log:
             try:
                 yield
             except UserError as error:
-                self._file.handle(_as_record(error))
+                self.note(error)
                 raise
 
     def take(self, records: Iterable[logging.LogRecord]) -> None:
@@ -73,9 +73,9 @@ class Log:
             self._file.handle(record)
             self._terminal.handle(record)
 
-    def show(self, error: UserError) -> None:
-        """Write an error to the terminal."""
-        self._terminal.handle(_as_record(error))
+    def note(self, error: UserError) -> None:
+        """Write an error to the file alone; whoever it ends tells it on the terminal."""
+        self._file.handle(logging.makeLogRecord({"name": "root", "levelname": "ERROR", "msg": str(error)}))
 
     def close(self) -> None:
         """Close the file."""
@@ -143,10 +143,6 @@ def _receiving(*handlers: logging.Handler) -> Iterator[None]:
     finally:
         for handler in handlers:
             root.removeHandler(handler)
-
-
-def _as_record(error: UserError) -> logging.LogRecord:
-    return logging.makeLogRecord({"name": "root", "levelname": "ERROR", "msg": str(error)})
 
 
 def set_aside(path: Path) -> None:
