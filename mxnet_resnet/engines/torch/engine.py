@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from mxnet_resnet.base import workers
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.engines.base import Devices, Group, TrainingSpec
+from mxnet_resnet.engines.base import Devices, Group, Session, TrainingSpec
 from mxnet_resnet.engines.torch import NO_TORCH
 
 if TYPE_CHECKING:
@@ -79,6 +79,12 @@ class TorchEngine:
         from mxnet_resnet.engines.torch.training import TrainingModel
 
         return TrainingModel(plan, spec, devices.handles[0])
+
+    def trains_together(self, spec: TrainingSpec, devices: Devices) -> bool:
+        return False
+
+    def unite(self, sessions: Sequence[Session]) -> Callable[[], None]:
+        raise NotImplementedError("not yet")
 
     def read_epoch(self, records: TrainingRecords, epoch: int, backend: str) -> Iterator[Batch]:
         raise UserError(f"PyTorch has no reader {backend}")

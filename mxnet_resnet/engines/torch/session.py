@@ -65,6 +65,14 @@ class TorchSession:
         self.scaler = precision.make_scaler(device, snapshot.loss_scale) if spec.dtype == "float16" else None
         self._parallel = group.spread(net, device)  # once all its weights are as they are to be
 
+    in_flight = 2
+
+    def read(self, records: object, epoch: int, skip: int) -> None:
+        return None
+
+    def read_validation(self, records: object) -> None:
+        return None
+
     def step(self, batch: Batch, number: int) -> PendingFigures:
         spec = self.spec
         if self._draws:  # what is dropped is a function of the step, like all else that is drawn
