@@ -26,9 +26,8 @@ def main() -> None:
     arguments = parser.parse_args()
     aggregate.check_different(arguments.logs)
     runs = [found for path in arguments.logs for found in logreader.read_all(path)]
-    rows = [
-        aggregate.row(name, group, arguments.metric) for name, group in aggregate.grouped(runs, arguments.seed).items()
-    ]
+    groups = aggregate.grouped(runs, arguments.seed)
+    rows = [aggregate.row(name, group, arguments.metric) for name, group in groups.items()]
     print(aggregate.markdown(rows, curves.LABELS.get(arguments.metric, arguments.metric)))
     if arguments.csv:
         with replacing(arguments.csv) as (temporary,), temporary.open("w", newline="", encoding="utf-8") as file:

@@ -1,9 +1,9 @@
 """Plot training curves from logs: `python log/plot_curve.py --logs=a.log,b.log --out=curve.png`.
 
 Top-1 and top-5 error in percent over epochs, training dashed, validation solid, one colour a log; triangles where the
-learning rate changes; with --mean runs whose names differ in their seed (net-seed1, net-seed2) are one curve, their mean
-with a band of a standard deviation. Reads the logs of this project (also metrics.jsonl), of the MXNet ResNet-v2 repository, of
-Module.fit and of GluonCV. A picture's format is its suffix: png, svg, pdf, ..., or html for a page that zooms.
+learning rate changes. With --mean, runs whose names differ in their seed alone (net-seed1, net-seed2) are one curve,
+their mean, in a band of a sample standard deviation to each side. Reads the logs of this project (also metrics.jsonl),
+of the MXNet ResNet-v2 repository, of Module.fit and of GluonCV. A picture's format is its suffix: png, svg, pdf, ..., or html for a page that zooms.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from mxnet_resnet.plot.curves import Curve, View
 from mxnet_resnet.plot.logreader import PHASES, Run
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from plotly.graph_objects import Figure as Page
@@ -58,7 +59,7 @@ def figure(runs: Sequence[Run], view: View) -> Figure:
 
     panels = len(view.metrics)
     width = PANEL if panels == 1 else 7.0 * panels
-    grey = [Line2D([], [], color="0.4", linestyle=STYLES[phase][0], label=phase) for phase in PHASES]
+    grey: list[Artist] = [Line2D([], [], color="0.4", linestyle=STYLES[phase][0], label=phase) for phase in PHASES]
     if any(curves.rate_steps(run, metric, view)[1] for run in runs for metric in view.metrics):
         grey.append(Line2D([], [], color="0.4", marker="v", linestyle="", label="learning rate changes"))
     if any(run.deviations for run in runs):

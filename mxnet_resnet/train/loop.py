@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +72,7 @@ class Loop:
         for _ in self.steps():
             pass
 
-    def steps(self) -> Iterator[None]:
+    def steps(self) -> Generator[None, None, None]:
         """Train up to the last epoch, and stop once in each step: when it is begun, before its figures are read.
 
         Raises UserError where the loss is not finite, Interrupted after a signal and when the time is up.

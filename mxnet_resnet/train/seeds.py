@@ -72,9 +72,8 @@ def _train_at_once(plans: Sequence[Plan], wish: Wish) -> list[Plan]:
         lanes = [_Lane(one, session, wish, lines) for one, session in zip(opened, sessions)]
         for lane in lanes:
             stack.callback(lane.steps.close)
-        bar = stack.enter_context(
-            tqdm(desc=f"{len(plans)} seeds", total=sum(map(_count_batches, plans)), **PROGRESS_BAR)
-        )
+        batches = sum(map(_count_batches, plans))
+        bar = stack.enter_context(tqdm(desc=f"{len(plans)} seeds", total=batches, **PROGRESS_BAR))
         going = lanes
         while going := [lane for lane in going if lane.advance()]:
             bar.update(len(going))
