@@ -3,7 +3,8 @@
 Top-1 and top-5 error in percent over epochs, training dashed, validation solid, one colour a log; triangles where the
 learning rate changes. With --mean, runs whose names differ in their seed alone (net-seed1, net-seed2) are one curve,
 their mean, in a band of a sample standard deviation to each side. Reads the logs of this project (also metrics.jsonl),
-of the MXNet ResNet-v2 repository, of Module.fit and of GluonCV. A picture's format is its suffix: png, svg, pdf, ..., or html for a page that zooms.
+of the MXNet ResNet-v2 repository, of Module.fit and of GluonCV. A picture's format is its suffix: png, svg, pdf, ...,
+or html for a page that zooms.
 """
 
 from __future__ import annotations
