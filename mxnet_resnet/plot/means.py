@@ -10,19 +10,18 @@ from mxnet_resnet.plot.logreader import PHASES, Epoch, Run
 
 
 def average(groups: Mapping[str, Sequence[Run]]) -> tuple[list[Run], list[str]]:
-    """The mean of each group over the epochs that all its runs have, and a sentence on each that has more of them.
+    """The mean of each group over the epochs that all its runs have, and a sentence on those that not all have.
 
     Raises UserError where the runs of a group have no epoch in common.
     """
     means, told = [], []
     for name, runs in groups.items():
         means.append(mean := _average(name, runs))
-        longest = max(runs, key=lambda run: max(run.epochs))
-        if any(run.epochs.keys() != mean.epochs.keys() for run in runs):
-            told.append(
-                f"{mean.name} has the epochs that all of them tell, {_span(mean)}, and not all of {longest.name}, "
-                f"{_span(longest)}"
-            )
+        others = sorted({number for run in runs for number in run.epochs} - mean.epochs.keys())
+        if others:
+            lacking = [run.name for run in runs if not run.epochs.keys() >= {*others}]
+            span = f"{len(others)} epochs from {others[0]} to {others[-1]}"
+            told.append(f"{span}, which are not all in {', '.join(lacking)}")
     return means, told
 
 
@@ -51,7 +50,3 @@ def _mean(values: Sequence[float | None]) -> float | None:
     """The mean of values that are all known."""
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if len(known) == len(values) else None
-
-
-def _span(run: Run) -> str:
-    return f"{min(run.epochs)} to {max(run.epochs)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -96,8 +98,6 @@ def test_a_session_is_not_asked_for_images_that_are_mixed(digits, tmp_path, resi
 
 
 def test_time_between_steps_is_no_wait_for_data(digits, tmp_path, monkeypatch):
-    import time
-
     def run_slowly(loop):
         for _ in loop.steps():
             time.sleep(0.02)

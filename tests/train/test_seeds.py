@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
+import shutil
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mxnet_resnet import engines
+from mxnet_resnet.base import files
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted
 from mxnet_resnet.runs import checkpoint, ledger
@@ -19,6 +24,7 @@ from mxnet_resnet.settings.run import parse, parse_runs
 from mxnet_resnet.train.loop import Loop
 from mxnet_resnet.train.run import train
 from mxnet_resnet.train.seeds import train_seeds
+from tests.helpers.runs import arguments
 from tests.helpers.toy import Known, ToyEngine, ToySession
 
 ONCE_AND_IN_TURN = pytest.mark.parametrize("together", [True, False])
@@ -187,7 +193,6 @@ def test_too_little_memory_is_told_before_anything_is_written(digits, folder):
 
 def test_what_all_runs_compute_together_is_told_in_each_log(digits, folder):
     """A failure of it too."""
-    import logging
 
     class Talkative(ToyEngine):
         def unite(self, sessions):
@@ -212,8 +217,6 @@ def test_what_all_runs_compute_together_is_told_in_each_log(digits, folder):
 
 
 def test_a_prefix_that_another_run_has_is_told(digits, folder):
-    from mxnet_resnet.base import files
-
     with (
         files.locked(folder / "model/net-seed2-lock"),
         pytest.raises(UserError, match="another run has model/net-seed"),
@@ -229,10 +232,37 @@ def test_a_single_seed_has_its_table_and_no_band(digits, folder, alone, capsys):
 
 
 def test_each_retrains_its_own(digits, folder, alone):
-    import shutil
-
     shutil.copytree(alone / "model", folder / "model")
     train_several(digits, True, "--seeds", "1,2", "--retrain", "--model-load-epoch", "1")
     for seed in (1, 2):
         np.testing.assert_array_equal(weights(folder, seed), weights(alone, seed))
         assert ledger.names(f"model/net-seed{seed}") == ["0002"]
+
+
+def test_seeds_are_trained_where_nothing_draws(digits, folder, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("mxnet_resnet.train.run.report.attempt", lambda *_: None)
+    train_several(digits, True, "--seeds", "1,2")
+    out, err = capsys.readouterr()
+    assert "| net | 2 | 2 |" in out and "There are no curves of the seeds: " in err
+    assert not (folder / "log/net-seeds.png").exists()
+
+
+def test_a_framework_trains_each_as_alone(digits, folder):
+    """The second one too, after what the first has left in it."""
+    flags = [*arguments(digits, folder, "--epochs", "1", "--network", "preact_wide_resnet16_8", "--width", "1")]
+    flags += ["--drop-rate", "0.2"]
+    runs = parse_runs([*flags, "--seeds", "1,2"])
+    train_seeds(runs, engines.choose(runs[0].devices.engine))
+    run_of_2 = parse([*flags, "--seed", "2", "--model-prefix", f"{folder}/alone/net-seed2", "--log-dir", "alone/log"])
+    train(run_of_2, engines.choose(run_of_2.devices.engine))
+    for suffix in ("params", "state"):
+        found = [Path(f"{name}/net-seed2-0001.{suffix}").read_bytes() for name in ("model", "alone")]
+        assert found[0] == found[1]
+
+
+@pytest.mark.mxnet  # PyTorch has a process a device
+def test_devices_that_share_gradients_train_one_seed_after_the_other(digits, folder, capsys):
+    runs = parse_runs(arguments(digits, folder, "--epochs", "1", "--cpus", "2", "--seeds", "1,2"))
+    train_seeds(runs, engines.choose("mxnet"))
+    assert "| net | 2 | 1 |" in capsys.readouterr().out
