@@ -40,7 +40,8 @@ def train_seeds(runs: Sequence[RunSettings], engine: Engine) -> None:
         if done and place.group.rank == 0:
             _sum_up(done)
         if failed:
-            raise UserError(f"of the seeds {_name(plans)} failed {_name(failed)}: see the logs of these")
+            count = f"{len(failed)} of {len(plans)} seeds failed"
+            raise UserError(f"{count}: {_name(failed)}; the last line of each one's log says why")
 
 
 def _train_in_turn(plans: Sequence[Plan], wish: Wish) -> list[Plan]:
