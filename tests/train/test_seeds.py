@@ -115,7 +115,7 @@ def test_one_that_fails_does_not_stop_the_others(digits, folder, alone, together
         return figures if (session.spec.seed, number) != (2, 14) else Known(Figures(30, 0, None, np.nan))
 
     monkeypatch.setattr(ToySession, "compute", overflow)
-    with pytest.raises(UserError, match="^1 of 3 seeds failed: 2; the last line"):
+    with pytest.raises(UserError, match=r"^1 of 3 seeds failed: 2; the last line"):
         train_several(digits, together, "--seeds", "1,2,3")
     for seed in (1, 3):
         np.testing.assert_array_equal(weights(folder, seed), weights(alone, seed))
