@@ -39,6 +39,19 @@ def integers(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
+def seeds(text: str) -> list[int]:
+    """``"111,222"`` as one or more seeds, of which none is twice."""
+    try:
+        found = integers(text)
+    except argparse.ArgumentTypeError:
+        found = []
+    if not found or max(found) > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of different whole numbers from 0 to {LARGEST_SEED} such as 111,222,333"
+        )
+    return found
+
+
 def shape(text: str) -> tuple[int, ...]:
     """``"3,224,224"`` as three whole numbers from 1 on: channels, height and width, of at most 4096 pixels."""
     parts = text.split(",")
@@ -56,6 +69,14 @@ def integer(low: int = 1, high: int = LARGEST_SEED) -> Callable[[str], int]:
         return int(text)
 
     return convert
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    value = number(0)(text)
+    if not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
 
 
 def number(low: float, high: float = math.inf, high_included: bool = True) -> Callable[[str], float]:

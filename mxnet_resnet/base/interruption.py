@@ -1,9 +1,11 @@
-"""SIGTERM and Ctrl-C: a wish to stop after the batch under way, or an end that leaves nothing half done."""
+"""SIGTERM, Ctrl-C and the clock: a wish to stop after the batch under way, or an end that leaves nothing half done."""
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,23 +13,39 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
-    """An end that a signal asked for, as KeyboardInterrupt is; the message says where a run stands."""
+    """An end that a signal asked for, as KeyboardInterrupt is, or the clock; the message says where a run stands.
 
-    def __init__(self, number: int, message: str):
+    ``number`` is that of the signal, None for the clock, after which a command ends well.
+    """
+
+    def __init__(self, number: int | None, message: str):
         super().__init__(message)
-        self.status = 128 + number
+        self.number = number
+        self.status = 0 if number is None else 128 + number
 
 
 class Wish:
-    """The signal that came, or None."""
+    """The wish to stop.
+
+    Attributes:
+        signal: the one that came, or None.
+        deadline: when the time is up, by time.monotonic.
+    """
 
     signal: int | None = None
+    deadline = math.inf
+
+    @property
+    def there(self) -> bool:
+        """Whether there was a signal, or the time is up."""
+        return self.signal is not None or time.monotonic() >= self.deadline
 
 
 @contextmanager
-def watching() -> Iterator[Wish]:
-    """Note the first signal; a second one acts at once, as always."""
+def watching(deadline: float = math.inf) -> Iterator[Wish]:
+    """Note the first signal; a second one acts at once, as always. ``deadline`` is by time.monotonic."""
     wish = Wish()
+    wish.deadline = deadline
     if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
         yield wish
         return

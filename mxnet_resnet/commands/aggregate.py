@@ -10,46 +10,30 @@ from __future__ import annotations
 import argparse
 import csv
 import re
-import statistics
-from collections.abc import Sequence
 from pathlib import Path
 
 from mxnet_resnet.base.arguments import Parser
-from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
-from mxnet_resnet.plot import curves, logreader
-from mxnet_resnet.plot.logreader import FOLDER_LOGS
-
-HEADS = ("runs", "n", "epochs", "parameters")
-VALUES = ("mean", "std", "min", "max")
+from mxnet_resnet.plot import aggregate, curves, logreader
 
 
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("--logs", nargs="+", type=Path, required=True, help="train.log or metrics.jsonl of each run")
     parser.add_argument("--metric", default="top1", help="what to sum up: top1, top5, cross-entropy ...")
-    parser.add_argument("--seed", type=pattern, default=r"[-_.]?s(eed)?\d+", help="what names of a group differ in")
+    parser.add_argument("--seed", type=pattern, default=aggregate.SEED, help="what names of a group differ in")
     parser.add_argument("--csv", type=Path, help="also write the table to this file, a column a figure")
     arguments = parser.parse_args()
-    check_different(arguments.logs)
+    aggregate.check_different(arguments.logs)
     runs = [found for path in arguments.logs for found in logreader.read_all(path)]
-    rows = [row(name, group, arguments.metric) for name, group in grouped(runs, arguments.seed).items()]
-    print(markdown(rows, curves.LABELS.get(arguments.metric, arguments.metric)))
+    groups = aggregate.grouped(runs, arguments.seed)
+    rows = [aggregate.row(name, group, arguments.metric) for name, group in groups.items()]
+    print(aggregate.markdown(rows, curves.LABELS.get(arguments.metric, arguments.metric)))
     if arguments.csv:
         with replacing(arguments.csv) as (temporary,), temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-
-
-def check_different(logs: Sequence[Path]) -> None:
-    """Raise UserError where a run is given twice, by its train.log and its metrics.jsonl, say."""
-    runs: dict[Path, Path] = {}
-    for path in logs:
-        run_of = path.resolve().parent if path.name in FOLDER_LOGS else path.resolve()
-        if run_of in runs:
-            raise UserError(f"{runs[run_of]} and {path} are the same run, which would count twice")
-        runs[run_of] = path
 
 
 def pattern(text: str) -> re.Pattern:
@@ -58,57 +42,3 @@ def pattern(text: str) -> re.Pattern:
         return re.compile(text)
     except re.error as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no regular expression: {error}") from error
-
-
-def grouped(runs: Sequence[logreader.Run], seed: re.Pattern) -> dict[str, list[logreader.Run]]:
-    """The runs by their names without the seed."""
-    groups: dict[str, list[logreader.Run]] = {}
-    for found in runs:
-        groups.setdefault(seed.sub("", found.name) or found.name, []).append(found)
-    return groups
-
-
-def row(name: str, runs: Sequence[logreader.Run], metric: str) -> dict[str, object]:
-    """The figures of a group. Raises UserError where a run has no validation of ``metric``, or other epochs."""
-    last, best = [], []
-    for found in runs:
-        points = found.curve("validation", metric)
-        if not points:
-            raise UserError(f"the log of {found.name} tells no {metric} of a validation")
-        last.append(points[-1])
-        best.append(curves.best_point(found, metric)[1])
-    epochs = {1 + epoch for epoch, _ in last}
-    if len(epochs) > 1:
-        raise UserError(f"the runs {name} have different numbers of epochs: {', '.join(map(str, sorted(epochs)))}")
-    sizes = {found.parameters for found in runs if found.parameters is not None}
-    if len(sizes) > 1:
-        raise UserError(f"the runs {name} are of different nets: of {', '.join(map(str, sorted(sizes)))} parameters")
-    figures = {f"last {key}": value for key, value in summed([value for _, value in last]).items()}
-    figures.update({f"best {key}": value for key, value in summed(best).items()})
-    return {**dict(zip(HEADS, (name, len(runs), epochs.pop(), next(iter(sizes), "")))), **figures}
-
-
-def summed(values: Sequence[float]) -> dict[str, float | str]:
-    """Mean, sample standard deviation (of two runs or more), smallest and largest."""
-    deviation = round(statistics.stdev(values), 4) if len(values) > 1 else ""
-    figures = (round(statistics.mean(values), 4), deviation, round(min(values), 4), round(max(values), 4))
-    return dict(zip(VALUES, figures))
-
-
-def markdown(rows: Sequence[dict[str, object]], what: str) -> str:
-    """The table for a page."""
-    heads = ("runs", "n", "epochs", "parameters", f"{what}, last epoch", "min", "max", "at its best", "min", "max")
-    lines = [f"| {' | '.join(heads)} |", f"| ---{' | ---:' * (len(heads) - 1)} |"]
-    for found in rows:
-        size = f"{found['parameters']:,}" if found["parameters"] else "-"
-        cells = [found["runs"], found["n"], found["epochs"], size]
-        for which in ("last", "best"):
-            cells += [spread(found, which), *(f"{found[f'{which} {key}']:.2f}" for key in ("min", "max"))]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
-
-
-def spread(found: dict[str, object], which: str) -> str:
-    """``8.61 ± 0.23``."""
-    deviation = found[f"{which} std"]
-    return f"{found[f'{which} mean']:.2f}" + (f" ± {deviation:.2f}" if deviation != "" else "")

@@ -1,13 +1,16 @@
 """Plot training curves from logs: `python log/plot_curve.py --logs=a.log,b.log --out=curve.png`.
 
 Top-1 and top-5 error in percent over epochs, training dashed, validation solid, one colour a log; triangles where the
-learning rate changes. Reads the logs of this project (also metrics.jsonl), of the MXNet ResNet-v2 repository, of
-Module.fit and of GluonCV. A picture's format is its suffix: png, svg, pdf, ..., or html for a page that zooms.
+learning rate changes. With --mean, runs whose names differ in their seed alone (net-seed1, net-seed2) are one curve,
+their mean, in a band of a sample standard deviation to each side. Reads the logs of this project (also metrics.jsonl),
+of the MXNet ResNet-v2 repository, of Module.fit and of GluonCV. A picture's format is its suffix: png, svg, pdf, ...,
+or html for a page that zooms.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from pathlib import Path
@@ -15,7 +18,7 @@ from pathlib import Path
 from mxnet_resnet.base import files
 from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.plot import curves, figures, logreader
+from mxnet_resnet.plot import aggregate, curves, figures, logreader, means
 
 
 def parse() -> argparse.Namespace:
@@ -24,6 +27,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--names", help="of the runs in the legend, in their order, separated by commas")
     parser.add_argument("--out", type=Path, default=Path("curve.png"), help="the picture, or page")
     parser.add_argument("--metric", help="what to draw: top1, top5, cross-entropy ... (top1, and top5 if told)")
+    parser.add_argument("--mean", action="store_true", help="draw runs that differ in their seed as mean and deviation")
     parser.add_argument("--over", choices=curves.AXES, default="epoch", help="what to draw it over")
     parser.add_argument("--from", type=integer(0), default=0, dest="first", help="first epoch")
     parser.add_argument("--to", type=integer(0), dest="last", help="last epoch (all)")
@@ -44,15 +48,19 @@ def draw(arguments: argparse.Namespace) -> None:
     """Read, draw and print once."""
     read = [(found, Path(name)) for name in arguments.logs.split(",") for found in logreader.read_all(Path(name))]
     runs, paths = [found for found, _ in read], [path for _, path in read]
+    left_out: list[str] = []
+    if arguments.mean:
+        aggregate.check_different(paths)
+        runs, left_out = means.average(aggregate.grouped(runs, re.compile(aggregate.SEED)))
     if arguments.names is not None:
         curves.rename(runs, arguments.names.split(","))
-    else:
+    elif not arguments.mean:
         curves.told_apart(runs, paths)
     metrics = curves.choose_metrics(runs, arguments.metric.split(",") if arguments.metric else None)
     last = float("inf") if arguments.last is None else arguments.last
     view = curves.View(metrics, arguments.over, arguments.first, last)
-    runs, left_out = curves.drawable(runs, view)
-    for sentence in left_out:
+    runs, undrawn = curves.drawable(runs, view)
+    for sentence in left_out + undrawn:
         print(f"left out: {sentence}", file=sys.stderr)
     figures.draw(runs, view, arguments.out)
     if arguments.csv:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mxnet_resnet import engines
-from mxnet_resnet.settings.run import parse
+from mxnet_resnet.settings.run import parse_runs
 
 if TYPE_CHECKING:
     from mxnet_resnet.engines.base import Engine
@@ -14,14 +14,20 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    settings = parse()  # before what trains is imported, so that a wrong flag is told at once
+    runs = parse_runs()  # before what trains is imported, so that a wrong flag is told at once
+    settings = runs[0]
     engine = engines.choose(settings.devices.engine, settings.devices.gpus, settings.devices.cpus)
     if settings.eval_only:
         from mxnet_resnet.use import evaluate
 
         print(evaluate.describe(measure(settings, engine)))
         return
-    from mxnet_resnet.train.setup import train
+    if settings.series is not None:
+        from mxnet_resnet.train.seeds import train_seeds
+
+        train_seeds(runs, engine)
+        return
+    from mxnet_resnet.train.run import train
 
     train(settings, engine)
 

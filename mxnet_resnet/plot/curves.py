@@ -104,6 +104,13 @@ def curve(run: Run, phase: str, metric: str, view: View) -> Curve:
     return Curve([epoch for epoch, _ in points], [place[epoch] for epoch, _ in points], [value for _, value in points])
 
 
+def band(run: Run, phase: str, metric: str, points: Curve) -> tuple[list[float], list[float]]:
+    """The (lower, upper) edges of the band around the points of a mean; none of a run that is none."""
+    widths = [run.deviations.get((phase, metric, epoch)) for epoch in points.epochs]
+    edges = [(y - width, y + width) for y, width in zip(points.y, widths) if width is not None]
+    return [low for low, _ in edges], [high for _, high in edges]
+
+
 def _places(run: Run, axis: str) -> dict[int, float]:
     """Where the end of each epoch lies on an axis; epochs themselves count from 0, as in the logs."""
     epochs = sorted(run.epochs)

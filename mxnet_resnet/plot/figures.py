@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.plot import curves
-from mxnet_resnet.plot.curves import View
+from mxnet_resnet.plot.curves import Curve, View
 from mxnet_resnet.plot.logreader import PHASES, Run
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from plotly.graph_objects import Figure as Page
 
 STYLES = {"train": ("--", "dash", 0.75), "validation": ("-", "solid", 1.0)}  # in matplotlib, in plotly, opacity
+BAND = 0.2  # its opacity
 PANEL, TALL = 9.0, 5.5  # inches
 PAGE_TITLE = (
     "Training dashed, validation solid, triangles where the learning rate changes. "
@@ -53,12 +55,15 @@ def figure(runs: Sequence[Run], view: View) -> Figure:
     """A panel a metric: training dashed, validation solid, one colour a log, the legend below."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
     panels = len(view.metrics)
     width = PANEL if panels == 1 else 7.0 * panels
-    grey = [Line2D([], [], color="0.4", linestyle=STYLES[phase][0], label=phase) for phase in PHASES]
+    grey: list[Artist] = [Line2D([], [], color="0.4", linestyle=STYLES[phase][0], label=phase) for phase in PHASES]
     if any(curves.rate_steps(run, metric, view)[1] for run in runs for metric in view.metrics):
         grey.append(Line2D([], [], color="0.4", marker="v", linestyle="", label="learning rate changes"))
+    if any(run.deviations for run in runs):
+        grey.append(Patch(color="0.4", alpha=2 * BAND, linewidth=0, label="± standard deviation"))
     logs = [Line2D([], [], color=c, linewidth=2.5, label=run.name) for run, c in zip(runs, curves.colours(len(runs)))]
     columns = _columns([*logs, *grey], width)
     rows = -(-(len(logs) + len(grey)) // columns)
@@ -84,6 +89,9 @@ def _panel(axes: Axes, runs: Sequence[Run], metric: str, view: View) -> None:
             points = curves.curve(run, phase, metric, view)
             marker = "o" if len(points.x) == 1 else None
             axes.plot(points.x, points.y, style, color=colour, alpha=opacity, marker=marker, linewidth=1.5)
+            if run.deviations:
+                lower, upper = curves.band(run, phase, metric, points)
+                axes.fill_between(points.x, lower, upper, color=colour, alpha=BAND * opacity, linewidth=0)
         steps, texts = curves.rate_steps(run, metric, view)
         axes.plot(steps.x, steps.y, "v", color=colour, markersize=8, markeredgecolor="white", zorder=3)
         if len(runs) == 1:
@@ -135,6 +143,8 @@ def _traces(run: Run, colour: str, metric: str, view: View, in_legend: bool) -> 
         legend = {"name": f"{run.name} {phase}", "legendgroup": run.name, "showlegend": False}
         line = {"color": colour, "dash": dash, "width": 2}
         told = {"customdata": points.epochs, "hovertemplate": "%{y:.2f} (epoch %{customdata})"}
+        if run.deviations:
+            traces += _band(points, curves.band(run, phase, metric, points), colour, legend, opacity)
         mode = "markers" if len(points.x) == 1 else "lines"
         traces.append(Scatter(x=points.x, y=points.y, mode=mode, opacity=opacity, line=line, **legend, **told))
     steps, texts = curves.rate_steps(run, metric, view)
@@ -144,3 +154,14 @@ def _traces(run: Run, colour: str, metric: str, view: View, in_legend: bool) -> 
         told = {"text": texts, "hovertemplate": "%{text} from epoch %{customdata} on", "customdata": steps.epochs}
         traces.append(Scatter(x=steps.x, y=steps.y, mode="markers", marker=marker, **legend, **told))
     return traces
+
+
+def _band(points: Curve, edges: tuple[list[float], list[float]], colour: str, legend: dict, opacity: float) -> list:
+    """The band around a mean, as the space between two lines that are not drawn."""
+    from plotly.graph_objects import Scatter
+
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    shape = {"x": points.x, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", **legend}
+    fill = {"fill": "tonexty", "fillcolor": f"rgba({red},{green},{blue},{BAND * opacity})"}
+    lower, upper = edges
+    return [Scatter(y=lower, **shape), Scatter(y=upper, **fill, **shape)]

@@ -44,12 +44,14 @@ class Run:
     Attributes:
         images: those trained on in an epoch, where the log tells.
         parameters: their number in the net, where the log tells.
+        deviations: of a run that is the mean of several: the sample standard deviation, by phase, metric and epoch.
     """
 
     name: str
     epochs: dict[int, Epoch] = field(default_factory=dict)
     images: int | None = None
     parameters: int | None = None
+    deviations: dict[tuple[str, str, int], float] = field(default_factory=dict)
 
     def curve(self, phase: str, metric: str = "top1") -> list[tuple[int, float]]:
         """The (epoch, value) pairs of ``"train"`` or ``"validation"`` in the order of the epochs, if finite."""

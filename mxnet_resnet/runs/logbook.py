@@ -9,8 +9,10 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+
+from tqdm import tqdm
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import explaining_refusals
@@ -36,9 +38,74 @@ class _File(logging.FileHandler):
             super().close()
 
 
+class _Terminal(logging.StreamHandler):
+    """Lines above a progress bar, where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.write(self.format(record), file=self.stream)
+            self.flush()
+        except Exception:
+            self.handleError(record)
+
+
+class Log:
+    """The log of a run, open: a file, and the terminal, where its lines begin with ``title``."""
+
+    def __init__(self, path: Path, title: str):
+        self._file, self._terminal = _File(path), _Terminal(sys.stderr)
+        self._file.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
+        self._terminal.setFormatter(logging.Formatter(title + logging.BASIC_FORMAT))
+
+    @contextmanager
+    def receiving(self) -> Iterator[None]:
+        """Within it the lines that are logged come here. A UserError that ends it is the last line of the file."""
+        with _receiving(self._file, self._terminal):
+            try:
+                yield
+            except UserError as error:
+                self.note(error)
+                raise
+
+    def take(self, records: Iterable[logging.LogRecord]) -> None:
+        """Write lines that were kept meanwhile."""
+        for record in records:
+            self._file.handle(record)
+            self._terminal.handle(record)
+
+    def note(self, error: UserError) -> None:
+        """Write an error to the file alone; whoever it ends tells it on the terminal."""
+        self._file.handle(logging.makeLogRecord({"name": "root", "levelname": "ERROR", "msg": str(error)}))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        self._terminal.close()
+
+
+class Held(logging.Handler):
+    """Lines that are kept for logs to `Log.take`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._records.append(record)
+
+    def receiving(self) -> AbstractContextManager[None]:
+        """Within it the lines that are logged come here."""
+        return _receiving(self)
+
+    def pop(self) -> list[logging.LogRecord]:
+        """The lines since this was last called."""
+        popped, self._records = self._records, []
+        return popped
+
+
 @contextmanager
-def writing(path: Path, append: bool) -> Iterator[None]:
-    """Send log lines to the terminal and to ``path``. Without ``append`` an older log there is kept under its date.
+def opening(path: Path, append: bool, title: str = "") -> Iterator[Log]:
+    """A log at ``path``; without ``append`` an older one there is kept under its date.
 
     Raises UserError where ``path`` cannot be written.
     """
@@ -46,23 +113,36 @@ def writing(path: Path, append: bool) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not append:
             set_aside(path)
-        handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr), _File(path)]
+        log = Log(path, title)
+    try:
+        with telling():
+            yield log
+    finally:
+        log.close()
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """Let lines be logged that are no warnings."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+
+
+@contextmanager
+def _receiving(*handlers: logging.Handler) -> Iterator[None]:
+    root = logging.getLogger()
     for handler in handlers:
-        handler.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
         root.addHandler(handler)
     try:
         yield
-    except UserError as error:
-        handlers[1].handle(logging.makeLogRecord({"name": "root", "levelname": "ERROR", "msg": str(error)}))
-        raise
     finally:
-        root.setLevel(level)
         for handler in handlers:
             root.removeHandler(handler)
-            handler.close()
 
 
 def set_aside(path: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 MOST_WITHOUT_TOP5 = 100  # classes; published logs of ImageNet have the top-5 accuracy, those of CIFAR do not
-IN_FLIGHT = 2
 EXAMPLES = 6
 
 Metrics = list[tuple[str, float]]
@@ -54,14 +53,15 @@ class Diverged(Exception):
 class Meter:
     """Accuracy, top-5 accuracy where there are many classes, and cross-entropy: of an epoch, and of a window in it.
 
-    The figures of a batch are read when the batch after it is under way, so that the device never idles; this also
-    keeps the number of batches in flight, and with it memory, down.
+    At most ``in_flight`` batches wait for their figures to be read: with two of them those of a batch are read when
+    the one after it is under way, so that the device never idles, and what batches keep in memory stays little.
     """
 
-    def __init__(self, classes: int):
+    def __init__(self, classes: int, in_flight: int):
         self.names = ["accuracy", "cross-entropy"]
         if counts_top5(classes):
             self.names.insert(1, "top_k_accuracy_5")
+        self._in_flight = in_flight
         self._pending: deque[tuple[Source, object]] = deque()
         self.clear()
 
@@ -73,7 +73,7 @@ class Meter:
     def update(self, figures: Source, tag: object = None) -> None:
         """Add a batch. Raises Diverged where the loss of an earlier one is not finite."""
         self._pending.append((figures, tag))
-        self._settle(IN_FLIGHT - 1)
+        self._settle(self._in_flight - 1)
 
     def epoch(self) -> Metrics:
         """The means since the epoch began. Raises Diverged."""
@@ -143,11 +143,11 @@ class Confusion(NamedTuple):
 class Confusions:
     """Counts over batches of the records ``first``, ``first + step``, ... in this order: of one of ``step`` workers.
 
-    As in Meter the figures of a batch are read when later ones are under way.
+    As in Meter the figures of ``in_flight`` batches wait to be read.
     """
 
-    def __init__(self, first: int = 0, step: int = 1):
-        self.step, self._next = step, first
+    def __init__(self, first: int = 0, step: int = 1, in_flight: int = 1):
+        self.step, self._next, self._in_flight = step, first, in_flight
         self._pending: deque[tuple[Source, np.ndarray]] = deque()
         self._totals: Counter[int] = Counter()
         self._wrong: Counter[tuple[int, int]] = Counter()
@@ -156,7 +156,7 @@ class Confusions:
     def update(self, figures: Source, labels: np.ndarray) -> None:
         """Add a batch of figures with classes; labels (N,)."""
         self._pending.append((figures, labels))
-        self._settle(IN_FLIGHT - 1)
+        self._settle(self._in_flight - 1)
 
     def worst(self, most: int) -> list[Confusion]:
         """The pairs that are most often confused, the worst first."""

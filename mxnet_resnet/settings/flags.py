@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mxnet_resnet.base.arguments import Parser, integer, integers, number, shape
+from mxnet_resnet.base.arguments import Parser, integer, integers, number, positive, seeds, shape
 from mxnet_resnet.data.datasets import BACKENDS, DATA_TYPES
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.settings.schedule import STEPS, WARMUPS, WAYS
@@ -18,6 +18,7 @@ GIVEN = "given"  # beside the flags of a run: the names of those that no recipe 
 ENGINES = ("auto", "mxnet", "torch")
 STORES = ("local", "device", "nccl", "dist_sync", "dist_device_sync", "dist_async")
 DTYPES = ("float32", "bfloat16", "float16")
+COMPILATIONS = ("auto", "no", "yes", "max-autotune")
 OPTIMIZERS = ("nag", "sgd")
 DECAYED = ("weights", "gammas", "all")
 SWITCH = argparse.BooleanOptionalAction
@@ -124,6 +125,11 @@ def _add_training(training: argparse._ArgumentGroup) -> None:
     training.add_argument(
         "--seed", type=integer(0), default=0, help="of the initial weights, the order and the augmentation"
     )
+    training.add_argument(
+        "--seeds",
+        type=seeds,
+        help="several runs that differ in it, at once where the devices can: 111,222,333, with PREFIX-seed111 ...",
+    )
 
 
 def _add_learning_rate(rate: argparse._ArgumentGroup) -> None:
@@ -155,6 +161,13 @@ def _add_devices(devices: argparse._ArgumentGroup) -> None:
     devices.add_argument(
         "--deterministic", action=SWITCH, default=False, help="on a GPU, the same to the bit each time; slower"
     )
+    devices.add_argument(
+        "--compile",
+        choices=COMPILATIONS,
+        default=COMPILATIONS[0],
+        help="compile the net, on PyTorch; auto: on a GPU, for runs longer than about a minute; max-autotune: the "
+        "fastest kernels, which takes minutes to compile",
+    )
 
 
 def add_engine(group: argparse._ActionsContainer) -> None:
@@ -170,6 +183,11 @@ def add_engine(group: argparse._ActionsContainer) -> None:
 def _add_run(run: argparse._ArgumentGroup) -> None:
     run.add_argument("--model-prefix", help="checkpoints are PREFIX-0001.params ... (model/resnet-DATA_TYPE-DEPTH)")
     run.add_argument("--resume", action="store_true", help="go on where the run with this prefix stopped")
+    run.add_argument(
+        "--max-minutes",
+        type=positive,
+        help="stop with a checkpoint when so many have passed; the same command goes on from there",
+    )
     run.add_argument("--retrain", action="store_true", help="start from --model-load-epoch or --load-params")
     run.add_argument(
         "--eval-only", action="store_true", help="measure the latest checkpoint, or that of --model-load-epoch"

@@ -17,6 +17,8 @@ FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 OF_A_RUN = {
     "recipe",
     "resume",
+    "max-minutes",
+    "seeds",
     "retrain",
     "model-load-epoch",
     "load-params",

@@ -164,6 +164,7 @@ class DeviceSettings:
         memonger: compute activations again in place of keeping them.
         memonger_budget: MB of activations within which to take the least time, or None for the least memory.
         deterministic: compute to the bit the same on a GPU each time.
+        compilation: whether PyTorch compiles the net, one of flags.COMPILATIONS.
     """
 
     engine: str
@@ -174,6 +175,7 @@ class DeviceSettings:
     memonger: bool
     memonger_budget: int | None
     deterministic: bool
+    compilation: str
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,8 @@ class RunSettings:
         seed: of the initial weights, the order and the augmentation.
         start: where to start.
         eval_only: measure a checkpoint in place of training.
+        max_minutes: after which it stops with a checkpoint, or None.
+        series: what the runs of ``--seeds`` are called together, where this is one of them.
         given: the flags that no recipe gave, by their names.
         flags: every flag with its value, as a log tells them.
     """
@@ -222,5 +226,7 @@ class RunSettings:
     seed: int
     start: Wanted
     eval_only: bool
+    max_minutes: float | None
+    series: str | None
     given: frozenset[str]
     flags: Mapping[str, Any]

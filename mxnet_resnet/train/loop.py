@@ -5,33 +5,28 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted, Wish
-from mxnet_resnet.data import recordio
 from mxnet_resnet.data.batch import Batch
-from mxnet_resnet.data.datasets import OURS
-from mxnet_resnet.data.reader import TrainingRecords, ValidationRecords, Waiting
+from mxnet_resnet.data.reader import Waiting
 from mxnet_resnet.data.targets import mixed
-from mxnet_resnet.engines.base import Engine, Group, Session
+from mxnet_resnet.engines.base import Engine, Group, Pending, Session
 from mxnet_resnet.runs import checkpoint, ledger, logbook, meters
 from mxnet_resnet.runs.meters import Confusions, Diverged, Meter
 from mxnet_resnet.runs.metrics import MetricsFile
 from mxnet_resnet.runs.start import Start
 from mxnet_resnet.settings.schedule import Schedule
 from mxnet_resnet.settings.sections import RunSettings
+from mxnet_resnet.train.reading import Reading, Summaries, training_records
 
 PROGRESS_BAR: dict[str, Any] = {"unit": "batch", "leave": False, "disable": None}  # None: on a terminal only
-Summaries = dict[Path, recordio.Summary]
 
 
 @dataclass(frozen=True)
@@ -40,6 +35,7 @@ class Surroundings:
 
     Attributes:
         graph: what ``PREFIX-symbol.json`` is to hold.
+        bar: whether the loop shows how far it is, on a terminal.
     """
 
     engine: Engine
@@ -50,6 +46,7 @@ class Surroundings:
     graph: str
     wish: Wish
     metrics: MetricsFile
+    bar: bool = True
 
 
 class Loop:
@@ -61,40 +58,49 @@ class Loop:
 
     def __init__(self, settings: RunSettings, around: Surroundings, begin: Start):
         self.settings, self.position = settings, begin.entry
-        self.engine, self.session, self.group = around.engine, around.session, around.group
+        self.session, self.group = around.session, around.group
         self.summaries, self.rate, self.graph = around.summaries, around.rate, around.graph
-        self.wish, self.metrics = around.wish, around.metrics
+        self.wish, self.metrics, self.bar = around.wish, around.metrics, around.bar
+        self.reading = Reading(settings, around.engine, self.session, self.group, self.summaries)
         self.confusions: Confusions | None = None  # of the last validation
-        self.meter = Meter(settings.data.classes)
+        self.meter = Meter(settings.data.classes, self.session.in_flight)
         self.meter.restore(self.position.meters if self.group.rank == 0 else {})  # the sums are those of rank 0
         self.validate_first = begin.unvalidated
 
     def run(self) -> None:
-        """Train up to the last epoch. Raises UserError where the loss is not finite, Interrupted after a signal."""
+        """Train up to the last epoch. Raises as `steps`."""
+        for _ in self.steps():
+            pass
+
+    def steps(self) -> Generator[None, None, None]:
+        """Train up to the last epoch, and stop once in each step: when it is begun, before its figures are read.
+
+        Raises UserError where the loss is not finite, Interrupted after a signal and when the time is up.
+        """
         position = self.position
         if self.validate_first:
             self._validate()
         while position.epoch < self.settings.epochs:
-            self._train_epoch()
+            yield from self._train_epoch()
             self._validate()
         errors = position.errors
         last, best = position.epoch - 1, min(errors, key=errors.__getitem__)
         logging.info("Finished: top-1 error %.2f%% (best %.2f%%, epoch %d)", errors[last], errors[best], best)
 
-    def _train_epoch(self) -> None:
+    def _train_epoch(self) -> Iterator[None]:
         position = self.position
         epoch, first, rate = position.epoch, position.batch, self.rate(position.step)
         records = training_records(self.settings, self.summaries, self.group, epoch)
         if not first:
             self.meter.clear()
             logbook.write_learning_rate(epoch, rate)
-        waiting = Waiting(read_epoch(records, self.engine, self.settings.data.backend, epoch, first))
+        waiting = Waiting(self.reading.read_epoch(records, epoch, first))
         bar: Iterable[Batch] = waiting
-        if not self.group.local_rank:
+        if self.bar and not self.group.local_rank:
             bar = tqdm(waiting, f"Epoch[{epoch}]", records.batches, initial=first, **PROGRESS_BAR)
         started = time.time()
         try:
-            self._train_batches(bar, started)
+            yield from self._train_batches(bar, started)
             metrics = self.meter.epoch()
         except Diverged as end:
             raise UserError(self._diverged(end)) from None
@@ -107,11 +113,13 @@ class Loop:
         position.epoch, position.batch = epoch + 1, 0
         self._save()
 
-    def _train_batches(self, batches: Iterable[Batch], started: float) -> None:
+    def _train_batches(self, batches: Iterable[Batch], started: float) -> Iterator[None]:
         position, saving = self.position, self.settings.saving
         window_started, window = started, 0
         for batch in batches:
-            self._step(batch)
+            figures = self._step(batch)
+            yield
+            self._note(figures)
             window += 1
             index = position.batch - 1
             if index and index % saving.frequent == 0:
@@ -120,20 +128,24 @@ class Loop:
                 speed = images / (time.time() - window_started)
                 logbook.write_batch(position.epoch, index, speed, metrics)
                 window, window_started = 0, time.time()
-            if self.group.should_stop(self.wish.signal is not None):
+            if self.group.should_stop(self.wish.there):
                 self._save()
                 raise self._interrupted()
             if saving.every_batches and position.batch % saving.every_batches == 0:
                 self._save()
 
-    def _step(self, batch: Batch) -> None:
+    def _step(self, batch: Batch) -> Pending:
         """Train on a batch."""
         position, settings = self.position, self.settings
         data = settings.data
         if data.mixup:
             place = (settings.seed, position.epoch, position.batch)
             batch = mixed(batch, data.mixup, data.classes, settings.optimizer.label_smoothing, place)
-        figures = self.session.step(batch, position.step)
+        return self.session.step(batch, position.step)
+
+    def _note(self, figures: Pending) -> None:
+        """Note that a batch is done."""
+        position = self.position
         position.step += figures.updated
         self.meter.update(figures, f"step {position.step} (epoch {position.epoch}, batch {position.batch})")
         position.batch += 1
@@ -142,7 +154,7 @@ class Loop:
         """Measure the errors on the validation records, and note them with the checkpoint."""
         position, group = self.position, self.group
         last = position.epoch >= self.settings.epochs and group.rank == 0
-        self.confusions = Confusions(group.rank, group.count) if last else None
+        self.confusions = Confusions(group.rank, group.count, self.session.in_flight) if last else None
         epoch = position.epoch - 1
         try:
             metrics = self._measure(self._until_wished(self._validation_batches()))
@@ -161,7 +173,7 @@ class Loop:
 
     def _measure(self, batches: Iterable[Batch]) -> meters.Metrics:
         """The metrics over the batches of all workers together, each image counted once."""
-        sums = Meter(self.settings.data.classes)
+        sums = Meter(self.settings.data.classes, self.session.in_flight)
         for batch in batches:
             figures = self.session.validate(batch)
             sums.update(figures)
@@ -170,21 +182,12 @@ class Loop:
         return meters.mean_metrics(sums.names, self.group.add_up(sums.sums()))
 
     def _validation_batches(self) -> Iterator[Batch]:
-        data = self.settings.data
-        return ValidationRecords(
-            data.val,
-            self.summaries[data.val],
-            data.image_shape,
-            self.settings.batch_size,
-            self.group.rank,
-            self.group.count,
-            count_threads(self.settings, self.group),
-        ).read()
+        return self.reading.read_validation()
 
     def _until_wished(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The batches; a validation by one worker may be left at once, for its checkpoint is written."""
         for batch in batches:
-            if self.group.alone and self.wish.signal:
+            if self.group.alone and self.wish.there:
                 raise self._interrupted()
             yield batch
 
@@ -207,11 +210,16 @@ class Loop:
             logging.info('Saved checkpoint to "%s"', path)
 
     def _interrupted(self) -> Interrupted:
-        position, number = self.position, self.wish.signal or signal.SIGTERM  # another worker may have been told
-        name = signal.Signals(number).name
-        message = (
-            f"Stopped by {name} after {position.epoch} epochs and {position.batch} batches; --resume goes on from there"
-        )
+        """The end of this run; all workers come here, and say the same: the signal where any of them had one."""
+        position, number = self.position, self.wish.signal
+        if self.group.add_up([number is not None])[0] and number is None:
+            number = signal.SIGTERM
+        where = f"after {position.epoch} epochs and {position.batch} batches"
+        if number is None:
+            prefix = self.settings.saving.prefix
+            message = f"Time is up {where}: the same command goes on from there, or --resume --model-prefix {prefix}"
+        else:
+            message = f"Stopped by {signal.Signals(number).name} {where}; --resume goes on from there"
         logging.info(message)
         return Interrupted(number, message)
 
@@ -227,34 +235,3 @@ class Loop:
         kept = f"the last good checkpoint is {start.prefix}-{last}" if last else "there is no checkpoint"
         dtype = "" if self.settings.devices.dtype == "float32" else ", or --dtype float32"
         return f"{what}: {kept}; try a lower --lr or a warm-up{dtype}"
-
-
-def training_records(settings: RunSettings, summaries: Summaries, group: Group, epoch: int) -> TrainingRecords:
-    """The records, and their augmentation, that an epoch is trained on."""
-    data = settings.data
-    path = data.records(epoch)
-    return TrainingRecords(
-        path,
-        summaries[path],
-        data.image_shape,
-        settings.batch_size,
-        augmentation=data.augmentation(epoch),
-        pad=data.pad,
-        mirror=data.mirror,
-        seed=settings.seed,
-        part=group.rank,
-        num_parts=group.count,
-        threads=count_threads(settings, group),
-    )
-
-
-def count_threads(settings: RunSettings, group: Group) -> int:
-    """The threads that decode for this worker; those on one machine share its cores."""
-    return settings.data.threads or max(1, cores() // group.local_count)
-
-
-def read_epoch(records: TrainingRecords, engine: Engine, backend: str, epoch: int, skip: int) -> Iterator[Batch]:
-    """The batches of an epoch from the one at ``skip`` on, read by us or by the engine itself."""
-    if backend == OURS:
-        return records.epoch(epoch, skip)
-    return islice(engine.read_epoch(records, epoch, backend), skip, None)

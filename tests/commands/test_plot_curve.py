@@ -4,12 +4,13 @@ import csv
 import os
 import re
 import time
+from pathlib import Path
 
 import cv2
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from mxnet_resnet.plot import curves, figures, logreader
+from mxnet_resnet.plot import curves, figures, logreader, means
 from tests.helpers import REPOSITORY
 
 DIGITS = REPOSITORY / "log" / "digits.log"
@@ -224,3 +225,57 @@ def test_what_cannot_be_written_is_told_at_once(command, capsys, tmp_path, monke
     status, _, err = command(capsys, "log/plot_curve.py", "--logs=a.log", flag)
     assert (status, err.count("\n")) == (2, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["a.log"]
+
+
+def write_seeds(folder, **errors):
+    """Logs of runs by their names, with these validation errors in percent; training has 5 less."""
+    for name, values in errors.items():
+        path = folder / name.replace("_", "-") / "train.log"
+        path.parent.mkdir()
+        lines = [
+            line
+            for epoch, error in enumerate(values)
+            for line in (
+                f"INFO:root:Epoch[{epoch}] Train-accuracy={1 - (error - 5) / 100:.6f}",
+                f"INFO:root:Epoch[{epoch}] Time cost={10 + epoch:.3f}",
+                f"INFO:root:Epoch[{epoch}] Validation-accuracy={1 - error / 100:.6f}",
+            )
+        ]
+        path.write_text("\n".join(lines) + "\n")
+        yield str(path)
+
+
+def test_seeds_are_drawn_as_their_mean_in_a_band(command, capsys, tmp_path):
+    seeds = {"net_seed1": [30, 20, 12], "net_seed2": [34, 22, 14], "net_seed3": [38, 30, 10]}
+    logs = [*write_seeds(tmp_path, **seeds, other=[9, 8])]
+    out = tmp_path / "mean.svg"
+    status, printed, err = command(capsys, "log/plot_curve.py", "--mean", "--logs", ",".join(logs), "--out", out)
+    assert (status, err) == (0, "")
+    assert printed.splitlines() == [
+        f"net, mean of 3: top-1 error 12.00% (best 12.00%), curve {out}",
+        f"other: top-1 error 8.00% (best 8.00%), curve {out}",
+    ]
+    runs = {run.name: run for run in map(logreader.read, map(Path, logs))}
+    (mean, other), left_out = means.average({"net": list(runs.values())[:3], "other": [runs["other"]]})
+    assert mean.curve("train") == [(0, pytest.approx(29)), (1, pytest.approx(19)), (2, pytest.approx(7))]
+    points = curves.curve(mean, "validation", "top1", curves.View(("top1",)))
+    lower, upper = curves.band(mean, "validation", "top1", points)
+    assert lower == pytest.approx([30, 24 - 28**0.5, 10]) and upper == pytest.approx([38, 24 + 28**0.5, 14])
+    assert mean.epochs[2].seconds == 12 and other is runs["other"] and not left_out
+    drawn = figures.figure([mean, other], curves.View(("top1",)))
+    assert len(drawn.axes[0].collections) == 2  # the bands of one run's training and validation
+
+
+def test_a_mean_ends_where_a_run_does(command, capsys, tmp_path):
+    logs = [*write_seeds(tmp_path, net_seed1=[30, 20, 12, 11], net_seed2=[34, 22], net_seed3=[38, 30, 10, 9])]
+    flags = ("--mean", "--logs", ",".join(logs), "--out", tmp_path / "mean.html", "--table", "--over", "hours")
+    status, printed, err = command(capsys, "log/plot_curve.py", *flags)
+    assert (status, err) == (0, "left out: 2 epochs from 2 to 3, which are not all in net-seed2\n")
+    assert re.search(r"net, mean of 3 +top-1 error \(%\) +24\.00 +1 +24\.00", printed)
+    assert (tmp_path / "mean.html").read_text().count("tonexty") >= 2
+
+
+def test_a_run_is_not_in_a_mean_twice(command, capsys, tmp_path):
+    (log,) = write_seeds(tmp_path, net_seed1=[30, 20])
+    status, _, err = command(capsys, "log/plot_curve.py", "--mean", f"--logs={log},{log}", "--out", tmp_path / "a.png")
+    assert status == 2 and "are the same run, which would count twice" in err

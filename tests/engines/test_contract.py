@@ -12,7 +12,7 @@ from mxnet_resnet.base.interruption import Interrupted
 from mxnet_resnet.plot import logreader
 from mxnet_resnet.runs import checkpoint, ledger
 from mxnet_resnet.settings.run import parse
-from mxnet_resnet.train.setup import train
+from mxnet_resnet.train.run import train
 from tests.helpers import REPOSITORY
 from tests.helpers.runs import arguments, stop
 from tests.helpers.toy import ToyEngine
@@ -21,7 +21,7 @@ ALONE = """
 import sys
 sys.modules.update(dict.fromkeys(("mxnet", "torch")))  # None: importing them fails
 from mxnet_resnet.settings.run import parse
-from mxnet_resnet.train.setup import train
+from mxnet_resnet.train.run import train
 from tests.helpers.toy import ToyEngine
 train(parse(sys.argv[1:]), ToyEngine())
 """

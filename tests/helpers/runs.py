@@ -13,6 +13,7 @@ from mxnet_resnet import engines
 from mxnet_resnet.runs import checkpoint, ledger
 from mxnet_resnet.settings.run import parse
 from mxnet_resnet.settings.schedule import Schedule
+from mxnet_resnet.train import run as training
 from mxnet_resnet.train import setup
 from mxnet_resnet.train.loop import Loop
 
@@ -38,7 +39,7 @@ def arguments(digits, folder, *more: str) -> list[str]:
 def train(flags: list[str]) -> None:
     """What train_resnet.py does with these flags."""
     settings = parse(flags)
-    setup.train(settings, engines.choose(settings.devices.engine))
+    training.train(settings, engines.choose(settings.devices.engine))
 
 
 def run(digits, folder, *more: str) -> None:
@@ -71,7 +72,7 @@ def stop(monkeypatch, method: str, epoch: int, batch: int = 0, number: int = sig
         if (loop.position.epoch, loop.position.batch) == (epoch, batch):
             os.kill(os.getpid(), number)
             monkeypatch.undo()
-        before(loop, *arguments)
+        return before(loop, *arguments)
 
     monkeypatch.setattr(Loop, method, stopped)
 

@@ -38,14 +38,48 @@ class Known:
         return self.figures
 
 
+class Late:
+    """Figures that are not to be read before the step is launched."""
+
+    updated = True
+
+    def __init__(self):
+        self.figures = None
+
+    def result(self):
+        assert self.figures is not None, "the step was not launched"
+        return self.figures
+
+
 class ToySession:
+    in_flight = 2
+    noted = None  # steps to be launched, once it is united with others
+
     def __init__(self, model, snapshot):
         self.spec = model.spec
         weight = np.random.default_rng(model.spec.seed).normal(0, 0.01, model.shapes["fc1_weight"])
         self.weight = snapshot.params["fc1_weight"] if snapshot else weight.astype(np.float32)
         self.momentum = snapshot.momentum["momentum:fc1_weight"] if snapshot else np.zeros_like(self.weight)
 
+    def read(self, records, epoch, skip):
+        return None
+
+    def read_validation(self, records):
+        return None
+
     def step(self, batch, number):
+        if self.noted is None:
+            return self.compute(batch, number)
+        self.noted.append((batch, number, late := Late()))
+        return late
+
+    def launch(self):
+        assert len(self.noted) <= 1
+        for batch, number, late in self.noted:
+            late.figures = self.compute(batch, number).figures
+        self.noted.clear()
+
+    def compute(self, batch, number):
         shares = distributions(batch.labels, self.spec.classes, 0) if batch.labels.ndim == 1 else batch.labels
         inputs, outputs = self.forward(batch.images)
         gradient = (outputs - shares).T @ inputs / len(inputs)
@@ -54,6 +88,7 @@ class ToySession:
         return self.measure(outputs, batch.labels)
 
     def validate(self, batch):
+        assert not self.noted
         _, outputs = self.forward(batch.images[: batch.count])
         return self.measure(outputs, batch.labels[: batch.count])
 
@@ -89,7 +124,12 @@ class ToyModel:
 
 
 class ToyEngine:
+    """``together``: several nets are trained at once."""
+
     name, version, reason, readers = "toy", "1", "", ()
+
+    def __init__(self, together=False):
+        self.together, self.launches = together, 0
 
     def load(self, soon_done=False):
         pass
@@ -106,6 +146,20 @@ class ToyEngine:
 
     def model(self, plan, spec, devices):
         return ToyModel(spec)
+
+    def trains_together(self, spec, devices):
+        return self.together
+
+    def unite(self, sessions):
+        for session in sessions:
+            session.noted = []
+
+        def launch():
+            self.launches += 1
+            for session in sessions:
+                session.launch()
+
+        return launch
 
     def adopt(self, net):
         raise UserError("NumPy computes no ResNet")

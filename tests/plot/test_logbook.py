@@ -96,7 +96,7 @@ def test_a_truncated_last_line_is_no_metric(tmp_path):
 
 def test_what_is_written_is_read_back(tmp_path):
     path = tmp_path / "run" / "train.log"
-    with logbook.writing(path, append=False):
+    with logbook.opening(path, append=False) as log, log.receiving():
         logbook.write_batch(0, 50, 226.19, [("accuracy", 0.001563)])
         logbook.write_epoch(3, "Train", [("accuracy", 0.9), ("cross-entropy", 0.25)])
         logbook.write_epoch(3, "Validation", [("accuracy", 0.75)])
@@ -113,7 +113,7 @@ def test_what_is_written_is_read_back(tmp_path):
 def test_a_new_run_keeps_the_old_log_and_a_continued_one_goes_on_in_it(tmp_path):
     path = tmp_path / "train.log"
     for append, text in ((False, "first"), (True, "second"), (False, "third")):
-        with logbook.writing(path, append=append):
+        with logbook.opening(path, append=append) as log, log.receiving():
             logging.info(text)
     assert path.read_text() == "INFO:root:third\n"
     (older,) = set(tmp_path.iterdir()) - {path}
@@ -121,7 +121,8 @@ def test_a_new_run_keeps_the_old_log_and_a_continued_one_goes_on_in_it(tmp_path)
 
 
 def test_a_failure_is_the_last_line_of_the_log(tmp_path):
-    with pytest.raises(UserError), logbook.writing(tmp_path / "train.log", append=False):
+    opened = logbook.opening(tmp_path / "train.log", append=False)
+    with pytest.raises(UserError), opened as log, log.receiving():
         raise UserError("record 5 is damaged")
     assert (tmp_path / "train.log").read_text().endswith("ERROR:root:record 5 is damaged\n")
 
@@ -269,7 +270,7 @@ def test_whatever_a_log_holds_it_is_read_or_refused(tmp_path):
 
 
 def test_a_full_disk_under_the_log_is_told_once_and_ends_nothing(capfd):
-    with logbook.writing(Path("/dev/full"), append=True):
+    with logbook.opening(Path("/dev/full"), append=True) as log, log.receiving():
         for epoch in range(3):
             logbook.write_time(epoch, 1.5)
     lines = capfd.readouterr().err.splitlines()

@@ -150,7 +150,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 from mxnet_resnet import engines
 from mxnet_resnet.base.errors import run
 from mxnet_resnet.settings.run import parse
-from mxnet_resnet.train.setup import train
+from mxnet_resnet.train.run import train
 run(lambda: train(parse(sys.argv[1:]), engines.choose()))
 """
     given = arguments(digits, tmp_path, "--epochs", "1")

@@ -21,7 +21,7 @@ def figures(classes, count=5):
 
 @pytest.mark.parametrize("classes", [10, 200])
 def test_figures_agree_with_mxnets_metrics(classes):
-    meter, theirs = Meter(classes), [mx.metric.Accuracy(), mx.metric.CrossEntropy(), mx.metric.TopKAccuracy(5)]
+    meter, theirs = Meter(classes, 2), [mx.metric.Accuracy(), mx.metric.CrossEntropy(), mx.metric.TopKAccuracy(5)]
     for outputs, labels in batches(classes):
         meter.update(sum_up(outputs, labels, classes))
         for metric in theirs:
@@ -35,7 +35,7 @@ def test_figures_agree_with_mxnets_metrics(classes):
 
 
 def test_windows_and_epochs():
-    whole, cut = Meter(10), Meter(10)
+    whole, cut = Meter(10, 2), Meter(10, 2)
     windows = []
     for index, batch in enumerate(figures(10)):
         whole.update(batch)
@@ -47,13 +47,13 @@ def test_windows_and_epochs():
 
 
 def test_sums_go_on_from_a_checkpoint_to_the_bit():
-    whole, first = Meter(10), Meter(10)
+    whole, first = Meter(10, 2), Meter(10, 2)
     data = figures(10)
     for batch in data:
         whole.update(batch)
     for batch in data[:3]:
         first.update(batch)
-    second = Meter(10)
+    second = Meter(10, 2)
     second.restore(json.loads(json.dumps(first.state())))
     for batch in data[3:]:
         second.update(batch)
@@ -62,14 +62,14 @@ def test_sums_go_on_from_a_checkpoint_to_the_bit():
 
 def test_labels_may_be_distributions():
     (outputs, labels), *_ = batches(10)
-    hard, soft = Meter(10), Meter(10)
+    hard, soft = Meter(10, 2), Meter(10, 2)
     hard.update(sum_up(outputs, labels, 10))
     soft.update(sum_up(outputs, labels.one_hot(10), 10))
     assert dict(soft.epoch()) == pytest.approx(dict(hard.epoch()), rel=1e-6)
 
 
 def test_a_loss_that_is_not_finite_is_told_with_its_batch():
-    meter = Meter(10)
+    meter = Meter(10, 2)
     for tag, (outputs, labels) in enumerate(batches(10)):
         if tag == 2:
             outputs[:] = np.nan

@@ -1,9 +1,12 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.settings.run import parse
+from mxnet_resnet.settings.run import parse, parse_runs
+from mxnet_resnet.settings.schedule import Schedule
+from mxnet_resnet.train.setup import training_spec
 
 
 def test_defaults_follow_the_data_type():
@@ -118,3 +121,55 @@ def test_a_network_by_name_adapts_to_the_images(data_type, small):
     plan = parsed.net.plan
     assert (plan.small_images, plan.width, plan.shortcut, plan.data_norm) == (small, 2, "A", "plain")
     assert parsed.saving.prefix == f"model/preact_resnet18-{data_type}-width-2-shortcut-A"
+
+
+def test_each_seed_has_the_settings_that_it_has_alone():
+    given = ["--data-type", "cifar10", "--depth", "20", "--lr-schedule", "cosine"]
+    several = parse_runs([*given, "--seeds", "111,222"])
+    assert [run.seed for run in several] == [111, 222] and {run.series for run in several} == {"resnet-cifar10-20"}
+    for run in several:
+        alone = parse([*given, "--seed", str(run.seed), "--model-prefix", f"model/resnet-cifar10-20-seed{run.seed}"])
+        assert dataclasses.replace(run, series=None) == alone
+
+
+def test_the_seeds_of_a_recipe_are_those_that_were_given(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("data-type: cifar10\ndepth: 20\nseed: 5\n")
+    several = parse_runs(["--recipe", str(recipe), "--seeds", "7"])
+    assert [(run.seed, run.saving.prefix) for run in several] == [(7, "model/mine-seed7")]
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ("--seeds 1,2 --seed 1", "--seed is that of one run"),
+        ("--seeds 1,1", "'1,1' is not a list of different whole numbers from 0 to 2147483647"),
+        ("--seeds none", "'none' is not a list"),
+        ("--seeds 1,2147483648", "from 0 to 2147483647"),
+        ("--seeds 1,2 --kv-store dist_sync", "--seeds are trained by one process"),
+        ("--seeds 1,2 --eval-only", "give --model-prefix model/resnet-imagenet-50-seed1 in place of --seeds"),
+        ("--seeds 1,2 --model-prefix runs/", "runs/ is a folder"),
+        ("--max-minutes 0", "'0' is not a number above 0"),
+        ("--max-minutes nan", "'nan' is not a number"),
+        ("--compile maybe", "invalid choice"),
+        ("--engine mxnet --compile yes", "--compile yes is PyTorch's, and --engine mxnet is MXNet's"),
+        (
+            "--kv-store dist_sync --compile max-autotune",
+            "is PyTorch's, and --kv-store dist_sync is",
+        ),
+    ],
+)
+def test_what_seeds_clock_and_compilation_cannot_be(flags, message):
+    with pytest.raises(UserError, match=message):
+        parse_runs(flags.split())
+
+
+def test_compilation_chooses_the_engine_that_can():
+    assert [parse(flags.split()).devices.engine for flags in ("", "--compile no", "--compile yes")] == [
+        "auto",
+        "auto",
+        "torch",
+    ]
+    settings = parse(["--compile", "max-autotune", "--data-type", "digits"])
+    spec = training_spec(settings, Schedule(0.1), steps=440)
+    assert (spec.compilation, spec.steps) == ("max-autotune", 440)

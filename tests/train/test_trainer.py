@@ -9,7 +9,7 @@ from mxnet_resnet.engines.mxnet.group import KVStoreGroup
 from mxnet_resnet.plot import logreader
 from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.settings.run import make, parse
-from mxnet_resnet.train import loop, setup
+from mxnet_resnet.train import checks, reading
 from tests.helpers import runs
 from tests.helpers.runs import WELL, begin, train, train_arguments
 
@@ -93,7 +93,7 @@ def test_the_augmentation_goes_off_for_the_last_epochs(digits):
     summary = recordio.scan(digits / "digits_val.rec")
     summaries = {digits / name: summary for name in ("train_480_q90.rec", "train_256_q90.rec")}
     group = KVStoreGroup(mx.kvstore.create("local"))
-    before, after = (loop.training_records(parsed, summaries, group, epoch) for epoch in (94, 95))
+    before, after = (reading.training_records(parsed, summaries, group, epoch) for epoch in (94, 95))
     assert (before.path.name, before.augmentation.max_rotate_angle) == ("train_480_q90.rec", 10)
     assert (after.path.name, after.augmentation) == ("train_256_q90.rec", augment.LEVELS[1])
 
@@ -104,8 +104,8 @@ def test_the_log_tells_how_long_training_waited(trained):
 
 
 def test_given_examples_move_the_steps():
-    assert setup.count_steps(make(data_type="digits", num_examples=640, batch_size=64), counted=1437, workers=1) == 10
-    assert setup.count_steps(make(data_type="digits", batch_size=64), counted=1437, workers=2) == 12
+    assert checks.count_steps(make(data_type="digits", num_examples=640, batch_size=64), counted=1437, workers=1) == 10
+    assert checks.count_steps(make(data_type="digits", batch_size=64), counted=1437, workers=2) == 12
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,8 @@ def compare(net: Net, steps: int, runs: int) -> tuple[list[float], list[float]]:
             module.update()
 
     def looped(batches: list[Batch]) -> None:
-        loop._train_batches(batches, time.time())
+        for _ in loop._train_batches(batches, time.time()):
+            pass
 
     batches = [ours.a_batch(settings)] * steps
     data = as_data_batch(batches[0])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mxnet_resnet.base import workers
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.engines.base import Devices, Group, TrainingSpec
+from mxnet_resnet.engines.base import Devices, Group, Session, TrainingSpec
 from mxnet_resnet.engines.mxnet import cluster, compat
 
 if TYPE_CHECKING:
@@ -66,6 +66,12 @@ class MXNetEngine:
         from mxnet_resnet.engines.mxnet.training import TrainingModel
 
         return TrainingModel(plan, spec, devices)
+
+    def trains_together(self, spec: TrainingSpec, devices: Devices) -> bool:
+        return False
+
+    def unite(self, sessions: Sequence[Session]) -> Callable[[], None]:
+        raise NotImplementedError("MXNet trains one net after the other")
 
     def read_epoch(self, records: TrainingRecords, epoch: int, backend: str) -> Iterator[Batch]:
         from mxnet_resnet.engines.mxnet import imagerecorditer

@@ -51,7 +51,14 @@ def install(module: mx.mod.Module, spec: TrainingSpec, group: KVStoreGroup, step
     )
     optimizer.set_wd_mult(_decay(names, spec.decayed))
     with environment.variable("MXNET_UPDATE_ON_KVSTORE", str(int(group.asynchronous))):  # read at installation
-        module.init_optimizer(None if group.alone and devices == 1 else group.kvstore, optimizer)
+        module.init_optimizer(_store(group, devices), optimizer)
+
+
+def _store(group: KVStoreGroup, devices: int) -> mx.kvstore.KVStore | None:
+    """What sums gradients; that of one process has the keys of one net, and several may be trained in it in turn."""
+    if not group.alone:
+        return group.kvstore
+    return mx.kvstore.create(group.store) if devices > 1 else None
 
 
 def read_momentum(module: mx.mod.Module) -> Arrays:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mxnet_resnet.data import targets
 from mxnet_resnet.data.batch import Batch
+from mxnet_resnet.data.reader import TrainingRecords, ValidationRecords
 from mxnet_resnet.engines import initial
 from mxnet_resnet.engines.base import TrainingSpec
 from mxnet_resnet.engines.mxnet import optimizer, precision, symbols
@@ -48,6 +49,8 @@ class ModuleSession:
     ``module`` executes the graph, and has its parameters; the session gives it its optimizer.
     """
 
+    in_flight = 2
+
     def __init__(
         self, module: mx.mod.Module, spec: TrainingSpec, group: KVStoreGroup, snapshot: Snapshot | None, step: int
     ):
@@ -60,6 +63,12 @@ class ModuleSession:
         optimizer.install(module, spec, group, step)
         if snapshot:
             optimizer.write_momentum(module, snapshot.momentum)
+
+    def read(self, records: TrainingRecords, epoch: int, skip: int) -> None:
+        return None
+
+    def read_validation(self, records: ValidationRecords) -> None:
+        return None
 
     def step(self, batch: Batch, number: int) -> PendingFigures:
         module = self.module

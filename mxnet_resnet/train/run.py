@@ -1,0 +1,151 @@
+"""A run from its plan to its report; several seeds of one (train/seeds.py) go through the same."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from mxnet_resnet.base import environment
+from mxnet_resnet.base.interruption import Wish
+from mxnet_resnet.data import recordio
+from mxnet_resnet.engines.base import Engine, Group, Session
+from mxnet_resnet.plot import report
+from mxnet_resnet.runs import ledger, logbook, metrics
+from mxnet_resnet.runs.logbook import Log
+from mxnet_resnet.runs.metrics import MetricsFile
+from mxnet_resnet.settings.sections import RunSettings
+from mxnet_resnet.train.loop import Loop, Surroundings
+from mxnet_resnet.train.setup import Plan, planning
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A run whose log and metrics are open."""
+
+    plan: Plan
+    log: Log | None
+    metrics: MetricsFile
+
+    def receiving(self) -> AbstractContextManager[None]:
+        """Within it the lines that are logged are those of this run."""
+        return self.log.receiving() if self.log else nullcontext()
+
+
+def train(settings: RunSettings, engine: Engine) -> None:
+    """Train: checkpoints at ``settings.saving.prefix``, a log in ``settings.saving.log_dir``.
+
+    Raises UserError before anything is written where the settings, the data and the run to go on with do not fit each
+    other, and Interrupted after a signal and when the time is up.
+    """
+    with planning([settings], engine) as (plans, wish):
+        train_alone(plans[0], wish)
+
+
+def train_alone(plan: Plan, wish: Wish) -> None:
+    """Train one run. Raises as `Loop.steps`."""
+    with opening(plan) as opened, opened.receiving():
+        write_header(plan)
+        loop = begin(opened, start(plan), wish)
+        loop.run()
+        finish(opened, loop)
+
+
+@contextmanager
+def opening(plan: Plan, title: str = "") -> Iterator[Opened]:
+    """The log and the metrics of a run, open; on the terminal its lines begin with ``title``."""
+    settings, group = plan.settings, plan.place.group
+    path = log_path(settings, group)
+    append = settings.start.retrain or not plan.begin.anew
+    folder = None if group.rank else path.parent
+    with (
+        nullcontext() if group.local_rank else logbook.opening(path, append, title) as log,
+        metrics.writing(folder, append, settings.saving.tensorboard, plan.begin.entry.epoch) as metrics_file,
+    ):
+        yield Opened(plan, log, metrics_file)
+
+
+def start(plan: Plan) -> Session:
+    """The net of a run on the devices. Raises UserError."""
+    return plan.model.start(plan.place.group, plan.begin.snapshot, plan.begin.entry.step)
+
+
+def begin(opened: Opened, session: Session, wish: Wish, bar: bool = True) -> Loop:
+    """The loop of a run, which from now on is the one to resume."""
+    plan, place = opened.plan, opened.plan.place
+    if place.group.rank == 0:
+        ledger.begin(plan.settings.saving.prefix, plan.begin.entry, plan.begin.anew)
+    around = Surroundings(
+        engine=place.engine,
+        session=session,
+        group=place.group,
+        summaries=place.summaries,
+        rate=plan.rate,
+        graph=plan.model.graph,
+        wish=wish,
+        metrics=opened.metrics,
+        bar=bar,
+    )
+    return Loop(plan.settings, around, plan.begin)
+
+
+def finish(opened: Opened, loop: Loop) -> None:
+    """Write the report of a run that has validated its last epoch."""
+    if loop.confusions is None:
+        return
+    plan, val = opened.plan, opened.plan.settings.data.val
+    records = recordio.RecordFile(val, plan.place.summaries[val].offsets)
+    report.attempt(log_path(plan.settings, plan.place.group).parent, _describe(plan), records, loop.confusions)
+
+
+def write_header(plan: Plan) -> None:
+    """Log all that is needed to repeat the run."""
+    settings, summaries, data = plan.settings, plan.place.summaries, plan.settings.data
+    logging.info(argparse.Namespace(**settings.flags))  # as MXNet's own scripts log theirs
+    logging.info(", ".join(f"{name} {value}" for name, value in plan.versions.items()))
+    logging.info("%d training images in %s", summaries[data.train].count, data.train)
+    logging.info("%d validation images in %s", summaries[data.val].count, data.val)
+    logging.info("%d parameters", plan.model.parameters)
+    logging.info("Augmentation level %d: %s", data.aug_level, data.augmentation())
+    if data.aug_off_epoch is not None:
+        logging.info("From epoch %d on level 1, with %s", data.aug_off_epoch, data.later_train)
+    for note in plan.notes:
+        logging.info(note)
+    _warn_of_batch(settings, settings.batch_size * plan.place.group.count)
+
+
+def _warn_of_batch(settings: RunSettings, batch: int) -> None:
+    """A learning rate goes with a batch size: tell where only one of them is the recipe's."""
+    rate = settings.rate
+    if batch != rate.batch and "lr" not in settings.given and not rate.scaled:
+        logging.warning(
+            "The learning rate is for batches of %d, these are of %d: --scale-lr multiplies it by %g",
+            rate.batch,
+            batch,
+            batch / rate.batch,
+        )
+
+
+def log_path(settings: RunSettings, group: Group) -> Path:
+    """The log of the workers on a machine."""
+    machine = group.rank // group.local_count
+    name = f"train-worker{machine}.log" if machine else "train.log"
+    return settings.saving.log_dir / Path(settings.saving.prefix).name / name
+
+
+def _describe(plan: Plan) -> report.Subject:
+    """The run as its report tells it."""
+    settings, data = plan.settings, plan.settings.data
+    epochs = f"{settings.epochs} epochs in batches of {settings.flags['batch_size']}"
+    return report.Subject(
+        title=f"{settings.net.title} on {data.kind}, {epochs}",
+        arguments=settings.flags,
+        given=frozenset(name.replace("-", "_") for name in settings.start.arguments),
+        notes=plan.notes,
+        versions=plan.versions,
+        memory={**environment.memory(), **plan.place.engine.memory(plan.place.devices)},
+        classes=report.name_classes(data.val, data.classes, of_imagenet=data.kind == "imagenet"),
+    )
