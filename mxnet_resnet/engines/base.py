@@ -100,10 +100,6 @@ class Session(Protocol):
     """A net in training: weights, statistics and momentum, on the devices."""
 
     @property
-    def notes(self) -> Sequence[str]:
-        """Sentences for the log, as on what was compiled."""
-
-    @property
     def in_flight(self) -> int:
         """How many steps may wait for their figures to be read, from 1 on: reading them makes the device wait."""
 
@@ -252,7 +248,7 @@ class Engine(Protocol):
     def trains_together(self, plan: Architecture, spec: TrainingSpec, devices: Devices) -> bool:
         """Whether several such nets are trained at once on these devices, by `unite`; else one after the other.
 
-        Raises UserError where several cannot be trained at all, or not in this dtype.
+        Raises UserError where they would be, and cannot be in this dtype.
         """
 
     def unite(self, sessions: Sequence[Session]) -> Callable[[], None]:

@@ -34,7 +34,7 @@ def train_seeds(runs: Sequence[RunSettings], engine: Engine) -> None:
     """
     with planning(runs, engine) as (plans, wish):
         place = plans[0].place
-        together = engine.trains_together(plans[0].spec, place.devices) and place.group.alone and len(plans) > 1
+        together = len(plans) > 1 and engine.trains_together(plans[0].settings.net.plan, plans[0].spec, place.devices)
         failed = (_train_at_once if together else _train_in_turn)(plans, wish)
         done = [plan for plan in plans if plan not in failed]
         if done and place.group.rank == 0:

@@ -147,7 +147,7 @@ class ToyEngine:
     def model(self, plan, spec, devices):
         return ToyModel(spec)
 
-    def trains_together(self, spec, devices):
+    def trains_together(self, plan, spec, devices):
         return self.together
 
     def unite(self, sessions):

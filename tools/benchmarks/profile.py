@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -74,7 +73,6 @@ def main(arguments: argparse.Namespace) -> None:
         model = engine.model(settings.net.plan, spec, devices)
         model.prepare()
         session = model.start(group, None, 0)
-        print("".join(f"{note}\n" for note in session.notes), file=sys.stderr)
         records = write_records(Path(folder), arguments.net, BATCHES * arguments.net[1])
         train = make_training(session, settings, records.train)
         train(WARM_UP)

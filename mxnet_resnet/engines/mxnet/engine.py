@@ -67,7 +67,7 @@ class MXNetEngine:
 
         return TrainingModel(plan, spec, devices)
 
-    def trains_together(self, spec: TrainingSpec, devices: Devices) -> bool:
+    def trains_together(self, plan: Architecture, spec: TrainingSpec, devices: Devices) -> bool:
         return False
 
     def unite(self, sessions: Sequence[Session]) -> Callable[[], None]:

@@ -82,10 +82,9 @@ class TorchEngine:
         return TrainingModel(plan, spec, devices.handles[0])
 
     def trains_together(self, plan: Architecture, spec: TrainingSpec, devices: Devices) -> bool:
-        if workers.is_launched() or len(devices) > 1:
-            raise UserError("PyTorch trains several seeds on one device alone: give one to --gpus, and no --cpus")
-        if devices.kind == "cpu" or spec.memonger or plan.drop_rate:
-            return False  # one after the other is as fast on a CPU; the others are no CUDA graph
+        several = workers.is_launched() or len(devices) > 1
+        if several or devices.kind == "cpu" or spec.memonger or plan.drop_rate:
+            return False  # on a CPU that is as fast; the steps of the others are no CUDA graphs
         if spec.dtype == "float16":
             raise UserError(
                 "several seeds at once need --dtype bfloat16 or float32: the loss scale of float16 is read at each step"

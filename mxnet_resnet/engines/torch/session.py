@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -40,7 +41,6 @@ class TorchSession:
         feed: where the images and labels of the step are.
         noted: the figures of a step that is to be launched, or None.
         activations: bytes that a step keeps on a GPU, known after `rehearse`.
-        notes: sentences for the log.
     """
 
     def __init__(
@@ -82,7 +82,6 @@ class TorchSession:
         self._validation: tuple[feeds.Feed, capture.Work] | None = None
         self.noted: PendingFigures | None = None
         self._launcher: Launcher | None = Launcher()
-        self.notes: list[str] = []
         self.activations = 0
         if self.captures or compiled:
             self._rehearse_blank(compiled)
@@ -170,8 +169,9 @@ class TorchSession:
             del self.feed
         if on_gpu:
             self.activations = torch.cuda.max_memory_allocated(self.device) - before
-        if compiled:
-            self.notes.append(f"Compiled {compiled} in {time.perf_counter() - started:.1f} s")
+        seconds = time.perf_counter() - started
+        if compiled and seconds > 1:  # else it was compiled for another seed
+            logging.info("Compiled %s in %.1f s", compiled, seconds)
 
     def _load(self, batch: Batch | Places) -> feeds.Feed:
         """The feed for such batches, with this one in it."""
