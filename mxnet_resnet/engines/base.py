@@ -251,7 +251,7 @@ class Engine(Protocol):
         Raises UserError where they would be, and cannot be in this dtype.
         """
 
-    def unite(self, sessions: Sequence[Session]) -> Callable[[], None]:
+    def unite(self, sessions: Sequence[Any]) -> Callable[[], None]:
         """Let the steps of several nets be computed at once.
 
         From then on `Session.step` notes a step, and what this returns computes those that were noted since; until

@@ -12,7 +12,7 @@ from mxnet_resnet.data import augment, reader, recordio
 from mxnet_resnet.data.datasets import BACKENDS
 from mxnet_resnet.data.transform import decode, evaluation_transform, read_image, short_side
 from mxnet_resnet.engines.mxnet import imagerecorditer
-from mxnet_resnet.train.loop import read_epoch
+from mxnet_resnet.train.reading import Reading
 from tests.helpers.pictures import photograph, png
 from tests.helpers.recordfiles import begins, write_records
 
@@ -166,10 +166,13 @@ def test_every_record_is_in_one_part_and_all_have_as_many_batches(digits, parts)
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_epoch_goes_on_from_any_batch(digits, backend):
-    training, engine = training_records(digits, 2), engines.choose()
-    all_of_it = hashes(read_epoch(training, engine, backend, 1, skip=0))
-    assert hashes(read_epoch(training, engine, backend, 1, skip=4)) == all_of_it[4:] != []
-    assert hashes(read_epoch(training, engine, backend, 1, skip=training.batches)) == []
+    training = training_records(digits, 2)
+    session = SimpleNamespace(read=lambda records, epoch, skip: None)
+    settings = SimpleNamespace(data=SimpleNamespace(mixup=0.0, backend=backend))
+    reading = Reading(settings, engines.choose(), session, SimpleNamespace(count=1), {})
+    all_of_it = hashes(reading.read_epoch(training, 1, skip=0))
+    assert hashes(reading.read_epoch(training, 1, skip=4)) == all_of_it[4:] != []
+    assert hashes(reading.read_epoch(training, 1, skip=training.batches)) == []
 
 
 def test_the_augmentation_of_a_record_does_not_depend_on_the_parts(digits):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mxnet_resnet.base import workers
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.engines.base import Devices, Group, Session, TrainingSpec
+from mxnet_resnet.engines.base import Devices, Group, TrainingSpec
 from mxnet_resnet.engines.mxnet import cluster, compat
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class MXNetEngine:
     def trains_together(self, plan: Architecture, spec: TrainingSpec, devices: Devices) -> bool:
         return False
 
-    def unite(self, sessions: Sequence[Session]) -> Callable[[], None]:
+    def unite(self, sessions: Sequence[Any]) -> Callable[[], None]:
         raise NotImplementedError("MXNet trains one net after the other")
 
     def read_epoch(self, records: TrainingRecords, epoch: int, backend: str) -> Iterator[Batch]:

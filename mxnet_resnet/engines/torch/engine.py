@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mxnet_resnet.base import workers
 from mxnet_resnet.base.errors import UserError
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mxnet_resnet.engines.net import TrainedNet
     from mxnet_resnet.engines.torch.gradients import FeatureGradients
     from mxnet_resnet.engines.torch.predictor import Predictor
-    from mxnet_resnet.engines.torch.session import TorchSession
     from mxnet_resnet.engines.torch.training import TrainingModel
     from mxnet_resnet.plans.architecture import Architecture
 
@@ -91,7 +90,7 @@ class TorchEngine:
             )
         return True
 
-    def unite(self, sessions: Sequence[TorchSession]) -> Callable[[], None]:
+    def unite(self, sessions: Sequence[Any]) -> Callable[[], None]:
         from mxnet_resnet.engines.torch import team
 
         return team.unite(sessions)

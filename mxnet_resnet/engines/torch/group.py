@@ -118,7 +118,9 @@ def join(devices: Devices, reason: str = "") -> Iterator[ProcessGroup]:
     share_cores(int(os.environ["LOCAL_WORLD_SIZE"]))
     try:
         with _explaining_deaths():
-            yield (group := _join_workers(devices))
+            group = _join_workers(devices)
+            group.add_up([0.0])  # lest one ends while another still connects to it
+            yield group
             group.finish()
             group.add_up([0.0])  # the others are waited for
     except Exception:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,10 +87,10 @@ class TorchSession:
         if self.captures or compiled:
             self._rehearse_blank(compiled)
 
-    def read(self, records: TrainingRecords, epoch: int, skip: int) -> Iterator[Places] | None:
+    def read(self, records: TrainingRecords, epoch: int, skip: int) -> Iterator[Any] | None:
         return self.data_sets.read(records, epoch, skip) if self.captures else None
 
-    def read_validation(self, records: ValidationRecords) -> Iterator[Places] | None:
+    def read_validation(self, records: ValidationRecords) -> Iterator[Any] | None:
         return self.data_sets.read_validation(records) if self.captures else None
 
     def join(self, data_sets: DataSets) -> None:
