@@ -19,7 +19,7 @@ def capture(pieces: Sequence[Work], streams: Sequence[torch.cuda.Stream], device
     Graphs of a device share memory, so they are replayed one after the other. Where PyTorch cannot make one it is told,
     and the pieces are done in turn.
     """
-    graph = torch.cuda.CUDAGraph()
+    graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(device)
     try:
         with torch.cuda.device(device), torch.cuda.graph(graph, pool=_find_pool(device)):
             origin = torch.cuda.current_stream()
@@ -31,6 +31,7 @@ def capture(pieces: Sequence[Work], streams: Sequence[torch.cuda.Stream], device
             for stream in streams:
                 origin.wait_stream(stream)
     except RuntimeError as error:
+        torch.cuda.set_stream(current)  # PyTorch leaves its own where it fails
         logging.warning("Slower than it could be: a step is no CUDA graph here: %s", str(error).splitlines()[0])
         return lambda: _do_all(pieces)
     return graph.replay
