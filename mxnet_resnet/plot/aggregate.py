@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.plot import curves, logreader
+from mxnet_resnet.plot import curves
 from mxnet_resnet.plot.logreader import FOLDER_LOGS
+from mxnet_resnet.plot.run import Run
 
 HEADS = ("runs", "n", "epochs", "parameters")
 VALUES = ("mean", "std", "min", "max")
@@ -26,15 +27,15 @@ def check_different(logs: Sequence[Path]) -> None:
         runs[run_of] = path
 
 
-def grouped(runs: Sequence[logreader.Run], seed: re.Pattern) -> dict[str, list[logreader.Run]]:
+def grouped(runs: Sequence[Run], seed: re.Pattern) -> dict[str, list[Run]]:
     """The runs by their names without the seed."""
-    groups: dict[str, list[logreader.Run]] = {}
+    groups: dict[str, list[Run]] = {}
     for found in runs:
         groups.setdefault(seed.sub("", found.name) or found.name, []).append(found)
     return groups
 
 
-def row(name: str, runs: Sequence[logreader.Run], metric: str) -> dict[str, object]:
+def row(name: str, runs: Sequence[Run], metric: str) -> dict[str, object]:
     """The figures of a group. Raises UserError where a run has no validation of ``metric``, or other epochs."""
     last, best = [], []
     for found in runs:

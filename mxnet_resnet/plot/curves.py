@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.plot.logreader import ERRORS, FOLDER_LOGS, PHASES, Run
+from mxnet_resnet.plot.logreader import FOLDER_LOGS
+from mxnet_resnet.plot.run import ERRORS, PHASES, Run
 
 AXES = {"epoch": "epoch", "hours": "hours of training", "images": "images trained on"}
 LABELS = {"top1": "top-1 error (%)", "top5": "top-5 error (%)"}

@@ -10,7 +10,7 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.plot import curves
 from mxnet_resnet.plot.curves import Curve, View
-from mxnet_resnet.plot.logreader import PHASES, Run
+from mxnet_resnet.plot.run import PHASES, Run
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

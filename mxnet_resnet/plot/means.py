@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.plot.logreader import PHASES, Epoch, Run
+from mxnet_resnet.plot.run import PHASES, Epoch, Run
 
 
 def average(groups: Mapping[str, Sequence[Run]]) -> tuple[list[Run], list[str]]:

@@ -21,7 +21,7 @@ from mxnet_resnet.data.datasets import IMAGENET_SYNSET
 from mxnet_resnet.data.recordio import RecordFile
 from mxnet_resnet.data.transform import decode
 from mxnet_resnet.plot import curves, figures, logreader
-from mxnet_resnet.plot.logreader import ERRORS, Run
+from mxnet_resnet.plot.run import ERRORS, Run
 from mxnet_resnet.runs import metrics
 from mxnet_resnet.runs.meters import Confusions
 

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from mxnet_resnet.plot import curves, figures, logreader, means
+from mxnet_resnet.plot.run import Run
 from tests.helpers import REPOSITORY
 
 DIGITS = REPOSITORY / "log" / "digits.log"
@@ -123,7 +124,7 @@ def test_each_log_has_a_colour_of_its_own(count):
 
 
 def test_the_legend_of_many_logs_hides_no_curve_and_is_not_cut(run_):
-    runs = [logreader.Run(f"a run with quite a long name {i}", run_.epochs) for i in range(30)]
+    runs = [Run(f"a run with quite a long name {i}", run_.epochs) for i in range(30)]
     drawn = figures.figure(runs, curves.View(("top1",)))
     FigureCanvasAgg(drawn).draw()
     legend, axes = drawn.legends[0].get_window_extent(), drawn.axes[0].get_window_extent()
