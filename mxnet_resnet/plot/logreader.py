@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from mxnet_resnet.base.errors import UserError
@@ -28,6 +30,13 @@ def read_all(path: Path) -> list[Run]:
     Raises UserError where the file cannot be read or no epoch is in it.
     """
     return [run for runs in _read(path) for run in runs]
+
+
+def tell_notes(runs: Sequence[Run]) -> None:
+    """Print what was left out of logs, and what was taken for granted, to standard error."""
+    for run in runs:
+        for note in run.notes:
+            print(f"note: {run.name}: {note}", file=sys.stderr, flush=True)
 
 
 def _read(path: Path) -> list[list[Run]]:
