@@ -52,7 +52,7 @@ def draw(runs: Sequence[Run], view: View, out: Path) -> None:
 
 
 def write(drawn: Figure, path: Path, form: str, dpi: int) -> None:
-    """Write a picture in a format of matplotlib; texts in pdf and ps are in Type 42 fonts, to be searched and edited."""
+    """Write a picture in a format of matplotlib; texts in pdf and ps have Type 42 fonts, which can be edited."""
     import matplotlib
 
     with matplotlib.rc_context({"pdf.fonttype": 42, "ps.fonttype": 42}):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from mxnet_resnet.plot import logmetrics, logstreams
 from mxnet_resnet.plot.loglines import IMAGES, RATE, SECONDS, SPEED, WAIT, Event, Item, Stage, Told
 from mxnet_resnet.plot.logmetrics import Metrics
-from mxnet_resnet.plot.logstreams import Stream
+from mxnet_resnet.plot.logstreams import Part
 from mxnet_resnet.plot.run import Epoch, Run
 
 _CHANGED = "@changed"  # a learning rate told before the epoch that it is of
@@ -37,23 +37,22 @@ class _Draft:
 def build(name: str, items: Sequence[Item]) -> list[Run]:
     """The runs of one worker's lines; of more than one, the names are numbered."""
     told = [item for item in items if isinstance(item, Told)]
+    headers = [item for item in told if item.arguments is not None]
     rates = [item for item in told if item.rate is not None]
     drafts: list[_Draft] = []
     end = 0  # the line until which all was taken
-    for streams in logstreams.sort_out([item for item in items if isinstance(item, Event)]):
-        events = [
-            event for _, event in sorted((p, e) for stream in streams for p, e in zip(stream.places, stream.events))
-        ]
-        first, last = events[0].line, events[-1].line
-        arguments = [item.arguments for item in told if item.arguments and end < item.line <= first][-1:]
-        if not drafts or (events[0].epoch == 0 and _are_others(arguments, drafts[-1].arguments)):
+    events = [item for item in items if isinstance(item, Event)]
+    for part in logstreams.split(events, [item.line for item in headers]):
+        first, last = part.events[0], part.events[-1]
+        arguments = [str(item.arguments) for item in headers if end < item.line <= first.line][-1:]
+        if not drafts or (first.epoch == 0 and _are_others(arguments, drafts[-1].arguments)):
             drafts.append(_Draft(Run(name), arguments))
         for item in told:
-            if end < item.line <= last:
+            if end < item.line <= last.line:
                 vars(drafts[-1].run).update(item.counts)
-        _note_rates(streams, rates)
-        _take(drafts[-1], streams, events)
-        end = last
+        _note_rates(part.events, rates)
+        _take(drafts[-1], part)
+        end = last.line
     for number, draft in enumerate(drafts, 1):
         _sum_up(draft, any(item.mixup for item in told))
         if len(drafts) > 1:
@@ -65,33 +64,30 @@ def _are_others(arguments: Sequence[str], before: Sequence[str]) -> bool:
     return bool(arguments) and arguments != before and "resume=True" not in arguments[0]
 
 
-def _note_rates(streams: Sequence[Stream], rates: list[Told]) -> None:
+def _note_rates(events: Sequence[Event], rates: list[Told]) -> None:
     """Give each rate that was told to the epoch that began next. Changes the events, and takes from ``rates``."""
-    begun = [
-        event
-        for stream in streams
-        for before, event in zip([None, *stream.events], stream.events)
-        if before is None or before.epoch != event.epoch
-    ]
-    for event in sorted(begun, key=lambda event: event.line):
-        while rates and rates[0].line < event.line:
-            event.figures[_CHANGED] = rates.pop(0).rate
+    begun: set[int] = set()
+    for event in events:
+        if event.epoch not in begun:
+            while rates and rates[0].line < event.line:
+                event.figures[_CHANGED] = rates.pop(0).rate
+        begun.add(event.epoch)
 
 
-def _take(draft: _Draft, streams: Sequence[Stream], events: Sequence[Event]) -> None:
-    """Add what streams side by side tell. Where it was told before, the run went back, and the later lines stand."""
-    names = logstreams.names_of(streams)
+def _take(draft: _Draft, part: Part) -> None:
+    """Add what a start of the training tells. Of what was told before, the run went back, and the later lines stand."""
+    names, first, last = part.names(), part.events[0], part.events[-1]
     layer = next((layer for layer in draft.layers if layer.names & names), None)
     if layer is None:
         draft.layers.append(layer := _Layer(set()))
-    elif lost := _forget(layer, _restart(layer, events)):
-        where = f"line {events[0].line} goes back to epoch {events[0].epoch}"
+    elif lost := _forget(layer, _restart(layer, part.events)):
+        where = f"line {first.line} goes back to epoch {first.epoch}"
         draft.run.notes.append(f"{where}: of the lines before, the validation of {logmetrics.epochs(lost)} is left out")
     layer.names |= names
-    if (workers := logstreams.count_workers(streams)) > 1:
-        span = f"lines {events[0].line} to {events[-1].line}"
-        draft.run.notes.append(f"{span} are of {workers} workers that no mark tells apart: their mean is taken")
-    for event in events:
+    if part.workers > 1:
+        span = f"lines {first.line} to {last.line}"
+        draft.run.notes.append(f"{span} are taken for those of {part.workers} workers, and the mean is drawn of them")
+    for event in part.events:
         for name, value in event.figures.items():
             stage = Stage.BEGUN if name == _CHANGED else event.stage
             layer.figures.setdefault((event.epoch, stage, event.batch, name), []).append(value)
