@@ -114,6 +114,10 @@ def _metrics(text: str) -> dict[str, float]:
     }
 
 
+def _begun(match: re.Match) -> list[Item]:
+    return [Event(int(match[1]), Stage.BEGUN, {RATE: float(match[2])})]
+
+
 def _batch(match: re.Match) -> list[Item]:
     figures = _metrics(match[4])
     if "lr" in figures:
@@ -158,6 +162,18 @@ def _arguments(match: re.Match) -> list[Item]:
     return [Told(match[1], float(rate[1]) if rate else None, {"images": int(images[1])} if images else {})]
 
 
+def _changed_rate(match: re.Match) -> list[Item]:
+    return [Told(rate=float(match[1]))]
+
+
+def _counted(name: str) -> Callable[[re.Match], list[Item]]:
+    return lambda match: [Told(counts={name: int(match[1])})]
+
+
+def _script_of_mixup(match: re.Match) -> list[Item]:
+    return [Told(mixup=True)]
+
+
 def _object(line: str) -> list[Item]:
     """A line of metrics.jsonl; what is none is passed over."""
     try:
@@ -192,15 +208,15 @@ _LINES: list[tuple[re.Pattern, Callable[[re.Match], list[Item]]]] = [
         (rf"{_EPOCH}\s+Time cost=({_NUMBER})", _timed(SECONDS)),
         (rf"{_EPOCH}\s+Data wait=({_NUMBER})", _timed(WAIT)),
         (rf"{_EPOCH}\s+{_SPEED}", _timed(SPEED)),
-        (rf"{_EPOCH}\s+Learning rate=({_NUMBER})", lambda m: [Event(int(m[1]), Stage.BEGUN, {RATE: float(m[2])})]),
+        (rf"{_EPOCH}\s+Learning rate=({_NUMBER})", _begun),
         (rf"{_GLUONCV} train=({_NUMBER}) val=({_NUMBER}) loss=({_NUMBER}) time: ({_NUMBER})", _gluoncv_cifar),
         (rf"{_GLUONCV} training: (.*)", _trained),
         (rf"{_GLUONCV} validation: (.*)", _validated),
         (rf"{_GLUONCV} {_SPEED}ec\s+time cost: ({_NUMBER})", _timed(SPEED, SECONDS)),
-        (rf"Change learning rate to ({_NUMBER})", lambda m: [Told(rate=float(m[1]))]),
-        (r"(\d{1,12}) training images in ", lambda m: [Told(counts={"images": int(m[1])})]),
-        (r"root:(\d{1,12}) parameters", lambda m: [Told(counts={"parameters": int(m[1])})]),
+        (rf"Change learning rate to ({_NUMBER})", _changed_rate),
+        (r"(\d{1,12}) training images in ", _counted("images")),
+        (r"root:(\d{1,12}) parameters", _counted("parameters")),
         (r"Namespace\((.*)\)", _arguments),
-        (r"\btrain_mixup_cifar10\.py\b|\btrain_cifar10_mixup\.py\b", lambda m: [Told(mixup=True)]),
+        (r"\btrain_mixup_cifar10\.py\b|\btrain_cifar10_mixup\.py\b", _script_of_mixup),
     )
 ]

@@ -38,7 +38,7 @@ def build(name: str, items: Sequence[Item]) -> list[Run]:
     """The runs of one worker's lines; of more than one, the names are numbered."""
     told = [item for item in items if isinstance(item, Told)]
     headers = [item for item in told if item.arguments is not None]
-    rates = [item for item in told if item.rate is not None]
+    rates = [(item.line, item.rate) for item in told if item.rate is not None]
     drafts: list[_Draft] = []
     end = 0  # the line until which all was taken
     events = [item for item in items if isinstance(item, Event)]
@@ -64,13 +64,13 @@ def _are_others(arguments: Sequence[str], before: Sequence[str]) -> bool:
     return bool(arguments) and arguments != before and "resume=True" not in arguments[0]
 
 
-def _note_rates(events: Sequence[Event], rates: list[Told]) -> None:
-    """Give each rate that was told to the epoch that began next. Changes the events, and takes from ``rates``."""
+def _note_rates(events: Sequence[Event], rates: list[tuple[int, float]]) -> None:
+    """Give each (line, rate) to the epoch that began next. Changes the events, and takes from ``rates``."""
     begun: set[int] = set()
     for event in events:
         if event.epoch not in begun:
-            while rates and rates[0].line < event.line:
-                event.figures[_CHANGED] = rates.pop(0).rate
+            while rates and rates[0][0] < event.line:
+                event.figures[_CHANGED] = rates.pop(0)[1]
         begun.add(event.epoch)
 
 
