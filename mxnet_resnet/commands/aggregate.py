@@ -14,18 +14,20 @@ from pathlib import Path
 
 from mxnet_resnet.base.arguments import Parser
 from mxnet_resnet.base.files import replacing
-from mxnet_resnet.plot import aggregate, curves, logreader
+from mxnet_resnet.plot import aggregate, curves, logreader, logtext
 
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--logs", nargs="+", type=Path, required=True, help="train.log or metrics.jsonl of each run")
+    parser.add_argument("--logs", nargs="+", required=True, help="train.log or metrics.jsonl of each run, or patterns")
     parser.add_argument("--metric", default="top1", help="what to sum up: top1, top5, cross-entropy ...")
     parser.add_argument("--seed", type=pattern, default=aggregate.SEED, help="what names of a group differ in")
     parser.add_argument("--csv", type=Path, help="also write the table to this file, a column a figure")
     arguments = parser.parse_args()
-    aggregate.check_different(arguments.logs)
-    runs = [found for path in arguments.logs for found in logreader.read_all(path)]
+    paths = logtext.find_logs(arguments.logs)
+    aggregate.check_different(paths)
+    runs = [found for path in paths for found in logreader.read_all(path)]
+    logreader.tell_notes(runs)
     groups = aggregate.grouped(runs, arguments.seed)
     rows = [aggregate.row(name, group, arguments.metric) for name, group in groups.items()]
     print(aggregate.markdown(rows, curves.LABELS.get(arguments.metric, arguments.metric)))

@@ -1,10 +1,10 @@
-"""Plot training curves from logs: `python log/plot_curve.py --logs=a.log,b.log --out=curve.png`.
+"""Plot training curves from logs: `python log/plot_curve.py --logs a.log b.log --out=curve.png`.
 
 Top-1 and top-5 error in percent over epochs, training dashed, validation solid, one colour a log; triangles where the
 learning rate changes. With --mean, runs whose names differ in their seed alone (net-seed1, net-seed2) are one curve,
 their mean, in a band of a sample standard deviation to each side. Reads the logs of this project (also metrics.jsonl),
-of the MXNet ResNet-v2 repository, of Module.fit and of GluonCV. A picture's format is its suffix: png, svg, pdf, ...,
-or html for a page that zooms.
+of the MXNet ResNet-v2 repository, of Module.fit and of GluonCV; of several workers in one log, each is a curve. A
+picture's format is its suffix: png, svg, pdf, ..., or html for a page that zooms.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path
 from mxnet_resnet.base import files
 from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.plot import aggregate, curves, figures, logreader, means
+from mxnet_resnet.plot import aggregate, curves, figures, logreader, logtext, means
 
 
 def parse() -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("--logs", required=True, help="logs, separated by commas")
+    parser.add_argument("--logs", nargs="+", required=True, help="logs, separated by spaces or commas, or patterns (*)")
     parser.add_argument("--names", help="of the runs in the legend, in their order, separated by commas")
     parser.add_argument("--out", type=Path, default=Path("curve.png"), help="the picture, or page")
     parser.add_argument("--metric", help="what to draw: top1, top5, cross-entropy ... (top1, and top5 if told)")
@@ -46,7 +46,7 @@ def parse() -> argparse.Namespace:
 
 def draw(arguments: argparse.Namespace) -> None:
     """Read, draw and print once."""
-    read = [(found, Path(name)) for name in arguments.logs.split(",") for found in logreader.read_all(Path(name))]
+    read = [(found, path) for path in logtext.find_logs(arguments.logs) for found in logreader.read_all(path)]
     runs, paths = [found for found, _ in read], [path for _, path in read]
     left_out: list[str] = []
     if arguments.mean:
@@ -60,6 +60,7 @@ def draw(arguments: argparse.Namespace) -> None:
     last = float("inf") if arguments.last is None else arguments.last
     view = curves.View(metrics, arguments.over, arguments.first, last)
     runs, undrawn = curves.drawable(runs, view)
+    logreader.tell_notes(runs)
     for sentence in left_out + undrawn:
         print(f"left out: {sentence}", file=sys.stderr)
     figures.draw(runs, view, arguments.out)
@@ -75,17 +76,18 @@ def draw(arguments: argparse.Namespace) -> None:
 
 def watch(arguments: argparse.Namespace) -> None:
     """Draw whenever a log has changed; one that has no curve yet is waited for."""
-    drawn, told = None, None
+    drawn: list | None = None
+    told = None
     while True:
-        now = [_state(Path(name)) for name in arguments.logs.split(",")]
-        if now != drawn:
-            drawn = now
-            try:
+        try:
+            now = [(path, _state(path)) for path in logtext.find_logs(arguments.logs)]
+            if now != drawn:
+                drawn = now
                 draw(arguments)
-            except UserError as error:
-                if str(error) != told:
-                    print(f"waiting: {error}", file=sys.stderr, flush=True)
-                told = str(error)
+        except UserError as error:
+            if str(error) != told:
+                print(f"waiting: {error}", file=sys.stderr, flush=True)
+            told = str(error)
         time.sleep(arguments.watch)
 
 

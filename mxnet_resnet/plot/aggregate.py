@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.plot import curves, logreader
+from mxnet_resnet.plot import curves
 from mxnet_resnet.plot.logreader import FOLDER_LOGS
+from mxnet_resnet.plot.run import Run
 
 HEADS = ("runs", "n", "epochs", "parameters")
 VALUES = ("mean", "std", "min", "max")
@@ -26,23 +28,27 @@ def check_different(logs: Sequence[Path]) -> None:
         runs[run_of] = path
 
 
-def grouped(runs: Sequence[logreader.Run], seed: re.Pattern) -> dict[str, list[logreader.Run]]:
+def grouped(runs: Sequence[Run], seed: re.Pattern) -> dict[str, list[Run]]:
     """The runs by their names without the seed."""
-    groups: dict[str, list[logreader.Run]] = {}
+    groups: dict[str, list[Run]] = {}
     for found in runs:
         groups.setdefault(seed.sub("", found.name) or found.name, []).append(found)
     return groups
 
 
-def row(name: str, runs: Sequence[logreader.Run], metric: str) -> dict[str, object]:
-    """The figures of a group. Raises UserError where a run has no validation of ``metric``, or other epochs."""
+def row(name: str, runs: Sequence[Run], metric: str) -> dict[str, object]:
+    """The figures of a group, those of the last epoch NaN where a run ended so.
+
+    Raises UserError where a run has no validation of ``metric`` that is a number, or other epochs.
+    """
     last, best = [], []
     for found in runs:
-        points = found.curve("validation", metric)
-        if not points:
-            raise UserError(f"the log of {found.name} tells no {metric} of a validation")
+        points, found_best = found.told("validation", metric), curves.best_point(found, metric)
+        if not points or not found_best:
+            what = f"no {metric} of a validation but nan" if points else f"no {metric} of a validation"
+            raise UserError(f"the log of {found.name} tells {what}")
         last.append(points[-1])
-        best.append(curves.best_point(found, metric)[1])
+        best.append(found_best[1])
     epochs = {1 + epoch for epoch, _ in last}
     if len(epochs) > 1:
         raise UserError(f"the runs {name} have different numbers of epochs: {', '.join(map(str, sorted(epochs)))}")
@@ -55,7 +61,9 @@ def row(name: str, runs: Sequence[logreader.Run], metric: str) -> dict[str, obje
 
 
 def summed(values: Sequence[float]) -> dict[str, float | str]:
-    """Mean, sample standard deviation (of two runs or more), smallest and largest."""
+    """Mean, sample standard deviation (of two runs or more), smallest and largest; NaN where a value is."""
+    if not all(map(math.isfinite, values)):
+        return dict.fromkeys(VALUES, math.nan)
     deviation = round(statistics.stdev(values), 4) if len(values) > 1 else ""
     figures = (round(statistics.mean(values), 4), deviation, round(min(values), 4), round(max(values), 4))
     return dict(zip(VALUES, figures))

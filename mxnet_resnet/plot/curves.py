@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.plot.logreader import ERRORS, FOLDER_LOGS, PHASES, Run
+from mxnet_resnet.plot.logreader import FOLDER_LOGS
+from mxnet_resnet.plot.run import ERRORS, PHASES, Run
 
 AXES = {"epoch": "epoch", "hours": "hours of training", "images": "images trained on"}
 LABELS = {"top1": "top-1 error (%)", "top5": "top-5 error (%)"}
@@ -46,7 +47,9 @@ def choose_metrics(runs: Sequence[Run], wanted: Sequence[str] | None) -> tuple[s
     """
     found = list(dict.fromkeys(name for run in runs for name in run.metrics()))
     if not found:
-        raise UserError(f"the log of {runs[0].name} has no curve in it: it tells no metric of an epoch")
+        names = ", ".join(dict.fromkeys(name for run in runs for name in run.names()))
+        told = f"{names} is nan in every epoch" if names else "it tells no metric of an epoch"
+        raise UserError(f"the log of {runs[0].name} has no curve in it: {told}")
     metrics = tuple(wanted or [name for name in ERRORS if name in found or name == ERRORS[0]])
     for name in metrics:
         if name not in found:
@@ -164,20 +167,32 @@ def colours(count: int) -> list[str]:
 
 
 def summary(run: Run, metric: str = "top1") -> str:
-    """``top-1 error 1.39% (best 1.11%)`` of the validation, or of the training where there is no validation."""
-    points = run.curve("validation", metric) or run.curve("train", metric)
-    unit = "%" if metric in ERRORS else ""
-    name = LABELS.get(metric, metric).replace(" (%)", "")
+    """``top-1 error 1.39% (best 1.11%)`` of the validation, or of the training, and so called, where none is told.
+
+    A run that ends in NaN is told so, with the best value that it had.
+    """
+    phase, unit = run.judged(metric), "%" if metric in ERRORS else ""
+    points, name = run.told(phase, metric), title(metric)
     if not points:
         return f"{name} is not told"
-    _, best = best_point(run, metric)
-    return f"{name} {points[-1][1]:.2f}{unit} (best {best:.2f}{unit})"
+    (epoch, last), best = points[-1], best_point(run, metric)
+    whose = "" if phase == "validation" else "training "
+    ends = f"{last:.2f}{unit}" if math.isfinite(last) else f"nan in epoch {epoch}, the last"
+    return f"{whose}{name} {ends} ({f'best {best[1]:.2f}{unit}' if best else 'never a number'})"
 
 
-def best_point(run: Run, metric: str) -> tuple[int, float]:
-    """The first (epoch, value) where a metric of ``Run.metrics`` is best: an accuracy high, all else low."""
-    points = run.curve("validation", metric) or run.curve("train", metric)
-    return (max if "acc" in metric else min)(points, key=lambda point: point[1])
+def title(metric: str) -> str:
+    """``top-1 error``, what a metric is called in a sentence."""
+    return LABELS.get(metric, metric).replace(" (%)", "")
+
+
+def best_point(run: Run, metric: str) -> tuple[int, float] | None:
+    """The first (epoch, value) where a metric is best: an accuracy high, all else low; None where it never is finite.
+
+    Of the validation, or of the training where no validation is told.
+    """
+    points = run.curve(run.judged(metric), metric)
+    return (max if "acc" in metric else min)(points, key=lambda point: point[1], default=None)
 
 
 def seconds_an_epoch(run: Run) -> float | None:
@@ -202,11 +217,11 @@ def table(runs: Sequence[Run], view: View) -> str:
         times = ((seconds_an_epoch(seen), ".1f"), (images_a_second(seen), ".0f"))
         ends = (str(len(seen.epochs)), *("-" if value is None else f"{value:{form}}" for value, form in times))
         for metric in view.metrics:
-            points = seen.curve("validation", metric) or seen.curve("train", metric)
-            if points:
-                (last_epoch, last), (best_epoch, best) = points[-1], best_point(seen, metric)
-                values = (f"{last:.2f}", str(last_epoch), f"{best:.2f}", str(best_epoch))
-                whose = "" if seen.curve("validation", metric) else ", training"
+            phase = seen.judged(metric)
+            if points := seen.told(phase, metric):
+                (last_epoch, last), best = points[-1], best_point(seen, metric)
+                values = (f"{last:.2f}", str(last_epoch), *((f"{best[1]:.2f}", str(best[0])) if best else ("-", "-")))
+                whose = "" if phase == "validation" else ", training"
                 rows.append((run.name, f"{LABELS.get(metric, metric)}{whose}", *values, *ends))
     return _aligned(rows)
 

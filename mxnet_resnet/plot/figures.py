@@ -10,7 +10,7 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.plot import curves
 from mxnet_resnet.plot.curves import Curve, View
-from mxnet_resnet.plot.logreader import PHASES, Run
+from mxnet_resnet.plot.run import PHASES, Run
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -48,7 +48,15 @@ def draw(runs: Sequence[Run], view: View, out: Path) -> None:
     else:
         drawn = figure(runs, view)
         with replacing(out) as (temporary,):
-            drawn.savefig(temporary, dpi=150, format=suffix)
+            write(drawn, temporary, suffix, dpi=150)
+
+
+def write(drawn: Figure, path: Path, form: str, dpi: int) -> None:
+    """Write a picture in a format of matplotlib; texts in pdf and ps have Type 42 fonts, which can be edited."""
+    import matplotlib
+
+    with matplotlib.rc_context({"pdf.fonttype": 42, "ps.fonttype": 42}):
+        drawn.savefig(path, dpi=dpi, format=form)
 
 
 def figure(runs: Sequence[Run], view: View) -> Figure:

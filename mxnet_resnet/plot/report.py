@@ -21,7 +21,7 @@ from mxnet_resnet.data.datasets import IMAGENET_SYNSET
 from mxnet_resnet.data.recordio import RecordFile
 from mxnet_resnet.data.transform import decode
 from mxnet_resnet.plot import curves, figures, logreader
-from mxnet_resnet.plot.logreader import ERRORS, Run
+from mxnet_resnet.plot.run import ERRORS, Run
 from mxnet_resnet.runs import metrics
 from mxnet_resnet.runs.meters import Confusions
 
@@ -125,10 +125,10 @@ def _section(title: str, body: str) -> str:
 def _cards(run: Run, memory: Mapping[str, float]) -> str:
     """The figures that one looks for first."""
     cards = []
-    for metric in (name for name in ERRORS if run.curve("validation", name)):
-        name = curves.LABELS[metric].replace(" (%)", "")
-        ends = {"last": run.curve("validation", metric)[-1], "best": curves.best_point(run, metric)}
-        cards += [(f"{error:.2f}%", f"{name}, {which} (epoch {epoch})") for which, (epoch, error) in ends.items()]
+    for metric in (name for name in ERRORS if run.told("validation", name)):
+        last, best = run.told("validation", metric)[-1], curves.best_point(run, metric)
+        for which, (epoch, error) in {"last": last, **({"best": best} if best else {})}.items():
+            cards.append((f"{error:.2f}%", f"{curves.title(metric)}, {which} (epoch {epoch})"))
     speed, seconds = curves.images_a_second(run), [epoch.seconds for epoch in run.epochs.values() if epoch.seconds]
     if speed:
         cards.append((f"{speed:,.0f}", "images/s in training"))
@@ -152,8 +152,8 @@ def _errors(run: Run) -> str:
     """The last and the best value of each metric."""
     rows: list[Sequence[str]] = [("", "last, training", "last, validation", "best, validation", "in epoch")]
     for metric in run.metrics():
-        train, validation = run.curve("train", metric), run.curve("validation", metric)
-        best_epoch, best = curves.best_point(run, metric) if validation else (None, None)
+        train, validation = run.told("train", metric), run.told("validation", metric)
+        best_epoch, best = (curves.best_point(run, metric) if validation else None) or (None, None)
         values = (train[-1][1] if train else None, validation[-1][1] if validation else None, best)
         told = ("-" if value is None else f"{value:.4g}" for value in values)
         rows.append((curves.LABELS.get(metric, metric), *told, "-" if best_epoch is None else str(best_epoch)))

@@ -1,4 +1,4 @@
-"""Training logs: the lines that we write; plot/logreader.py reads those of any MXNet training.
+"""Training logs: the lines that we write; plot/loglines.py reads those of any MXNet training.
 
 The lines written are those of MXNet's own training loop, which existing tools parse.
 """

@@ -66,3 +66,11 @@ def test_runs_that_do_not_belong_together_are_told(command, capsys, log, second,
     logs = [log("net-seed1", 0.8, 0.9), log("net-seed2", 0.8, 0.9, **second)]
     status, _, err = command(capsys, "tools/aggregate.py", "--logs", *logs)
     assert status == 2 and message in err and err.count("\n") == 1
+
+
+def test_logs_by_a_pattern_and_a_seed_that_ends_in_nan(command, capsys, log, tmp_path):
+    log("net-seed1", 0.95, 0.91)
+    log("net-seed2", 0.95, math.nan)
+    status, out, _ = command(capsys, "tools/aggregate.py", "--logs", tmp_path / "*/train.log")
+    row = "| net | 2 | 2 | 272,474 | nan ± nan | nan | nan | 5.00 ± 0.00 | 5.00 | 5.00 |"
+    assert status == 0 and out.splitlines()[2] == row

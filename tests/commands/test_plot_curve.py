@@ -11,6 +11,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from mxnet_resnet.plot import curves, figures, logreader, means
+from mxnet_resnet.plot.run import Run
 from tests.helpers import REPOSITORY
 
 DIGITS = REPOSITORY / "log" / "digits.log"
@@ -123,7 +124,7 @@ def test_each_log_has_a_colour_of_its_own(count):
 
 
 def test_the_legend_of_many_logs_hides_no_curve_and_is_not_cut(run_):
-    runs = [logreader.Run(f"a run with quite a long name {i}", run_.epochs) for i in range(30)]
+    runs = [Run(f"a run with quite a long name {i}", run_.epochs) for i in range(30)]
     drawn = figures.figure(runs, curves.View(("top1",)))
     FigureCanvasAgg(drawn).draw()
     legend, axes = drawn.legends[0].get_window_extent(), drawn.axes[0].get_window_extent()
@@ -279,3 +280,27 @@ def test_a_run_is_not_in_a_mean_twice(command, capsys, tmp_path):
     (log,) = write_seeds(tmp_path, net_seed1=[30, 20])
     status, _, err = command(capsys, "log/plot_curve.py", "--mean", f"--logs={log},{log}", "--out", tmp_path / "a.png")
     assert status == 2 and "are the same run, which would count twice" in err
+
+
+def test_logs_by_spaces_commas_and_patterns(command, capsys, tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.log").write_text("INFO:root:Epoch[0] Validation-accuracy=0.5\n")
+    for logs in ([f"{tmp_path}/a.log", f"{tmp_path}/b.log,{tmp_path}/c.log"], [f"{tmp_path}/*.log"]):
+        status, out, _ = command(capsys, "log/plot_curve.py", "--logs", *logs, "--out", tmp_path / "x.png")
+        assert (status, [line[0] for line in out.splitlines()]) == (0, ["a", "b", "c"])
+    status, _, err = command(capsys, "log/plot_curve.py", f"--logs={tmp_path}/*.txt", "--out", tmp_path / "x.png")
+    assert status == 2 and re.fullmatch(r"error: --logs .*\*\.txt: no file has a name of this pattern\n", err)
+
+
+def test_texts_of_a_pdf_are_texts(plot, tmp_path):
+    plot(out="curve.pdf")
+    data = (tmp_path / "curve.pdf").read_bytes()
+    assert b"/Subtype /Type0" in data and b"/CIDFontType2" in data and b"/Type3" not in data
+
+
+def test_what_is_left_out_of_a_log_is_told(plot):
+    text = "INFO:root:Epoch[0] Validation-accuracy=0.5\nINFO:root:Epoch[0] Validation-accuracy=0.6\n"
+    status, out, err = plot(text=text)
+    assert status == 0 and out.startswith("top-1 error 40.00%")
+    note = "line 2 goes back to epoch 0: of the lines before, the validation of epoch 0 is left out"
+    assert err == f"note: a: {note}\n"

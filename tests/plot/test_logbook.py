@@ -7,6 +7,7 @@ import pytest
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.plot import curves, logreader
+from mxnet_resnet.plot.run import Run
 from mxnet_resnet.runs import logbook
 
 FIRST_REPOSITORY = """\
@@ -33,7 +34,7 @@ INFO:root:[Epoch 3] validation: err-top1=0.229 err-top5=0.065
 """
 
 
-def read(tmp_path, text: str) -> logreader.Run:
+def read(tmp_path, text: str) -> Run:
     (tmp_path / "a.log").write_text(text)
     return logreader.read(tmp_path / "a.log")
 

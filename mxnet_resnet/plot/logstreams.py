@@ -1,0 +1,139 @@
+"""Where a log goes back: restarts set apart from the lines of several workers that nothing marks."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from mxnet_resnet.plot.loglines import Event, Stage
+
+FEWEST_RETURNS = 3  # of workers; fewer are told from restarts by nothing
+NEAR = 3  # epochs' lines: in fewer, a log of workers goes back again
+
+
+@dataclass
+class Part:
+    """Lines of one start of a training: of one process, or of ``workers`` whose lines are mixed."""
+
+    events: list[Event] = field(default_factory=list)
+    workers: int = 1
+
+    def names(self) -> set[tuple[Stage, str]]:
+        """Names of the metrics and times that are told, by the stage."""
+        return {(event.stage, name) for event in self.events for _, name in event.names()}
+
+
+def split(events: Sequence[Event], headers: Sequence[int]) -> list[Part]:
+    """The starts of a training in a log, in its order; ``headers`` are lines that only a start writes.
+
+    A process tells each figure once and goes forward. Where its lines go back it was restarted, unless they go back
+    again and again, from a little further on each time, at once or past ends of epochs that were told: then they are
+    of several workers. A line that repeats the one before, as two handlers of a log write it, is passed over.
+    """
+    segments = _segments(_without_repeats(events))
+    an_epoch = _lines_of_an_epoch(events)
+    parts: list[Part] = []
+    for group in _near_ones(segments, NEAR * an_epoch, headers):
+        if _are_mixed(group, an_epoch):
+            parts += _starts(list(itertools.chain.from_iterable(group)))
+        else:
+            parts += [Part(segment) for segment in group]
+    return parts
+
+
+def _without_repeats(events: Sequence[Event]) -> Iterator[Event]:
+    before = None
+    for event in events:
+        told = (event.position(), event.stage, repr(event.figures))
+        if told != before:
+            yield event
+        before = told
+
+
+def _segments(events: Iterator[Event]) -> list[list[Event]]:
+    """Lines in parts that go forward, each beginning where the log goes back, or tells again what it has told."""
+    segments: list[list[Event]] = []
+    here: set[tuple[bool, str]] = set()  # what was told at the last position
+    for event in events:
+        last = segments[-1][-1].position() if segments else None
+        if last is None or event.position() < last or (event.position() == last and event.names() & here):
+            segments.append([])
+        if event.position() != last or not segments[-1]:
+            here = set()
+        here |= event.names()
+        segments[-1].append(event)
+    return segments
+
+
+def _lines_of_an_epoch(events: Sequence[Event]) -> int:
+    """How many lines one process writes an epoch."""
+    keys = {(event.epoch, event.stage, event.batch, *sorted(event.names())) for event in events}
+    return max(Counter(key[0] for key in keys).values(), default=0)
+
+
+def _near_ones(segments: Sequence[list[Event]], most: int, headers: Sequence[int]) -> list[list[list[Event]]]:
+    """Segments in groups: a group goes on until one is longer than ``most`` lines, or a header stands before it."""
+    groups: list[list[list[Event]]] = []
+    for segment in segments:
+        before = groups[-1][-1] if groups else None
+        if (
+            before is None
+            or (len(before) > most and len(groups[-1]) > 1)
+            or any(before[-1].line < line <= segment[0].line for line in headers)
+        ):
+            groups.append([])
+        groups[-1].append(segment)
+    return groups
+
+
+def _are_mixed(group: Sequence[Sequence[Event]], an_epoch: int) -> bool:
+    """Whether segments are of several workers."""
+    returns = [segment[0].position() for segment in group[1:]]
+    if len(returns) < FEWEST_RETURNS or returns[-1] <= returns[0]:  # a process that crashes goes back to where it did
+        return False
+    inner = group[1:-1]
+    dense = sum(map(len, inner)) <= max(2, an_epoch) * len(inner)  # no training restarts within each epoch
+    ended: dict[int, set] = {}
+    skips = 0
+    for segment in group:
+        skips += _skips_an_end(segment, ended)
+        for epoch, names in _ends(segment).items():
+            ended.setdefault(epoch, set()).update(names)
+    return dense or 2 * skips >= len(group) - 1
+
+
+def _skips_an_end(segment: Sequence[Event], ended: dict[int, set]) -> bool:
+    """Whether a segment leaves an epoch without what was told before of its end, as the line of another worker does."""
+    own = _ends(segment)
+    begun = {event.epoch for event in segment if event.stage < Stage.TRAINED}
+    return any(ended.get(epoch, set()) - own.get(epoch, set()) for epoch in begun if epoch < segment[-1].epoch)
+
+
+def _ends(segment: Sequence[Event]) -> dict[int, set[tuple[bool, str]]]:
+    """What is told of the ends of epochs."""
+    found: dict[int, set[tuple[bool, str]]] = {}
+    for event in segment:
+        if event.stage >= Stage.TRAINED:
+            found.setdefault(event.epoch, set()).update(event.names())
+    return found
+
+
+def _starts(events: Sequence[Event]) -> list[Part]:
+    """Mixed lines by the start of the workers: what more of them tell than there are is of their next start."""
+    counts = sorted(Counter(key for event in events for key in _keys(event)).values())
+    workers = counts[len(counts) * 3 // 4]  # those that are behind have not told all
+    parts = [Part(workers=workers)]
+    seen: Counter = Counter()
+    for event in events:
+        if any(seen[key] >= workers for key in _keys(event)):
+            parts.append(Part(workers=workers))
+            seen.clear()
+        seen.update(_keys(event))
+        parts[-1].events.append(event)
+    return parts
+
+
+def _keys(event: Event) -> list[tuple]:
+    return [(event.epoch, event.stage, event.batch, name) for name in event.names()]
