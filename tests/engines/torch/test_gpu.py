@@ -228,7 +228,8 @@ def test_seeds_that_train_together_are_those_that_train_alone(engine, small):
 
 
 @pytest.mark.parametrize("depth, text", [(8, "the whole net"), (68, "unit by unit")])
-def test_a_compiled_step_is_the_step(engine, depth, text, caplog):
+def test_a_compiled_step_is_the_step(engine, depth, text, caplog, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # what an earlier run left there is compiled at once
     caplog.set_level("INFO")
     plain, compiled = (begin(engine, [0], depth, compilation=wanted) for wanted in ("no", "yes"))
     assert [text in record.message for record in caplog.records if "Compiled" in record.message] == [True]
