@@ -186,13 +186,13 @@ def test_the_crops_of_a_gpu_are_those_of_the_reader(engine, small):
         np.testing.assert_array_equal(places.data.cut(places.places).cpu().numpy(), batch.images)
 
 
-@pytest.mark.parametrize("together", [1, 3])
-def test_steps_and_validations_do_not_wait_for_the_gpu(engine, small, together):
+@pytest.mark.parametrize("together, kept_there", [(1, True), (3, True), (1, False)])
+def test_steps_and_validations_do_not_wait_for_the_gpu(engine, small, together, kept_there):
     training, validation = small
     sessions = [begin(engine, [0], dtype="bfloat16", seed=seed) for seed in range(together)]
     launch = engine.unite(sessions) if together > 1 else lambda: None
-    batches = [list(session.read(training, 0, 0)) for session in sessions]
-    images = [list(session.read_validation(validation)) for session in sessions]
+    batches = [list(session.read(training, 0, 0) if kept_there else training.epoch(0)) for session in sessions]
+    images = [list(session.read_validation(validation) if kept_there else validation.read()) for session in sessions]
 
     def train(number):
         kept = [session.step(given[number], number) for session, given in zip(sessions, batches)]

@@ -194,6 +194,7 @@ def test_figures_are_not_read_by_a_step(records, repeating):
     with Watching():
         kept = [begun.step(batch, number) for number, batch in enumerate(batches[1:], 1)]
         measured = [begun.validate(batch) for batch in images]
+    assert len({pending._best.data_ptr() for pending in measured}) == len(measured)
     # Each has its own, though all are written to one place.
     expected = [plain.step(batch, number).result() for number, batch in enumerate(of_training(records).epoch(0))]
     assert [pending.result() for pending in kept] == expected[1:]
