@@ -48,7 +48,7 @@ class HostFeed:
 
 
 class _Way:
-    """Brings tensors to a GPU while it computes, through pinned memory; the host waits until those before are used up."""
+    """Brings tensors to a GPU while it computes, through pinned memory; and waits for those before to be used up."""
 
     def __init__(self, wanted: Sequence[torch.Tensor]):
         self._here = [torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for tensor in wanted]
