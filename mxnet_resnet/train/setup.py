@@ -118,10 +118,3 @@ def training_spec(settings: RunSettings, rate: Schedule, steps: int = 0) -> Trai
         compilation=settings.devices.compilation,
         steps=steps,
     )
-
-
-def _log_path(settings: RunSettings, group: Group) -> Path:
-    """The log of the workers on a machine."""
-    machine = group.rank // group.local_count
-    name = f"train-worker{machine}.log" if machine else "train.log"
-    return settings.saving.log_dir / Path(settings.saving.prefix).name / name

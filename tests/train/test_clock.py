@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from mxnet_resnet.runs import checkpoint, ledger
 from mxnet_resnet.settings.run import parse
 from mxnet_resnet.train.loop import Loop
 from mxnet_resnet.train.run import train
+from mxnet_resnet.train.setup import planning
 from tests.helpers import REPOSITORY
 from tests.helpers.runs import arguments, assert_same_run, run
 from tests.helpers.toy import Alone, ToyEngine
@@ -69,6 +71,12 @@ def test_the_clock_starts_with_the_command_and_counts_for_nothing_else(digits, t
         train_toy(digits, tmp_path, *RUN, "--max-minutes", "1e-9")
     train_toy(digits, tmp_path, "--resume")
     assert ledger.names(f"{tmp_path}/model/net") == ["0002", "0001"]
+
+
+def test_minutes_are_minutes(digits, tmp_path):
+    settings = parse(arguments(digits, tmp_path, *MINUTES))
+    with planning([settings], ToyEngine()) as (_, wish):
+        assert 3000 < wish.deadline - time.monotonic() <= 3600
 
 
 def test_a_retrain_goes_on_where_it_is_the_latest_run_and_else_begins(digits, tmp_path, monkeypatch):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 
 import torch
 
@@ -16,31 +15,40 @@ def capture(pieces: Sequence[Work], streams: Sequence[torch.cuda.Stream], device
     """What does all pieces of work at once, each on its stream, on the tensors that they had here.
 
     Each was done once before, so that nothing is chosen or compiled any more. None waits for the GPU, or reads from it.
-    Graphs of a device share memory, so they are replayed one after the other. Where PyTorch cannot make one it is told,
-    and the pieces are done in turn.
+    Where PyTorch cannot make such a graph it is told, and the pieces are done in turn. Raises OutOfMemoryError.
     """
-    graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(device)
+    graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.device(device), torch.cuda.graph(graph, pool=_find_pool(device)):
-            origin = torch.cuda.current_stream()
-            for stream in streams:
-                stream.wait_stream(origin)
-            for piece, stream in zip(pieces, streams):
-                with torch.cuda.stream(stream):
-                    piece()
-            for stream in streams:
-                origin.wait_stream(stream)
+        # A capture that fails leaves its own stream as the current one.
+        with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)):
+            _record(graph, pieces, streams)
     except RuntimeError as error:
-        torch.cuda.set_stream(current)  # PyTorch leaves its own where it fails
+        shortage = _find_shortage(error)
+        if shortage:
+            raise shortage from None
         logging.warning("Slower than it could be: a step is no CUDA graph here: %s", str(error).splitlines()[0])
         return lambda: _do_all(pieces)
     return graph.replay
 
 
-@cache
-def _find_pool(device: torch.device) -> object:
-    """The memory that the graphs of a device share."""
-    return torch.cuda.graph_pool_handle()
+def _record(graph: torch.cuda.CUDAGraph, pieces: Sequence[Work], streams: Sequence[torch.cuda.Stream]) -> None:
+    """Let a graph know the pieces; its memory is its own, so that it goes with it."""
+    with torch.cuda.graph(graph):
+        origin = torch.cuda.current_stream()
+        for stream in streams:
+            stream.wait_stream(origin)
+        for piece, stream in zip(pieces, streams):
+            with torch.cuda.stream(stream):
+                piece()
+        for stream in streams:
+            origin.wait_stream(stream)
+
+
+def _find_shortage(error: BaseException | None) -> torch.OutOfMemoryError | None:
+    """The shortage of memory that an error is, or that ended the capture, whose end then fails as well."""
+    while error is not None and not isinstance(error, torch.OutOfMemoryError):
+        error = error.__context__
+    return error
 
 
 def _do_all(pieces: Sequence[Work]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -21,20 +22,55 @@ class Feed(Protocol):
 
 
 class HostFeed:
-    """Takes batches that were read: their arrays are copied to the device."""
+    """Takes batches that were read: their arrays are copied to the device, by two ways in turn where that is a GPU."""
 
     def __init__(self, batch: Batch, device: torch.device):
         images = torch.from_numpy(batch.images)
         self.images = torch.zeros_like(images, device=device, memory_format=torch.channels_last)
         kind = torch.int64 if batch.labels.ndim == 1 else images.dtype
         self.labels = torch.zeros(batch.labels.shape, dtype=kind, device=device)
+        self._ways: list[_Way] = []
 
     def load(self, batch: Batch | Places) -> None:
-        self.images.copy_(torch.from_numpy(batch.images))
-        self.labels.copy_(torch.from_numpy(batch.labels))
+        assert isinstance(batch, Batch)
+        wanted = (self.images, self.labels)
+        given: Sequence[torch.Tensor] = [torch.from_numpy(array) for array in (batch.images, batch.labels)]
+        if self.images.is_cuda:
+            self._ways = self._ways[::-1] or [_Way(wanted), _Way(wanted)]
+            given = self._ways[0].send(given)
+        for tensor, source in zip(wanted, given):
+            tensor.copy_(source)
+        if self._ways:
+            self._ways[0].free()
 
     def take(self) -> tuple[torch.Tensor, torch.Tensor]:
         return self.images, self.labels
+
+
+class _Way:
+    """Brings tensors to a GPU while it computes, through pinned memory; and waits for those before to be used up."""
+
+    def __init__(self, wanted: Sequence[torch.Tensor]):
+        self._here = [torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for tensor in wanted]
+        self._there = [torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device) for tensor in wanted]
+        self._stream, self._used = torch.cuda.Stream(wanted[0].device), torch.cuda.Event()
+        self._stream.wait_stream(torch.cuda.current_stream(wanted[0].device))  # whose memory it writes to
+
+    def send(self, given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Tensors of the shapes wanted; on the GPU they are there for what its current stream does from now on."""
+        self._used.synchronize()
+        for here, tensor in zip(self._here, given):
+            here.copy_(tensor)
+        current = torch.cuda.current_stream(self._stream.device)
+        with torch.cuda.stream(self._stream):
+            for there, here in zip(self._there, self._here):
+                there.copy_(here, non_blocking=True)
+        current.wait_stream(self._stream)
+        return self._there
+
+    def free(self) -> None:
+        """Say that what was sent is used up by what the current stream does up to now."""
+        self._used.record(torch.cuda.current_stream(self._stream.device))
 
 
 class ResidentFeed:

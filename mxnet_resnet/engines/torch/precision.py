@@ -28,7 +28,7 @@ def choose_algorithms(device: torch.device, deterministic: bool) -> None:
     """Let a GPU sum in a fixed order, or else try which convolutions are the fastest."""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first called
-        torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.benchmark = device.type == "cuda" and not deterministic
 
 

@@ -186,13 +186,13 @@ def test_the_crops_of_a_gpu_are_those_of_the_reader(engine, small):
         np.testing.assert_array_equal(places.data.cut(places.places).cpu().numpy(), batch.images)
 
 
-@pytest.mark.parametrize("together", [1, 3])
-def test_steps_and_validations_do_not_wait_for_the_gpu(engine, small, together):
+@pytest.mark.parametrize("together, kept_there", [(1, True), (3, True), (1, False)])
+def test_steps_and_validations_do_not_wait_for_the_gpu(engine, small, together, kept_there):
     training, validation = small
     sessions = [begin(engine, [0], dtype="bfloat16", seed=seed) for seed in range(together)]
     launch = engine.unite(sessions) if together > 1 else lambda: None
-    batches = [list(session.read(training, 0, 0)) for session in sessions]
-    images = [list(session.read_validation(validation)) for session in sessions]
+    batches = [list(session.read(training, 0, 0) if kept_there else training.epoch(0)) for session in sessions]
+    images = [list(session.read_validation(validation) if kept_there else validation.read()) for session in sessions]
 
     def train(number):
         kept = [session.step(given[number], number) for session, given in zip(sessions, batches)]
@@ -228,7 +228,8 @@ def test_seeds_that_train_together_are_those_that_train_alone(engine, small):
 
 
 @pytest.mark.parametrize("depth, text", [(8, "the whole net"), (68, "unit by unit")])
-def test_a_compiled_step_is_the_step(engine, depth, text, caplog):
+def test_a_compiled_step_is_the_step(engine, depth, text, caplog, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # what an earlier run left there is compiled at once
     caplog.set_level("INFO")
     plain, compiled = (begin(engine, [0], depth, compilation=wanted) for wanted in ("no", "yes"))
     assert [text in record.message for record in caplog.records if "Compiled" in record.message] == [True]

@@ -58,12 +58,21 @@ def begin(seed=0, **options):
 
 @pytest.fixture
 def repeating(monkeypatch):
-    """Sessions on the CPU that think they are on a GPU: what would be captured is kept, and computed at each replay."""
+    """Sessions on the CPU that think they are on a GPU: what would be captured is kept, and computed at each replay.
+
+    What is counted is written to the place that it had at first, as a graph does.
+    """
 
     def keep(pieces, streams, device):
+        places = {}
+
         def replay():
             for piece in pieces:
                 piece()
+                counted = vars(getattr(piece, "func", piece).__self__)
+                for name in {"_sums", "_measured", "_best"} & counted.keys():
+                    place = places.setdefault((id(counted), name), counted[name])
+                    counted[name] = place.copy_(counted[name])
 
         return replay
 
@@ -177,13 +186,21 @@ def test_a_step_and_a_validation_wait_for_nothing(records, repeating, options):
 
 
 def test_figures_are_not_read_by_a_step(records, repeating):
-    begun = repeating()
+    plain, begun = begin(), repeating()
     batches = list(begun.read(of_training(records), 0, 0))
     begun.step(batches[0], 0)  # which rehearses, and captures
+    images = list(begun.read_validation(of_validation(records)))
+    begun.validate(images[0])
     with Watching():
         kept = [begun.step(batch, number) for number, batch in enumerate(batches[1:], 1)]
-    losses = [pending.result().loss for pending in kept]
-    assert len(set(losses)) == len(losses)  # each has its own, though all are written to one place
+        measured = [begun.validate(batch) for batch in images]
+    assert len({pending._best.data_ptr() for pending in measured}) == len(measured)
+    # Each has its own, though all are written to one place.
+    expected = [plain.step(batch, number).result() for number, batch in enumerate(of_training(records).epoch(0))]
+    assert [pending.result() for pending in kept] == expected[1:]
+    for pending, batch in zip(measured, of_validation(records).read()):
+        found, wanted = pending.result(), plain.validate(batch).result()
+        assert found.loss == wanted.loss and found.classes.tolist() == wanted.classes.tolist()
 
 
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1, "optimizer": "sgd", "dtype": "bfloat16"}])
@@ -251,6 +268,8 @@ def test_a_graph_is_made_once_for_what_it_serves(records, repeating, monkeypatch
     assert made == [1, 1]
     begun.step(next(reader.epoch(0)), number)  # read, as from the epoch on at which the augmentation changes
     assert made == [1, 1, 1]
+    begun.validate(next(of_validation(records).read()))
+    assert made == [1, 1, 1, 1]
 
 
 def test_sessions_on_the_cpu_read_figures_soon_and_records_themselves(records):
