@@ -33,7 +33,7 @@ seconds() {
 }
 
 run_tests() {
-    run 120 "$python" -m pytest -m gpu -q
+    run 150 "$python" -m pytest -m gpu -q
 }
 
 run_benchmark() {

@@ -47,24 +47,42 @@ class Compilation:
         return f"{'the whole net' if self.whole else 'unit by unit'}{', ' + self.mode if self.mode else ''}"
 
 
-def choose(plan: Architecture, spec: TrainingSpec, device: torch.device, workers: int) -> Compilation | None:
-    """How to compile, or None where that is not wanted, or takes longer than it saves.
+def choose(plan: Architecture, spec: TrainingSpec, device: torch.device, workers: int) -> Compilation | str:
+    """How to compile; or why not, in a sentence, which is empty where that is not wanted or takes longer than it saves.
 
     Raises UserError where it is wanted, and cannot be.
     """
+    asked = spec.compilation != "auto"
     if spec.compilation == "no":
-        return None
-    if spec.memonger:
-        if spec.compilation != "auto":
-            raise UserError(f"--compile {spec.compilation} and --memonger do not go together: give one of them")
-        return None
-    obstacle = find_obstacle(device)
-    if spec.compilation == "auto" and (device.type != "cuda" or estimate_seconds(plan, spec) <= WORTH or obstacle):
-        return None
-    if obstacle:
+        return ""
+    if spec.memonger and asked:
+        raise UserError(f"--compile {spec.compilation} and --memonger do not go together: give one of them")
+    if spec.memonger or (not asked and (device.type != "cuda" or estimate_seconds(plan, spec) <= WORTH)):
+        return ""
+    obstacle = find_obstacle(device) or ("" if asked else try_compiler(device))
+    if obstacle and asked:
         raise UserError(f"--compile {spec.compilation} needs {obstacle}")
+    if obstacle:
+        return f"Slower than it could be: to compile the net needs {obstacle}"
     whole = workers == 1 and sum(units for units, _ in plan.dimensions[1:]) <= MOST_UNITS
-    return Compilation(MODES[spec.compilation if spec.compilation != "auto" else "yes"], whole)
+    return Compilation(MODES[spec.compilation if asked else "yes"], whole)
+
+
+def try_compiler(device: torch.device) -> str:
+    """Why PyTorch's compiler does not work on a device, as where a header is missing, or nothing: it adds two numbers.
+
+    Nobody who has not asked for it is to be held up by it.
+    """
+    keep_compiled()
+    try:
+        torch.compile(torch.add, fullgraph=True)(torch.ones(2, device=device), 1)
+    except Exception as error:
+        return f"a compiler that works, and this says: {_find_reason(error)}"
+    return ""
+
+
+def _find_reason(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def find_obstacle(device: torch.device) -> str:
@@ -85,8 +103,9 @@ def explaining_failures() -> Iterator[None]:
     except (UserError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"the net cannot be compiled: {reason}: --compile no trains it as it is") from error
+        raise UserError(
+            f"the net cannot be compiled: {_find_reason(error)}: --compile no trains it as it is"
+        ) from error
 
 
 def estimate_seconds(plan: Architecture, spec: TrainingSpec) -> float:

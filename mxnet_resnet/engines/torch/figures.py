@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch.nn import functional
 
@@ -10,8 +13,39 @@ from mxnet_resnet.runs.meters import Figures, counts_top5
 EPSILON = 1e-12  # as in MXNet's own CrossEntropy
 
 
+ROWS = 64  # that are read together
+
+Read = Callable[[], list[float]]
+
+
+class Rows:
+    """Sums of steps, row by row on the device, which are read together: each reading makes the host wait."""
+
+    def __init__(self) -> None:
+        self._there: torch.Tensor | None = None
+        self._here: list[list[float]] = []
+        self._count = 0
+
+    def note(self, sums: torch.Tensor) -> Read:
+        """Keep the sums of a step, and give what reads them."""
+        if self._there is None:
+            self._there = sums.new_zeros(ROWS, len(sums))
+        self._there[self._count].copy_(sums)
+        self._count += 1
+        return partial(self._read, self._count - 1)
+
+    @property
+    def full(self) -> bool:
+        return self._count == ROWS
+
+    def _read(self, row: int) -> list[float]:
+        if row >= len(self._here) and self._there is not None:
+            self._here = self._there[: self._count].tolist()
+        return self._here[row]
+
+
 class PendingFigures:
-    """The figures of a batch that the device computes meanwhile (base.Pending); `fill` says where they will be.
+    """The figures of a batch that the device computes meanwhile (base.Pending); `fill` says how they are read.
 
     Attributes:
         updated: whether the weights were changed.
@@ -20,16 +54,18 @@ class PendingFigures:
     def __init__(self) -> None:
         self.updated = True
         self._images = 0
-        self._sums: torch.Tensor | None = None
+        self._read: Read | None = None
         self._best: torch.Tensor | None = None
 
-    def fill(self, sums: torch.Tensor, images: int, best: torch.Tensor | None = None, updated: bool = True) -> None:
-        """``sums`` are those of the columns of `measure` over ``images``; ``best`` is the best class of each (N,)."""
-        self._sums, self._images, self._best, self.updated = sums, images, best, updated
+    def fill(self, read: Read, images: int, best: torch.Tensor | None = None, updated: bool = True) -> None:
+        """``read`` gives the sums of the columns of `measure` over ``images``; ``best`` is the best class of each
+        (N,).
+        """
+        self._read, self._images, self._best, self.updated = read, images, best, updated
 
     def result(self) -> Figures:
-        assert self._sums is not None, "the step was noted, and not launched"
-        correct, *top5, loss = self._sums.tolist()
+        assert self._read is not None, "the step was noted, and not launched"
+        correct, *top5, loss = self._read()
         classes = None if self._best is None else self._best.cpu().numpy()
         return Figures(self._images, correct, top5[0] if top5 else None, loss, classes)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
+from torch import nn
+
+from mxnet_resnet.engines.base import TrainingSpec
 
 MOMENTUM = "momentum"
+DECAYED = {"weights": ("_weight",), "gammas": ("_weight", "_gamma"), "all": ("",)}  # how the names of these end
 
 
 class Momentum(torch.optim.Optimizer):
@@ -67,3 +71,11 @@ class Momentum(torch.optim.Optimizer):
         steps = torch._foreach_add(gradients, weights, alpha=decay)
         torch._foreach_mul_(steps, self.rate)
         return steps
+
+
+def group_by_decay(weights: Mapping[str, nn.Parameter], spec: TrainingSpec) -> list[dict]:
+    """The weights with those that decay apart."""
+    decayed = [weight for name, weight in weights.items() if name.endswith(DECAYED[spec.decayed])]
+    others = [weight for name, weight in weights.items() if not name.endswith(DECAYED[spec.decayed])]
+    groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": others}]
+    return [group for group in groups if group["params"]]

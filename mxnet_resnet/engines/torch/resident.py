@@ -68,10 +68,11 @@ class DataSets:
 
     Attributes:
         most: the bytes that one may take.
+        validated: pixels of a validation batch, where a batch of training has less: small images are many at a time.
     """
 
-    def __init__(self, device: torch.device, most: int):
-        self.device, self.most = device, most
+    def __init__(self, device: torch.device, most: int, validated: int = 2**20):
+        self.device, self.most, self.validated = device, most, validated
         self._kept: dict[tuple[object, ...], ResidentImages | None] = {}
 
     def read(self, records: TrainingRecords, epoch: int, skip: int) -> Iterator[Places] | None:
@@ -88,8 +89,9 @@ class DataSets:
         if data is None:
             return None
         numbers = np.arange(records.part, records.summary.count, records.num_parts)
-        batches = -(-len(numbers) // records.batch_size)
-        places = np.zeros((4, batches * records.batch_size), np.int64)
+        size = max(records.batch_size, self.validated // int(np.prod(records.image_shape[1:])))
+        batches = -(-len(numbers) // size)
+        places = np.zeros((4, batches * size), np.int64)
         places[0] = np.pad(numbers, (0, places.shape[1] - len(numbers)), "edge")
         return self._deal(data, places.reshape(4, batches, -1), len(numbers))
 

@@ -18,17 +18,16 @@ from mxnet_resnet.data.reader import TrainingRecords, ValidationRecords
 from mxnet_resnet.engines.base import TrainingSpec
 from mxnet_resnet.engines.torch import capture, compilation, feeds, figures, memory, nets, precision
 from mxnet_resnet.engines.torch.compilation import Compilation
-from mxnet_resnet.engines.torch.figures import PendingFigures
+from mxnet_resnet.engines.torch.figures import PendingFigures, Rows
 from mxnet_resnet.engines.torch.group import ProcessGroup
 from mxnet_resnet.engines.torch.layers import BatchNorm
-from mxnet_resnet.engines.torch.optimizer import MOMENTUM, Momentum
+from mxnet_resnet.engines.torch.optimizer import MOMENTUM, Momentum, group_by_decay
 from mxnet_resnet.engines.torch.resident import SHARE, DataSets, Places
 from mxnet_resnet.engines.torch.step import compute_scores, compute_step
 from mxnet_resnet.engines.torch.team import Launcher
 from mxnet_resnet.runs.checkpoint import Arrays, Snapshot
 from mxnet_resnet.runs.graph import STATISTICS
 
-DECAYED = {"weights": ("_weight",), "gammas": ("_weight", "_gamma"), "all": ("",)}  # how the names of these end
 IN_FLIGHT = {"cpu": 2, "cuda": 1024}  # a GPU does not wait for figures that nobody reads yet
 REHEARSALS = 3  # steps, in which kernels are chosen and compiled
 
@@ -65,7 +64,7 @@ class TorchSession:
             norm.num_batches_tracked = None  # nobody asks, and it is a kernel each
         self._draws = any(isinstance(layer, nn.Dropout) and layer.p for layer in net.modules())
         self._prepare_gradients()
-        self.optimizer = Momentum(_group_by_decay(self._weights, spec), spec.momentum, spec.optimizer == "nag")
+        self.optimizer = Momentum(group_by_decay(self._weights, spec), spec.momentum, spec.optimizer == "nag")
         self._write_momentum(snapshot.momentum)
         self.scaler = precision.make_scaler(device, snapshot.loss_scale) if spec.dtype == "float16" else None
         self._compute_step = compute_step
@@ -82,6 +81,7 @@ class TorchSession:
         self._feeds: dict[object, feeds.Feed] = {}
         self._validation: tuple[feeds.Feed, capture.Work] | None = None
         self.noted: PendingFigures | None = None
+        self._rows = Rows()
         self._launcher: Launcher | None = Launcher()
         self.activations = 0
         if self.captures or compiled:
@@ -125,8 +125,9 @@ class TorchSession:
     def settle(self) -> None:
         """Say where the figures of the noted step are, which was launched."""
         assert self.noted is not None
-        sums = self._sums.clone() if self.captures else self._sums  # the next step writes over what is captured
-        self.noted.fill(sums, self._images, updated=self._updated)
+        if self._rows.full:
+            self._rows = Rows()
+        self.noted.fill(self._rows.note(self._sums), self._images, updated=self._updated)
         self.noted = None
 
     def validate(self, batch: Batch | Places) -> PendingFigures:
@@ -137,7 +138,7 @@ class TorchSession:
             else:
                 self._measure(feed)
         found = PendingFigures()
-        found.fill(self._measured[:count].sum(dim=0), count, self._best[:count].clone())
+        found.fill(self._measured[:count].sum(dim=0).tolist, count, self._best[:count].clone())
         return found
 
     def snapshot(self) -> Snapshot:
@@ -214,6 +215,8 @@ class TorchSession:
     @torch.enable_grad()  # in validation too
     def _try_gradients(self, count: int) -> None:
         """Compute what a step of ``count`` images keeps in memory, without the other workers and what joins them."""
+        if not self.spec.memonger:
+            self.net.runs = ()  # not compiled: that would be done again for each count
         images, labels = self._make_blank(count).take()
         loss, _ = compute_step(self.net, images, labels, self.spec.dtype, 0.0)
         torch.autograd.grad(loss, [weight for weight in self._weights.values() if weight.requires_grad])
@@ -253,14 +256,6 @@ class TorchSession:
         for name, momentum in self._momenta.items():
             if name in arrays:
                 momentum.copy_(torch.from_numpy(arrays[name]))
-
-
-def _group_by_decay(weights: Mapping[str, nn.Parameter], spec: TrainingSpec) -> list[dict]:
-    """The weights with those that decay apart."""
-    decayed = [weight for name, weight in weights.items() if name.endswith(DECAYED[spec.decayed])]
-    others = [weight for name, weight in weights.items() if not name.endswith(DECAYED[spec.decayed])]
-    groups = [{"params": decayed, "weight_decay": spec.weight_decay}, {"params": others}]
-    return [group for group in groups if group["params"]]
 
 
 def _to_numpy(tensors: Mapping[str, torch.Tensor]) -> Arrays:

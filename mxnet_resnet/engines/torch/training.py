@@ -39,14 +39,15 @@ class TrainingModel:
         self.shapes = self._emitted.noted_shapes
         self.net = nets.build(plan, spec.classes, bn_momentum=spec.bn_momentum)
         self.parameters = models.count_parameters(self.net)
-        self._compilation = compilation.choose(plan, spec, device, count_workers())
+        chosen = compilation.choose(plan, spec, device, count_workers())
+        self._compilation, self._uncompiled = (None, chosen) if isinstance(chosen, str) else (chosen, "")
         self.traits = {"graph": EXECUTION, **_identify_gpu(device, spec)}
         if self._compilation:
             self.traits["compiled"] = str(self._compilation)
         self._mirroring: memory.Mirroring | None = None
 
     def prepare(self) -> list[str]:
-        notes = []
+        notes = [self._uncompiled] if self._uncompiled else []
         if self.device.type == "cuda" and not self.spec.deterministic:
             notes.append("A GPU sums in no fixed order: with --deterministic a resumed run is the same to the bit")
         if self.spec.memonger:

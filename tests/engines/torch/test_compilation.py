@@ -31,6 +31,7 @@ def specify(batch_size=128, image_shape=(3, 32, 32), **more):
 def able(monkeypatch):
     """A machine that can compile for a GPU."""
     monkeypatch.setattr(compilation, "find_obstacle", lambda device: "")
+    monkeypatch.setattr(compilation, "try_compiler", lambda device: "")
 
 
 @pytest.mark.parametrize(
@@ -52,10 +53,10 @@ def test_a_run_is_estimated_as_an_h100_was_seen_to_take_it(name, batch_size, ima
 
 def test_long_runs_on_a_gpu_are_compiled(able):
     plan = architecture.symbolic_v2(20, "cifar")  # 2 ms a step
-    assert compilation.choose(plan, specify(steps=20_000), GPU, 1) is None
+    assert compilation.choose(plan, specify(steps=20_000), GPU, 1) == ""
     assert compilation.choose(plan, specify(steps=60_000), GPU, 1) == Compilation(None, whole=True)
-    assert compilation.choose(plan, specify(), CPU, 1) is None
-    assert compilation.choose(plan, specify(compilation="no"), GPU, 1) is None
+    assert compilation.choose(plan, specify(), CPU, 1) == ""
+    assert compilation.choose(plan, specify(compilation="no"), GPU, 1) == ""
     assert compilation.choose(plan, specify(compilation="yes", steps=1), CPU, 1) == Compilation(None, whole=True)
     tuned = compilation.choose(plan, specify(compilation="max-autotune"), GPU, 1)
     assert tuned == Compilation("max-autotune-no-cudagraphs", whole=True)
@@ -73,7 +74,8 @@ def test_deep_nets_and_those_of_several_workers_are_compiled_unit_by_unit(able):
 
 def test_what_hinders_compiling_is_told_where_it_is_asked_for(monkeypatch):
     monkeypatch.setattr(compilation, "find_spec", lambda name: None)
-    assert compilation.choose(SMALL, specify(), GPU, 1) is None
+    told = compilation.choose(SMALL, specify(), GPU, 1)
+    assert told == "Slower than it could be: to compile the net needs Triton: pip install triton"
     with pytest.raises(UserError, match="--compile yes needs Triton: pip install triton"):
         compilation.choose(SMALL, specify(compilation="yes"), GPU, 1)
     monkeypatch.setattr(compilation.shutil, "which", lambda name: None)
@@ -84,7 +86,23 @@ def test_what_hinders_compiling_is_told_where_it_is_asked_for(monkeypatch):
     assert compilation.choose(SMALL, specify(compilation="yes"), CPU, 1)
     with pytest.raises(UserError, match="--compile yes and --memonger do not go together"):
         compilation.choose(SMALL, specify(compilation="yes", memonger=True), CPU, 1)
-    assert compilation.choose(SMALL, specify(memonger=True), GPU, 1) is None
+    assert compilation.choose(SMALL, specify(memonger=True), GPU, 1) == ""
+
+
+def test_a_compiler_that_does_not_work_holds_nobody_up_who_has_not_asked_for_it(monkeypatch):
+    def fail(*given, **more):
+        raise RuntimeError("Python.h is missing\nand much more")
+
+    monkeypatch.setattr(compilation, "find_obstacle", lambda device: "")
+    monkeypatch.setattr(torch, "compile", fail)
+    told = compilation.choose(SMALL, specify(), GPU, 1)
+    assert told.endswith("to compile the net needs a compiler that works, and this says: Python.h is missing")
+    assert isinstance(compilation.choose(SMALL, specify(compilation="yes"), GPU, 1), Compilation)
+
+
+@pytest.mark.slow
+def test_a_compiler_is_tried():
+    assert compilation.try_compiler(CPU) == ""
 
 
 def test_what_cannot_be_compiled_ends_in_one_sentence(monkeypatch):

@@ -163,6 +163,7 @@ def test_a_repeated_step_is_the_step(engine, small, dtype, caplog):
         begin(engine, [0], dtype=dtype, rate=0.01, captures=captures, deterministic=True)
         for captures in (False, None, None)
     )
+    resident.data_sets.validated = 0  # in the batches of the reader
     assert resident.captures and list(resident.read(training, 0, 18))  # the last two of twenty
     for number, (batch, places) in enumerate(zip(training.epoch(0), resident.read(training, 0, 0))):
         expected = launched.step(batch, number).result()
@@ -180,6 +181,7 @@ def test_a_repeated_step_is_the_step(engine, small, dtype, caplog):
 def test_the_crops_of_a_gpu_are_those_of_the_reader(engine, small):
     training, validation = small
     data = begin(engine, [0], depth=8).data_sets
+    data.validated = 0  # in the batches of the reader
     for batch, places in zip(training.epoch(2), data.read(training, 2, 0)):
         np.testing.assert_array_equal(places.data.cut(places.places).cpu().numpy(), batch.images)
     for batch, places in zip(validation.read(), data.read_validation(validation)):

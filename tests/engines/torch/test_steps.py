@@ -81,6 +81,7 @@ def repeating(monkeypatch):
     def start(seed=0, **options):
         begun = begin(seed, **options)
         begun.captures = True
+        begun.data_sets.validated = 0  # in the batches of the reader
         return begun
 
     return start
@@ -122,12 +123,22 @@ def test_crops_that_a_device_cuts_are_those_of_the_reader(records, more):
 @pytest.mark.parametrize("more", [{}, {"image_shape": (3, 24, 24)}, {"part": 1, "num_parts": 3}, {"batch_size": 64}])
 def test_validation_images_are_those_of_the_reader(records, more):
     reader = of_validation(records, **more)
-    expected, found = list(reader.read()), list(DataSets(CPU, 2**30).read_validation(reader))
+    expected, found = list(reader.read()), list(DataSets(CPU, 2**30, validated=0).read_validation(reader))
     assert len(found) == len(expected)
     for batch, places in zip(expected, found):
         np.testing.assert_array_equal(places.data.cut(places.places).numpy(), batch.images)
         np.testing.assert_array_equal(places.labels, batch.labels)
         assert places.count == batch.count
+
+
+def test_small_images_are_validated_many_at_a_time(records):
+    reader = of_validation(records)
+    (found,) = DataSets(CPU, 2**30).read_validation(reader)
+    assert (len(found.labels), found.count) == (1024, 50)
+    expected = np.concatenate([batch.images[: batch.count] for batch in reader.read()])
+    np.testing.assert_array_equal(found.data.cut(found.places[:, :50]).numpy(), expected)
+    dealt = list(DataSets(CPU, 2**30, validated=20 * 32**2).read_validation(reader))
+    assert [(len(batch.labels), batch.count) for batch in dealt] == [(20, 20), (20, 20), (20, 10)]
 
 
 def test_what_does_not_fit_or_is_drawn_otherwise_is_read(records, tmp_path):
