@@ -20,8 +20,10 @@ def average(groups: Mapping[str, Sequence[Run]]) -> tuple[list[Run], list[str]]:
         others = sorted({number for run in runs for number in run.epochs} - mean.epochs.keys())
         if others:
             lacking = [run.name for run in runs if not run.epochs.keys() >= {*others}]
-            span = f"{len(others)} epochs from {others[0]} to {others[-1]}"
-            told.append(f"{span}, which are not all in {', '.join(lacking)}")
+            span = f"{len(others)} epochs from {others[0]} to {others[-1]}, which are not all"
+            if len(others) == 1:
+                span = f"epoch {others[0]}, which is not"
+            told.append(f"{span} in {', '.join(lacking)}")
     return means, told
 
 

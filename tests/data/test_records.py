@@ -1,6 +1,7 @@
 import hashlib
 import struct
 import time
+from types import SimpleNamespace
 
 import mxnet as mx
 import numpy as np

@@ -115,7 +115,7 @@ def test_one_that_fails_does_not_stop_the_others(digits, folder, alone, together
         return figures if (session.spec.seed, number) != (2, 14) else Known(Figures(30, 0, None, np.nan))
 
     monkeypatch.setattr(ToySession, "compute", overflow)
-    with pytest.raises(UserError, match=r"^1 of 3 seeds failed: 2; the last line"):
+    with pytest.raises(UserError, match=r"^1 of 3 seeds failed: 2; why is told above$"):
         train_several(digits, together, "--seeds", "1,2,3")
     for seed in (1, 3):
         np.testing.assert_array_equal(weights(folder, seed), weights(alone, seed))
@@ -155,6 +155,17 @@ def test_a_signal_stops_all_and_each_goes_on_alone_or_together(digits, folder, a
         np.testing.assert_array_equal(weights(folder, seed), weights(alone, seed))
         log = (folder / f"log/net-seed{seed}/train.log").read_text()
         assert "Finished: top-1 error" in log.splitlines()[-2] + log.splitlines()[-1]
+
+
+@ONCE_AND_IN_TURN
+def test_one_that_failed_is_named_where_the_others_are_stopped(digits, folder, together, monkeypatch):
+    def fail(loop):
+        raise UserError("no luck")
+
+    stop_at(monkeypatch, fail, seed=1, epoch=0, batch=3)
+    stop_at(monkeypatch, lambda loop: os.kill(os.getpid(), signal.SIGTERM), seed=2, epoch=1, batch=3)
+    with pytest.raises(Interrupted, match=r"goes on with the seeds 2, 3; failed: 1$"):
+        train_several(digits, together, "--seeds", "1,2,3")
 
 
 @ONCE_AND_IN_TURN

@@ -85,7 +85,8 @@ def explaining_failures() -> Iterator[None]:
     except (UserError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        cause = getattr(error, "inner_exception", error)  # what PyTorch's own error is raised for
+        reason = next(filter(None, str(cause).splitlines()), type(cause).__name__)
         raise UserError(f"the net cannot be compiled: {reason}: --compile no trains it as it is") from error
 
 

@@ -87,9 +87,16 @@ def test_what_hinders_compiling_is_told_where_it_is_asked_for(monkeypatch):
     assert compilation.choose(SMALL, specify(memonger=True), GPU, 1) is None
 
 
-def test_what_cannot_be_compiled_ends_in_one_sentence(monkeypatch):
+class Wrapped(RuntimeError):
+    """As PyTorch wraps what its compiler raises: the first line says nothing."""
+
+    inner_exception = RuntimeError("no such kernel\nand much more")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no such kernel\nand much more"), Wrapped("backend raised:\nmore")])
+def test_what_cannot_be_compiled_ends_in_one_sentence(monkeypatch, error):
     def fail(*given):
-        raise RuntimeError("no such kernel\nand much more")
+        raise error
 
     monkeypatch.setattr(compilation, "compile_function", lambda function, mode: fail)
     with pytest.raises(UserError, match=r"cannot be compiled: no such kernel: --compile no trains it as it is$"):
