@@ -30,6 +30,7 @@ from benchmarks.gpu_machine import describe_machine, find_mxnet_hindrances
 from benchmarks.gpu_nets import LARGE, Records, count_images, data_type, describe_run, write_records
 from benchmarks.gpu_runs import Run
 from benchmarks.gpu_ways import REFERENCES, WAYS, measure_ways
+from mxnet_resnet.base import files
 from mxnet_resnet.base.arguments import integer, integers, number
 from mxnet_resnet.base.errors import UserError
 
@@ -68,7 +69,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raise UserError for nets, seeds and compilations that there are not, before others are measured."""
+    """Raise UserError for nets, seeds, compilations and files that there cannot be, before anything is measured."""
     for net in arguments.nets:
         describe_run(net, [])
     if not arguments.seeds or 0 in arguments.seeds:
@@ -76,6 +77,8 @@ def check(arguments: argparse.Namespace) -> None:
     for name in arguments.compile.split(","):
         if name not in COMPILATIONS:
             raise UserError(f"--compile {name}: there are {', '.join(COMPILATIONS)}")
+    for path in filter(None, (arguments.json, arguments.markdown)):
+        files.check_writable(path)
 
 
 def list_jobs(arguments: argparse.Namespace, board: Board, folder: Path) -> Iterator[Job]:
