@@ -73,7 +73,10 @@ def integer(low: int = 1, high: int = LARGEST_SEED) -> Callable[[str], int]:
 
 def positive(text: str) -> float:
     """A number above 0."""
-    value = number(0)(text)
+    try:
+        value = number(0)(text)
+    except argparse.ArgumentTypeError:
+        value = 0.0
     if not value:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value

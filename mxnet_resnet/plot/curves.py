@@ -234,17 +234,19 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def as_csv(runs: Sequence[Run], view: View) -> str:
-    """A line a log, epoch and phase, with all metrics that any log has."""
+    """A line a log, epoch and phase, with all metrics that any log has, and behind means their deviations."""
     names = list(dict.fromkeys(name for run in runs for name in run.metrics()))
+    spread = [name for name in names if any(name == metric for run in runs for _, metric, _ in run.deviations)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["log", "epoch", "phase", "lr", "seconds", "images/s", *names])
+    writer.writerow(["log", "epoch", "phase", "lr", "seconds", "images/s", *names, *(f"{name} std" for name in spread)])
     for run in runs:
         for number, epoch in sorted(part(run, view).epochs.items()):
             for phase in PHASES:
                 if values := getattr(epoch, phase):
                     times = (epoch.seconds, epoch.speed) if phase == "train" else (None, None)
-                    cells = (epoch.rate, *times, *map(values.get, names))
+                    stds = (run.deviations.get((phase, name, number)) for name in spread)
+                    cells = (epoch.rate, *times, *map(values.get, names), *stds)
                     told = ("" if cell is None else f"{cell:.6g}" for cell in cells)
                     writer.writerow([run.name, number, phase, *told])
     return text.getvalue()

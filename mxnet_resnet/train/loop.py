@@ -80,6 +80,7 @@ class Loop:
         position = self.position
         if self.validate_first:
             self._validate()
+            self.validate_first = False
         while position.epoch < self.settings.epochs:
             yield from self._train_epoch()
             self._validate()
@@ -185,9 +186,13 @@ class Loop:
         return self.reading.read_validation()
 
     def _until_wished(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The batches; a validation by one worker may be left at once, for its checkpoint is written."""
+        """The batches; a validation by one worker may be left at once, for its checkpoint is written.
+
+        One that a run goes on with is left after a signal alone: a command whose time is short has to come further too.
+        """
+        wish = self.wish
         for batch in batches:
-            if self.group.alone and self.wish.there:
+            if self.group.alone and (wish.signal is not None if self.validate_first else wish.there):
                 raise self._interrupted()
             yield batch
 

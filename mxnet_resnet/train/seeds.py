@@ -41,7 +41,7 @@ def train_seeds(runs: Sequence[RunSettings], engine: Engine) -> None:
             _sum_up(done)
         if failed:
             count = f"{len(failed)} of {len(plans)} seeds failed"
-            raise UserError(f"{count}: {_name(failed)}; the last line of each one's log says why")
+            raise UserError(f"{count}: {_name(failed)}; why is told above")
 
 
 def _train_in_turn(plans: Sequence[Plan], wish: Wish) -> list[Plan]:
@@ -56,7 +56,7 @@ def _train_in_turn(plans: Sequence[Plan], wish: Wish) -> list[Plan]:
             _tell(plan, error)
             failed.append(plan)
         except Interrupted as end:
-            raise _interrupted(end, plans[number:]) from None
+            raise _interrupted(end, plans[number:], failed) from None
     return failed
 
 
@@ -80,9 +80,10 @@ def _train_at_once(plans: Sequence[Plan], wish: Wish) -> list[Plan]:
             bar.update(len(going))
             _launch(launch, going, held)
     stopped = {lane.plan: lane.end for lane in lanes if isinstance(lane.end, Interrupted)}
+    failed = [lane.plan for lane in lanes if isinstance(lane.end, UserError)]
     if stopped:
-        raise _interrupted(next(iter(stopped.values())), [*stopped])
-    return [lane.plan for lane in lanes if lane.end]
+        raise _interrupted(next(iter(stopped.values())), [*stopped], failed)
+    return failed
 
 
 class _Lane:
@@ -158,12 +159,14 @@ def _tell(plan: Plan, error: UserError) -> None:
     tqdm.write(f"seed {plan.settings.seed} failed: {error}", file=sys.stderr)
 
 
-def _interrupted(end: Interrupted, left: Sequence[Plan]) -> Interrupted:
-    """The end of all, by the word of one."""
+def _interrupted(end: Interrupted, left: Sequence[Plan], failed: Sequence[Plan]) -> Interrupted:
+    """The end of all, by the word of one; those that failed before are named."""
     why, command = "Time is up", "the same command"
     if end.number is not None:
         why, command = f"Stopped by {signal.Signals(end.number).name}", "the same command with --resume"
-    return Interrupted(end.number, f"{why}: {command} goes on with the seeds {_name(left)}")
+    others = f"; failed: {_name(failed)}" if failed else ""
+    seeds = "the seeds" if len(left) > 1 else "the seed"
+    return Interrupted(end.number, f"{why}: {command} goes on with {seeds} {_name(left)}{others}")
 
 
 def _name(plans: Sequence[Plan]) -> str:

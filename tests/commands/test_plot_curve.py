@@ -276,6 +276,12 @@ def test_a_mean_ends_where_a_run_does(command, capsys, tmp_path):
     assert (tmp_path / "mean.html").read_text().count("tonexty") >= 2
 
 
+def test_one_epoch_that_not_all_have_is_left_out(command, capsys, tmp_path):
+    logs = ",".join(write_seeds(tmp_path, net_seed1=[30, 20, 12], net_seed2=[34, 22]))
+    status, _, err = command(capsys, "log/plot_curve.py", "--mean", "--logs", logs, "--out", tmp_path / "mean.png")
+    assert (status, err) == (0, "left out: epoch 2, which is not in net-seed2\n")
+
+
 def test_a_run_is_not_in_a_mean_twice(command, capsys, tmp_path):
     (log,) = write_seeds(tmp_path, net_seed1=[30, 20])
     status, _, err = command(capsys, "log/plot_curve.py", "--mean", f"--logs={log},{log}", "--out", tmp_path / "a.png")

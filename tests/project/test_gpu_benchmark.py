@@ -133,11 +133,20 @@ def test_the_most_telling_comes_first(board, monkeypatch, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "given", ["gpu --nets 9:8", "gpu --seeds none", "gpu --compile maybe", "profile --net 20:2,50:2", "gpu --seeds 1,1"]
+    "given",
+    [
+        "gpu --nets 9:8",
+        "gpu --seeds none",
+        "gpu --compile maybe",
+        "profile --net 20:2,50:2",
+        "gpu --seeds 1,1",
+        "gpu --markdown /",
+        "profile --json /",
+    ],
 )
-def test_what_cannot_be_measured_is_told(command, capsys, given):
-    status, _, err = command(capsys, "tools/benchmark.py", *given.split())
-    assert status == 2 and "error:" in err and "Traceback" not in err
+def test_what_cannot_be_measured_is_told_before_anything_is(command, capsys, given):
+    status, out, err = command(capsys, "tools/benchmark.py", *given.split())
+    assert status == 2 and "error:" in err and "Traceback" not in err and "GPU" not in err and not out
 
 
 def test_a_process_that_fails_before_it_is_ready_is_told(monkeypatch, tmp_path):

@@ -150,6 +150,8 @@ def test_the_seeds_of_a_recipe_are_those_that_were_given(tmp_path):
         ("--seeds 1,2 --eval-only", "give --model-prefix model/resnet-imagenet-50-seed1 in place of --seeds"),
         ("--seeds 1,2 --model-prefix runs/", "runs/ is a folder"),
         ("--max-minutes 0", "'0' is not a number above 0"),
+        ("--max-minutes=-1", "'-1' is not a number above 0"),
+        ("--max-minutes nan", "'nan' is not a number above 0"),
         ("--max-minutes nan", "'nan' is not a number"),
         ("--compile maybe", "invalid choice"),
         ("--engine mxnet --compile yes", "--compile yes is PyTorch's, and --engine mxnet is MXNet's"),

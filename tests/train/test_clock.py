@@ -79,6 +79,16 @@ def test_minutes_are_minutes(digits, tmp_path):
         assert 3000 < wish.deadline - time.monotonic() <= 3600
 
 
+def test_a_command_comes_further_however_short_its_time(digits, tmp_path):
+    """A validation that was left is made whole by the next one: to begin it again each time would be no end."""
+    one_step = (*RUN, "--batch-size", "360", "--data-train", f"{digits}/digits_val.rec")
+    for place in ("0 epochs and 1 ", "1 epochs and 0 ", "1 epochs and 1 ", "2 epochs and 0 "):
+        with pytest.raises(Interrupted, match=f"Time is up after {place}"):
+            train_toy(digits, tmp_path, *one_step, "--max-minutes", "1e-9")
+    train_toy(digits, tmp_path, *one_step, "--max-minutes", "1e-9")
+    assert ledger.read_found(f"{tmp_path}/model/net", "0002").validation.keys() == {"0", "1"}
+
+
 def test_a_retrain_goes_on_where_it_is_the_latest_run_and_else_begins(digits, tmp_path, monkeypatch):
     retrain = (*RUN[2:], "--epochs", "4", "--retrain", "--model-load-epoch", "2")
     for name in ("whole", "cut"):

@@ -19,7 +19,6 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from benchmarks.gpu_machine import describe_machine, find_mxnet_hindrances
 from benchmarks.gpu_nets import LARGE, Records, count_images, data_type, describe_run, write_records
 from benchmarks.gpu_runs import Run
 from benchmarks.gpu_ways import REFERENCES, WAYS, measure_ways
+from mxnet_resnet.base import files
 from mxnet_resnet.base.arguments import integer, integers, number
 from mxnet_resnet.base.errors import UserError
 
@@ -55,20 +55,22 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Status 1 where something failed, which is told and left out."""
     check(arguments)
+    machine = describe_machine(arguments.device)
+    if arguments.device == "gpu" and not machine.get("GPU"):
+        raise UserError("PyTorch has no GPU here: --device cpu tries this out without one")
     board = Board(time.perf_counter() + 60 * arguments.max_minutes - TO_END, REFERENCES)
     missing = not_installed(sorted({package for way in WAYS for package in way.needs}))
     tell_left_out("torch-resnet", [*missing, NO_INSTALLATION] if missing else [])
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as pool:
-        machine = pool.submit(describe_machine, arguments.device)
+    with tempfile.TemporaryDirectory() as folder:
         for job in list_jobs(arguments, board, Path(folder)):
             job()
-            board.write(machine.result(), arguments.json, arguments.markdown)
+            board.write(machine, arguments.json, arguments.markdown)
     print(f"\n{board.report()}")
     return int(bool(board.failed))
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Raise UserError for nets, seeds and compilations that there are not, before others are measured."""
+    """Raise UserError for nets, seeds, compilations and files that there cannot be, before anything is measured."""
     for net in arguments.nets:
         describe_run(net, [])
     if not arguments.seeds or 0 in arguments.seeds:
@@ -76,6 +78,8 @@ def check(arguments: argparse.Namespace) -> None:
     for name in arguments.compile.split(","):
         if name not in COMPILATIONS:
             raise UserError(f"--compile {name}: there are {', '.join(COMPILATIONS)}")
+    for path in filter(None, (arguments.json, arguments.markdown)):
+        files.check_writable(path)
 
 
 def list_jobs(arguments: argparse.Namespace, board: Board, folder: Path) -> Iterator[Job]:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from benchmarks.common import Net, nets, table, write_json
 from benchmarks.gpu_nets import describe_run, title, write_records
 from mxnet_resnet import engines
+from mxnet_resnet.base import files
 from mxnet_resnet.base.arguments import integer, number
 from mxnet_resnet.data import recordio
 from mxnet_resnet.data.reader import TrainingRecords
@@ -59,6 +60,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        files.check_writable(arguments.json)
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # what the engine tells of compiling
     engine = engines.choose("torch")
     engine.prepare("device", None)

@@ -82,7 +82,9 @@ def try_compiler(device: torch.device) -> str:
 
 
 def _find_reason(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """The first line of what PyTorch's own error is raised for."""
+    cause = getattr(error, "inner_exception", error)
+    return next(filter(None, str(cause).splitlines()), type(cause).__name__)
 
 
 def find_obstacle(device: torch.device) -> str:

@@ -105,9 +105,16 @@ def test_a_compiler_is_tried():
     assert compilation.try_compiler(CPU) == ""
 
 
-def test_what_cannot_be_compiled_ends_in_one_sentence(monkeypatch):
+class Wrapped(RuntimeError):
+    """As PyTorch wraps what its compiler raises: the first line says nothing."""
+
+    inner_exception = RuntimeError("no such kernel\nand much more")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no such kernel\nand much more"), Wrapped("backend raised:\nmore")])
+def test_what_cannot_be_compiled_ends_in_one_sentence(monkeypatch, error):
     def fail(*given):
-        raise RuntimeError("no such kernel\nand much more")
+        raise error
 
     monkeypatch.setattr(compilation, "compile_function", lambda function, mode: fail)
     with pytest.raises(UserError, match=r"cannot be compiled: no such kernel: --compile no trains it as it is$"):
