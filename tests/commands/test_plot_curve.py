@@ -263,6 +263,12 @@ def test_seeds_are_drawn_as_their_mean_in_a_band(command, capsys, tmp_path):
     lower, upper = curves.band(mean, "validation", "top1", points)
     assert lower == pytest.approx([30, 24 - 28**0.5, 10]) and upper == pytest.approx([38, 24 + 28**0.5, 14])
     assert mean.epochs[2].seconds == 12 and other is runs["other"] and not left_out
+    heads, *lines = csv.reader(curves.as_csv([mean, other], curves.View(("top1",))).splitlines())
+    assert heads.count("top1 std") == 1
+    told = {(cells[0], cells[1], cells[2]): cells[heads.index("top1 std")] for cells in lines}
+    deviation = mean.deviations["validation", "top1", 2]
+    assert float(told[mean.name, "2", "validation"]) == pytest.approx(deviation, rel=1e-4) and deviation > 0
+    assert {value for place, value in told.items() if place[0] == "other"} == {""}
     drawn = figures.figure([mean, other], curves.View(("top1",)))
     assert len(drawn.axes[0].collections) == 2  # the bands of one run's training and validation
 
