@@ -17,10 +17,10 @@ from pathlib import Path
 from mxnet_resnet.base.arguments import Parser, integer, number
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data.decoding import silence_opencv
 from mxnet_resnet.data.encoder import Encoder
 from mxnet_resnet.data.listrecords import SkippedFile, write_records, write_report
 from mxnet_resnet.data.lists import Division, count_classes, divide, find_lists, list_folder, write_lists
-from mxnet_resnet.data.transform import silence_opencv
 
 QUALITIES = {".jpg": range(1, 101), ".png": range(10)}
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import lists, recordio
+from mxnet_resnet.data.imageheader import EXTENSIONS
 from mxnet_resnet.data.transform import photograph, read_bytes
 
-EXTENSIONS = {".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # in folders
 STANDARD_INPUT = "-"
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data.transform import decode
+from mxnet_resnet.data.decoding import ImageError, decode_bgr
 
 # dmlc-core, include/dmlc/recordio.h: magic, then 3 bits of continuation flag and 29 of length, then the data to the
 # next multiple of 4. MXNet puts an image header before the data: flag, label, two ids.
@@ -95,14 +95,19 @@ def _labels(path: Path) -> Iterator[tuple[float, int, str]]:
 
 def _decoding(path: Path) -> Iterator[tuple[float, int, str]]:
     """As ``_labels``, each image decoded to see that it can be."""
-    for record, decodes in compute_ahead(_decodes, walk(path), cores(), DECODED_AHEAD):
-        if not decodes:
-            raise RecordError(record.where, "the image does not decode")
+    for record, problem in compute_ahead(_explain_image, walk(path), cores(), DECODED_AHEAD):
+        if problem:
+            raise RecordError(record.where, problem)
         yield record.label, record.offset, record.where
 
 
-def _decodes(record: Record) -> bool:
-    return decode(record.image) is not None
+def _explain_image(record: Record) -> str:
+    """What is wrong with the image of a record, or nothing."""
+    try:
+        decode_bgr(record.image)
+    except ImageError as error:
+        return f"the image {error}"
+    return ""
 
 
 def walk(path: Path) -> Iterator[Record]:

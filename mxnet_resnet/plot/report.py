@@ -18,8 +18,8 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.data.classnames import number_class, read_class_names
 from mxnet_resnet.data.datasets import IMAGENET_SYNSET
+from mxnet_resnet.data.decoding import decode
 from mxnet_resnet.data.recordio import RecordFile
-from mxnet_resnet.data.transform import decode
 from mxnet_resnet.plot import curves, figures, logreader
 from mxnet_resnet.plot.logreader import ERRORS, Run
 from mxnet_resnet.runs import metrics
@@ -196,7 +196,6 @@ def _confused(confusions: Confusions, records: RecordFile, names: Mapping[int, s
 def _picture(records: RecordFile, number: int) -> str:
     """A record as it is stored, made smaller."""
     image = decode(records.read(number).image)
-    assert image is not None, f"record {number} was classified, and does not decode any more"
     factor = LARGEST_SIDE / max(image.shape[:2])
     if factor < 1:
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mxnet_resnet.data import check, recordio
-from mxnet_resnet.data.transform import decode
+from mxnet_resnet.data.decoding import decode
 from tests.helpers.pictures import jpeg, photograph, png
 from tests.helpers.recordfiles import begins, change, contents, header, mutated, write_records, written
 
@@ -46,7 +46,7 @@ def test_a_file_of_mxnets_own_writer_passes(tmp_path, command, capsys):
 @pytest.mark.parametrize(
     "image, label, message",
     [
-        (b"", 0.0, "the image, of 0 bytes, does not decode"),
+        (b"", 0.0, "the image does not decode: it is not an image"),
         (b"no image", 0.0, "does not decode"),
         (png(photograph(32, 32))[:60], 0.0, "does not decode"),
         (jpeg(photograph(32, 32))[:-9], 0.0, "does not decode"),

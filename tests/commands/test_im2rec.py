@@ -18,9 +18,9 @@ from PIL import Image
 
 from mxnet_resnet.base import progress
 from mxnet_resnet.data import lists, recordio
+from mxnet_resnet.data.decoding import decode_bgr
 from mxnet_resnet.data.encoder import Encoder
 from mxnet_resnet.data.lists import ListLine, read_list
-from mxnet_resnet.data.transform import decode_bgr
 from tests.helpers.pictures import photograph, save, save_classes
 from tests.helpers.recordfiles import files_of
 
