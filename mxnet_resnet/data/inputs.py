@@ -17,6 +17,7 @@ import numpy as np
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import lists, recordio
 from mxnet_resnet.data.imageheader import EXTENSIONS
+from mxnet_resnet.data.survey import Damage, survey
 from mxnet_resnet.data.transform import photograph, read_bytes
 
 STANDARD_INPUT = "-"
@@ -74,8 +75,7 @@ def _find(source: str) -> Iterator[Input]:
     elif source.endswith(".lst"):
         yield from _in_list(Path(source))
     elif source.endswith(".rec"):
-        for number, record in enumerate(recordio.walk(Path(source))):
-            yield Input(f"{source}[{number}]", partial(bytes, record.image), _label(record.label))
+        yield from _in_records(Path(source))
     else:
         yield Input(source, partial(read_bytes, source))
 
@@ -104,6 +104,23 @@ def _in_folder(folder: str) -> Iterator[Input]:
         raise UserError(f"{folder} is a folder without images ({' '.join(sorted(EXTENSIONS))})")
     for path in paths:
         yield Input(path, partial(read_bytes, path))
+
+
+def _in_records(path: Path) -> Iterator[Input]:
+    """The records of a file; one that is damaged, or no image's, is an Input whose ``read`` raises."""
+    with recordio.mapped(path) as data:
+        for item in survey(data, path):
+            if item.offset == item.end:  # what is wrong behind a record that was given
+                continue
+            name, where = f"{path}[{item.number}]", f"{path}, record {item.number}, byte {item.offset}"
+            try:
+                if isinstance(item, Damage):
+                    raise recordio.RecordError(where, item.reason)
+                record = recordio.as_record(item.data, item.offset, where)
+            except recordio.RecordError as error:
+                yield Input(name, partial(_fail, error))
+            else:
+                yield Input(name, partial(bytes, record.image), _label(record.label))
 
 
 def _in_list(path: Path) -> Iterator[Input]:
