@@ -59,6 +59,14 @@ def is_plain(data: bytes) -> bool:
     return name in ("JPEG", "PNM") or (name == "TIFF" and not has_more_samples(data))
 
 
+def looks_plain(data: bytes) -> bool:
+    """Whether a program that looks at colours alone sees an image as `decode_bgr` does. Raises ImageError as that."""
+    if is_plain(data):
+        return True
+    seen = _imdecode(data, cv2.IMREAD_COLOR)
+    return seen is not None and np.array_equal(seen, decode_bgr(data))
+
+
 def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
     try:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flags)

@@ -18,7 +18,8 @@ import numpy as np
 from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data.decoding import ImageError, decode_bgr
+from mxnet_resnet.data.decoding import ImageError, decode_bgr, looks_plain
+from mxnet_resnet.data.imageheader import find_format
 
 # dmlc-core, include/dmlc/recordio.h: magic, then 3 bits of continuation flag and 29 of length, then the data to the
 # next multiple of 4. MXNet puts an image header before the data: flag, label, two ids.
@@ -39,13 +40,17 @@ SPLIT_AT = struct.pack("<I", MAGIC)  # a record is cut where its data have the m
 
 @dataclass(frozen=True)
 class Summary:
-    """What a record file holds; ``offsets`` are the first bytes of the records, ``digest`` is of these and labels."""
+    """What a record file holds; ``offsets`` are the first bytes of the records, ``digest`` is of these and the labels.
+
+    ``labels`` are those that there are.
+    """
 
     count: int
     min_label: float
     max_label: float
     offsets: np.ndarray = field(compare=False, repr=False)
     digest: str = field(default="", compare=False)
+    labels: frozenset[int] = field(default=frozenset(), compare=False, repr=False)
 
 
 class Record(NamedTuple):
@@ -79,7 +84,14 @@ def scan(path: Path, decoding: bool = False) -> Summary:
     if not offsets:
         raise UserError(f"{path} holds no records: make it again, with tools/ or im2rec")
     digest = hashlib.sha256(bytes(offsets) + bytes(labels)).hexdigest()
-    return Summary(len(offsets), min(labels), max(labels), np.frombuffer(offsets, np.int64), digest)
+    return Summary(
+        len(offsets),
+        min(labels),
+        max(labels),
+        np.frombuffer(offsets, np.int64),
+        digest,
+        frozenset(map(int, set(labels))),
+    )
 
 
 def _labels(path: Path) -> Iterator[tuple[float, int, str]]:
@@ -108,6 +120,24 @@ def _explain_image(record: Record) -> str:
     except ImageError as error:
         return f"the image {error}"
     return ""
+
+
+def check_plain(path: Path, summary: Summary, reader: str) -> None:
+    """Raise UserError for an image that ``reader``, which looks at colours alone, sees otherwise than `decode_bgr`."""
+    records = RecordFile(path, summary.offsets)
+    with mapped(path) as data:
+        for number, offset in enumerate(summary.offsets.tolist()):
+            start = offset + RECORD_HEADER.size
+            _, begin = _label(data[start : start + IMAGE_HEADER.size + 4], LARGEST_PIECE, "")
+            if find_format(data[start + begin : start + begin + 16]) == "JPEG":  # not read: these can be many
+                continue
+            record = records.read(number)
+            if not looks_plain(record.image):
+                raise RecordError(
+                    record.where,
+                    f"{reader} does not see its image as all else does (it is transparent, of an unusual format, or "
+                    "turned): take --data-backend opencv",
+                )
 
 
 def walk(path: Path) -> Iterator[Record]:

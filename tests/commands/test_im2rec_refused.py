@@ -123,3 +123,19 @@ def test_wrong_flags_are_told(tmp_path, im2rec, flags, message):
     root = save_classes(tmp_path / "photos", cat=2)
     assert re.search(message, im2rec(tmp_path / "x", root, *flags.split(), status=2))
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_folders_that_the_names_do_not_know_are_refused(tmp_path, im2rec):
+    root = save_classes(tmp_path / "photos", a=1, b=1, c=1)
+    (tmp_path / "names.txt").write_text("c\na\n")
+    assert "names.txt does not name b, where" in im2rec(
+        tmp_path / "x", root, "--synset", tmp_path / "names.txt", status=2
+    )
+    (tmp_path / "names.txt").write_text("a\nb\na\n")
+    assert "names the class a twice" in im2rec(tmp_path / "x", root, "--synset", tmp_path / "names.txt", status=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["names.txt", "photos"]
+
+
+def test_the_flags_of_mxnets_im2rec_in_c_are_explained(tmp_path, im2rec):
+    err = im2rec(tmp_path / "train.lst", tmp_path, "out.rec", "resize=480", "quality=90", status=2)
+    assert "resize=480 is a flag of MXNet's im2rec in C++" in err and "--resize 480" in err

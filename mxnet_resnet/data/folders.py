@@ -1,0 +1,170 @@
+"""Images in folders, which are their classes, as a list with labels; and what of the folders is not in it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data.classnames import MOST_NAMED, name_some, number_folders, read_names
+from mxnet_resnet.data.encoder import explain_no_file
+from mxnet_resnet.data.imageheader import EXTENSIONS
+from mxnet_resnet.data.lists import ListLine, Skipped
+
+
+class Listing(NamedTuple):
+    """What a folder holds.
+
+    Attributes:
+        lines: its images.
+        classes: the names of the classes, in the order of the labels.
+        skipped: what has the name of an image and cannot be listed.
+        notes: sentences on what is not in the list, and on what was taken for classes.
+    """
+
+    lines: list[ListLine]
+    classes: list[str]
+    skipped: list[Skipped]
+    notes: list[str]
+
+
+@dataclass
+class _Walk:
+    """What is found on the way through the folders.
+
+    Attributes:
+        images: the paths of images by their folders, in the order of the walk.
+        others: counts of the endings of other files, by their folders; hidden files do not count.
+        bare: folders that may have been meant as classes, and have no image.
+        unvisited: subfolders that are not looked into.
+    """
+
+    images: dict[str, list[str]] = field(default_factory=dict)
+    others: dict[str, Counter[str]] = field(default_factory=dict)
+    bare: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    unvisited: int = 0
+
+
+def list_folder(root: Path, extensions: Collection[str], recursive: bool, synset: Path | None = None) -> Listing:
+    """The images of a folder with label 0, or, ``recursive``, each subfolder that has images as a class.
+
+    Labels follow the sorted paths of the subfolders, as in MXNet's im2rec, or the lines of ``synset``. Raises UserError
+    where there is no image, and for a folder that ``synset`` does not name.
+    """
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}")
+    walk = _walk(root, extensions, recursive)
+    if not walk.images:
+        hint = "" if recursive else ", and its subfolders are classes with --recursive only"
+        raise UserError(f"{root} has no images ({' '.join(sorted(extensions))}){hint}")
+    classes = list(walk.images) if synset is None else read_names(synset)
+    labels = {name: i for i, name in enumerate(classes)} if synset is None else number_folders(classes, synset)
+    if unknown := [name for name in walk.images if name not in labels]:
+        raise UserError(
+            f"{synset} does not name {name_some(unknown)}, where {root} has images: folders have to be called as the "
+            "classes"
+        )
+    found = [(float(labels[name]), path) for name, paths in walk.images.items() for path in paths]
+    lines = [ListLine(key, label, path) for key, (label, path) in enumerate(found)]
+    notes = [*_note_classes(root, walk, classes, labels, synset), *_note_rest(walk, extensions)]
+    return Listing(lines, classes, walk.skipped, notes)
+
+
+def _walk(root: Path, extensions: Collection[str], recursive: bool) -> _Walk:
+    walk = _Walk()
+
+    def note_unreadable(error: OSError) -> None:
+        walk.skipped.append(Skipped(os.path.relpath(error.filename, root), str(error.strerror)))
+
+    for folder, folders, files in os.walk(root, onerror=note_unreadable, followlinks=True):
+        inner = os.path.relpath(folder, root)
+        name = root.resolve().name if inner == os.curdir else inner
+        listed = sorted(file for file in (*folders, *files) if _ending(file) in extensions)
+        for file in listed:
+            path = os.path.normpath(os.path.join(inner, file))
+            if reason := _unlistable(path, root):
+                walk.skipped.append(Skipped(path, reason))
+            else:
+                walk.images.setdefault(name, []).append(path)
+        others = Counter(_ending(file) for file in files if file not in listed and not file.startswith("."))
+        if others:
+            walk.others[name] = others
+        inside = sorted(one for one in folders if _worth_a_visit(folder, one, extensions))
+        if name not in walk.images and (listed or not inside or others.keys() & EXTENSIONS):
+            walk.bare.append(name)
+        walk.unvisited += 0 if recursive else len(inside)
+        folders[:] = inside if recursive else []
+    return walk
+
+
+def _note_classes(
+    root: Path, walk: _Walk, classes: Sequence[str], labels: dict[str, int], synset: Path | None
+) -> list[str]:
+    """What was taken for classes, where that may not be what was meant."""
+    notes = []
+    with_images = {labels[name] for name in walk.images}
+    if missing := [name for label, name in enumerate(classes) if label not in with_images]:
+        notes.append(
+            f"{root} has no images of {len(missing):,} of the {len(classes):,} classes of {synset}: "
+            f"{name_some(missing)}"
+        )
+    if len(with_images) == 1:
+        name = next(iter(walk.images))
+        notes.append(f"all images have the label {labels[name]}: {root} has one folder with images, {name}")
+    elif (top := root.resolve().name) in walk.images:
+        notes.append(f"the images that lie in {root} itself are a class, {top}, with the label {labels[top]}")
+    return notes
+
+
+def _note_rest(walk: _Walk, extensions: Collection[str]) -> list[str]:
+    """Folders without images and files of other names."""
+    notes = []
+    for name in walk.bare[:MOST_NAMED]:
+        found = f"{_count(walk.others[name])}, and none that --exts names" if name in walk.others else "no image"
+        notes.append(f"{name} is no class: it has {found}")
+    if len(walk.bare) > MOST_NAMED:
+        notes.append(f"{len(walk.bare) - MOST_NAMED:,} folders more are no classes")
+    if rest := sum(walk.others.values(), Counter()):
+        notes.append(f"left out, as --exts ({' '.join(sorted(extensions))}) does not name them: {_count(rest)}")
+    if walk.unvisited:
+        notes.append(f"{walk.unvisited:,} subfolders are not looked into without --recursive")
+    return notes
+
+
+def _count(endings: Counter[str]) -> str:
+    """``8 files (.bmp 4, .webp 4)``."""
+    total = sum(endings.values())
+    each = [f"{ending or 'without an ending'} {count:,}" for ending, count in endings.most_common(MOST_NAMED)]
+    more = ", ..." if len(endings) > MOST_NAMED else ""
+    return f"{total:,} file{'s' if total > 1 else ''} ({', '.join(each)}{more})"
+
+
+def _ending(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
+
+
+def _unlistable(path: str, root: Path) -> str:
+    """Why ``path`` cannot stand in a list, or nothing."""
+    if path != path.strip() or set(path) & set("\t\n\r"):
+        return "a list cannot hold its name: white space"
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "a list cannot hold its name: not UTF-8"
+    return explain_no_file(root / path)
+
+
+def _worth_a_visit(folder: str, name: str, extensions: Collection[str]) -> bool:
+    """Whether a subfolder is to be walked: not where it has the name of an image, or a link leads back up."""
+    if _ending(name) in extensions:
+        return False
+    path = Path(folder, name)
+    if not path.is_symlink():
+        return True
+    here = Path(os.path.abspath(folder))
+    return not any(above.resolve().is_relative_to(path.resolve()) for above in (here, *here.parents))
