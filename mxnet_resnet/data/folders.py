@@ -139,7 +139,8 @@ def _note_rest(walk: _Walk, extensions: Collection[str]) -> list[str]:
 def _count(endings: Counter[str]) -> str:
     """``8 files (.bmp 4, .webp 4)``."""
     total = sum(endings.values())
-    each = [f"{ending or 'without an ending'} {count:,}" for ending, count in endings.most_common(MOST_NAMED)]
+    frequent = sorted(endings.items(), key=lambda one: (-one[1], one[0]))
+    each = [f"{ending or 'without an ending'} {count:,}" for ending, count in frequent[:MOST_NAMED]]
     more = ", ..." if len(endings) > MOST_NAMED else ""
     return f"{total:,} file{'s' if total > 1 else ''} ({', '.join(each)}{more})"
 

@@ -84,14 +84,8 @@ def scan(path: Path, decoding: bool = False) -> Summary:
     if not offsets:
         raise UserError(f"{path} holds no records: make it again, with tools/ or im2rec")
     digest = hashlib.sha256(bytes(offsets) + bytes(labels)).hexdigest()
-    return Summary(
-        len(offsets),
-        min(labels),
-        max(labels),
-        np.frombuffer(offsets, np.int64),
-        digest,
-        frozenset(map(int, set(labels))),
-    )
+    there = frozenset(map(int, set(labels)))
+    return Summary(len(offsets), min(labels), max(labels), np.frombuffer(offsets, np.int64), digest, there)
 
 
 def _labels(path: Path) -> Iterator[tuple[float, int, str]]:

@@ -72,9 +72,9 @@ def note_records(settings: RunSettings, summaries: Summaries) -> list[str]:
     """What is to be said of training and validation records that may not go together."""
     data, val = settings.data, summaries[settings.data.val]
     notes = [*pairing.compare_labels(summaries[data.train], val), *pairing.compare_names(data.train, data.val)]
-    stages = {data.train: data.augmentation()}
+    stages = [(data.train, data.augmentation())]
     if data.aug_off_epoch is not None and data.later_train is not None:
-        stages.setdefault(data.later_train, data.augmentation(data.aug_off_epoch))
-    for path, preset in stages.items():
+        stages.append((data.later_train, data.augmentation(data.aug_off_epoch)))
+    for path, preset in dict.fromkeys(stages):
         notes += pairing.compare_scales(path, summaries[path], data.image_shape, preset)
     return notes
