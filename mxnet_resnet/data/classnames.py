@@ -52,7 +52,8 @@ def find_names(records: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def name_some(names: Sequence[object]) -> str:
-    """The first of some names, and how many there are more."""
-    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+def name_some(names: Sequence[object], total: int | None = None) -> str:
+    """The first of some names, and how many of ``total`` there are more."""
+    rest = (total or len(names)) - MOST_NAMED
+    more = f" and {rest:,} more" if rest > 0 else ""
     return ", ".join(map(str, names[:MOST_NAMED])) + more

@@ -165,7 +165,8 @@ def read_orientation(image: bytes) -> int:
 
 def read_chunks(png: bytes) -> tuple[dict[bytes, bytes], bool]:
     """The chunks of a PNG before its pixels, by their names, and whether the file has all that its chunks claim."""
-    at, kind, chunks, seen = 8, b"", {}, False
+    chunks: dict[bytes, bytes] = {}
+    at, kind, seen = 8, b"", False
     while kind != b"IEND" and at < len(png):
         length, kind = int.from_bytes(png[at : at + 4], "big"), png[at + 4 : at + 8]
         seen |= kind == b"IDAT"

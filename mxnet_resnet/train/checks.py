@@ -62,9 +62,8 @@ def check_records(settings: RunSettings, workers: int) -> Summaries:
                 raise UserError(
                     f"{path} has {summaries[path].count} records, fewer than the {batch} of a step: see --batch-size"
                 )
-    if data.backend != OURS:
-        for path in {data.train, data.later_train} - {None}:
-            recordio.check_plain(path, summaries[path], data.backend)
+            if path != data.val and data.backend != OURS:
+                recordio.check_plain(path, summaries[path], data.backend)
     return summaries
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from PIL import Image
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data import check, inputs
+from mxnet_resnet.data import check, classnames, inputs
 from mxnet_resnet.data.encoder import Encoder
-from tests.helpers.pictures import photograph, png
+from tests.helpers.pictures import photograph, png, save
 from tests.helpers.recordfiles import begins, change, header, write_records
 
 
@@ -60,3 +61,27 @@ def test_records_as_large_as_im2rec_makes_them_are_good(tmp_path):
     assert begins(path) == [0] and not check.check_file(path).findings
     Image.new("1", (20_000, 20_000)).save(tmp_path / "larger.png")
     assert "claim 20000x20000 pixels" in Encoder().read(tmp_path / "larger.png")
+
+
+def test_the_paths_of_a_list_begin_at_its_root_or_beside_it(tmp_path, monkeypatch):
+    save(tmp_path / "photos/a/0.png")
+    save(tmp_path / "lists/b/1.png")
+    save(tmp_path / "here/c/2.png")
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "lists/x.lst").write_text("0\t0\ta/0.png\n1\t1\tb/1.png\n2\t2\tc/2.png\n3\t3\td/3.png\n")
+    told = read_all(tmp_path / "lists/x.lst", root=tmp_path / "photos")
+    assert told[:3] == ["0", "1", "2"]
+    assert told[3] == f"cannot read image {tmp_path}/photos/d/3.png: No such file or directory"
+    assert "lists/a/0.png" in read_all(tmp_path / "lists/x.lst")[0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_names_of_classes_in_the_encodings_that_say_what_they_are(tmp_path, encoding):
+    (tmp_path / "names.txt").write_bytes("Flügel\r\nŠkoda\r\n".encode(encoding))
+    assert classnames.read_class_names(tmp_path / "names.txt", 2) == ["Flügel", "Škoda"]
+
+
+def test_names_in_another_encoding_are_refused_in_a_sentence(tmp_path):
+    (tmp_path / "names.txt").write_bytes("Flügel\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"names.txt: byte 2 is not UTF-8 text: save it in UTF-8$"):
+        classnames.read_class_names(tmp_path / "names.txt", 1)
