@@ -39,8 +39,6 @@ class Encoder:
             data = path.read_bytes()
         except OSError as error:
             return str(error.strerror)
-        if not data:
-            return "0 bytes"
         try:
             image = decode_bgr(data)
         except ImageError as error:

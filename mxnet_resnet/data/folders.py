@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -62,17 +62,31 @@ def list_folder(root: Path, extensions: Collection[str], recursive: bool, synset
     if not walk.images:
         hint = "" if recursive else ", and its subfolders are classes with --recursive only"
         raise UserError(f"{root} has no images ({' '.join(sorted(extensions))}){hint}")
-    classes = list(walk.images) if synset is None else read_names(synset)
-    labels = {name: i for i, name in enumerate(classes)} if synset is None else number_folders(classes, synset)
-    if unknown := [name for name in walk.images if name not in labels]:
+    found_names = [_name_folder(root, folder) for folder in walk.images]
+    if synset is None:
+        classes, labels = found_names, list(range(len(found_names)))
+    else:
+        classes = read_names(synset)
+        labels = _find_labels(found_names, number_folders(classes, synset), root, synset)
+    found = [(float(label), path) for label, paths in zip(labels, walk.images.values()) for path in paths]
+    lines = [ListLine(key, label, path) for key, (label, path) in enumerate(found)]
+    notes = [*_note_classes(root, walk, classes, labels, synset), *_note_rest(root, walk, extensions)]
+    return Listing(lines, classes, walk.skipped, notes)
+
+
+def _name_folder(root: Path, folder: str) -> str:
+    """What the class of a folder is called, whose path begins at ``root``."""
+    return root.resolve().name if folder == os.curdir else folder
+
+
+def _find_labels(names: Sequence[str], labels: Mapping[str, int], root: Path, synset: Path) -> list[int]:
+    """The labels of folders. Raises UserError for one that ``synset`` does not name."""
+    if unknown := [name for name in names if name not in labels]:
         raise UserError(
             f"{synset} does not name {name_some(unknown)}, where {root} has images: folders have to be called as the "
             "classes"
         )
-    found = [(float(labels[name]), path) for name, paths in walk.images.items() for path in paths]
-    lines = [ListLine(key, label, path) for key, (label, path) in enumerate(found)]
-    notes = [*_note_classes(root, walk, classes, labels, synset), *_note_rest(walk, extensions)]
-    return Listing(lines, classes, walk.skipped, notes)
+    return [labels[name] for name in names]
 
 
 def _walk(root: Path, extensions: Collection[str], recursive: bool) -> _Walk:
@@ -83,50 +97,51 @@ def _walk(root: Path, extensions: Collection[str], recursive: bool) -> _Walk:
 
     for folder, folders, files in os.walk(root, onerror=note_unreadable, followlinks=True):
         inner = os.path.relpath(folder, root)
-        name = root.resolve().name if inner == os.curdir else inner
-        listed = sorted(file for file in (*folders, *files) if _ending(file) in extensions)
-        for file in listed:
+        listed = {file for file in (*folders, *files) if _ending(file) in extensions}
+        for file in sorted(listed):
             path = os.path.normpath(os.path.join(inner, file))
             if reason := _unlistable(path, root):
                 walk.skipped.append(Skipped(path, reason))
             else:
-                walk.images.setdefault(name, []).append(path)
+                walk.images.setdefault(inner, []).append(path)
         others = Counter(_ending(file) for file in files if file not in listed and not file.startswith("."))
         if others:
-            walk.others[name] = others
+            walk.others[inner] = others
         inside = sorted(one for one in folders if _worth_a_visit(folder, one, extensions))
-        if name not in walk.images and (listed or not inside or others.keys() & EXTENSIONS):
-            walk.bare.append(name)
+        if inner not in walk.images and (listed or not inside or others.keys() & EXTENSIONS):
+            walk.bare.append(inner)
         walk.unvisited += 0 if recursive else len(inside)
         folders[:] = inside if recursive else []
     return walk
 
 
 def _note_classes(
-    root: Path, walk: _Walk, classes: Sequence[str], labels: dict[str, int], synset: Path | None
+    root: Path, walk: _Walk, classes: Sequence[str], labels: Sequence[int], synset: Path | None
 ) -> list[str]:
     """What was taken for classes, where that may not be what was meant."""
     notes = []
-    with_images = {labels[name] for name in walk.images}
+    with_images = set(labels)
     if missing := [name for label, name in enumerate(classes) if label not in with_images]:
         notes.append(
             f"{root} has no images of {len(missing):,} of the {len(classes):,} classes of {synset}: "
             f"{name_some(missing)}"
         )
-    if len(with_images) == 1:
-        name = next(iter(walk.images))
-        notes.append(f"all images have the label {labels[name]}: {root} has one folder with images, {name}")
-    elif (top := root.resolve().name) in walk.images:
-        notes.append(f"the images that lie in {root} itself are a class, {top}, with the label {labels[top]}")
+    first = next(iter(walk.images))  # the folder itself, where it has images
+    if len(labels) == 1:
+        name = _name_folder(root, first)
+        notes.append(f"all images have the label {labels[0]}: {root} has one folder with images, {name}")
+    elif first == os.curdir:
+        name = _name_folder(root, first)
+        notes.append(f"the images that lie in {root} itself are a class, {name}, with the label {labels[0]}")
     return notes
 
 
-def _note_rest(walk: _Walk, extensions: Collection[str]) -> list[str]:
+def _note_rest(root: Path, walk: _Walk, extensions: Collection[str]) -> list[str]:
     """Folders without images and files of other names."""
     notes = []
-    for name in walk.bare[:MOST_NAMED]:
-        found = f"{_count(walk.others[name])}, and none that --exts names" if name in walk.others else "no image"
-        notes.append(f"{name} is no class: it has {found}")
+    for folder in walk.bare[:MOST_NAMED]:
+        found = f"{_count(walk.others[folder])}, and none that --exts names" if folder in walk.others else "no image"
+        notes.append(f"{_name_folder(root, folder)} is no class: it has {found}")
     if len(walk.bare) > MOST_NAMED:
         notes.append(f"{len(walk.bare) - MOST_NAMED:,} folders more are no classes")
     if rest := sum(walk.others.values(), Counter()):

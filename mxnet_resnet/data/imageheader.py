@@ -54,6 +54,8 @@ def find_format(image: bytes) -> str:
 
 def explain_refusal(image: bytes) -> str:
     """Why an image is not given to a decoder, or nothing: its format, its size, or that it is cut."""
+    if not image:
+        return "it has 0 bytes"
     name = find_format(image)
     if name not in FORMATS:
         kinds = ", ".join(FORMATS)

@@ -46,7 +46,7 @@ def test_a_file_of_mxnets_own_writer_passes(tmp_path, command, capsys):
 @pytest.mark.parametrize(
     "image, label, message",
     [
-        (b"", 0.0, "the image does not decode: it is not an image"),
+        (b"", 0.0, "the image does not decode: it has 0 bytes"),
         (b"no image", 0.0, "does not decode"),
         (png(photograph(32, 32))[:60], 0.0, "does not decode"),
         (jpeg(photograph(32, 32))[:-9], 0.0, "does not decode"),
@@ -211,7 +211,7 @@ def test_repair_keeps_exactly_the_good_records(twelve, tmp_path, command, capsys
 
 def test_a_sentence_is_not_repeated_for_each_record(twelve, tmp_path, command, capsys):
     """Of a file without images, whose records all differ; other findings are told beside."""
-    path = write_records(tmp_path / "b.rec", [b"text " * number for number in range(40)], [*[0.0] * 39, 0.5])
+    path = write_records(tmp_path / "b.rec", [b"text " * number for number in range(1, 41)], [*[0.0] * 39, 0.5])
     status, out, _ = command(capsys, CHECK, path)
     told = [line for line in out.splitlines() if "does not decode" in line]
     assert status == 1 and len(told) == check.ALIKE

@@ -302,6 +302,14 @@ def test_images_without_folders_of_classes_are_told(tmp_path, im2rec):
     assert f"note: the images that lie in {root} itself are a class, photos, with the label 0" in out
 
 
+def test_a_subfolder_called_as_its_folder_is_a_class_of_its_own(tmp_path, im2rec):
+    root = save_classes(tmp_path / "photos", photos=2, zebra=1)
+    save(root / "top.jpg")
+    im2rec(tmp_path / "x", root, "--no-shuffle")
+    assert (tmp_path / "x_synset.txt").read_text() == "photos\nphotos\nzebra\n"
+    assert [line.label for line in read_list(tmp_path / "x.lst")] == [0, 1, 1, 2]
+
+
 def test_further_labels_of_a_list_are_told(tmp_path, im2rec):
     root = save_classes(tmp_path / "photos", a=2)
     (tmp_path / "x.lst").write_text("0\t1\t0.5\t3\ta/000.jpg\n1\t0\ta/001.jpg\n")

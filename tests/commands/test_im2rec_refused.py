@@ -31,7 +31,7 @@ def test_what_cannot_be_read_is_in_the_report(tmp_path, im2rec):
     assert "x.rec: 11 records of 2 classes, 4 skipped" in out and "9 skipped" in out
     assert sorted((tmp_path / "x_bad.txt").read_text().splitlines()) == [
         "cat/cut.jpg\tdoes not decode: it is cut short",
-        "cat/empty.jpg\t0 bytes",
+        "cat/empty.jpg\tdoes not decode: it has 0 bytes",
         "cat/text.png\tdoes not decode: it is not an image of a format read: JPEG, PNG, GIF, BMP, WebP, TIFF, PNM",
         "dog/folder.jpg\ta folder",
         "dog/gone.jpg\tno such file",
