@@ -26,9 +26,7 @@ from mxnet_resnet.data.repair import find_free_prefix, repair
 def describe(report: Report) -> list[str]:
     """The findings and the summary of a file for people."""
     told = summarize(report)
-    text = [*map(str, report.findings)]
-    if report.wrong > len(report.findings):
-        text.append(f"{report.path}: {report.wrong - len(report.findings):,} findings more")
+    text = report.describe_findings()
     text.append(f"{report.path}: {told['records']:,} records, {told['good']:,} of them good")
     if "labels" in told:
         text += [f"  {line}" for line in describe_images(told)]
@@ -58,8 +56,9 @@ def main() -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a .rec")
     sheet = "draw random images over their label and # the number of their record (1: or 2: is the file, of several)"
     parser.add_argument("--sheet", type=Path, metavar="PNG", help=sheet)
-    parser.add_argument("--seed", type=integer(0), default=0, help="of the images of --sheet")
-    parser.add_argument("--repair", type=Path, metavar="OUT", help="write OUT.rec, .idx and .lst without bad records")
+    mended = "write OUT.rec, .idx and .lst without bad records, and shuffled where the labels are in order"
+    parser.add_argument("--seed", type=integer(0), default=0, help="of --sheet, and of the order of --repair")
+    parser.add_argument("--repair", type=Path, metavar="OUT", help=mended)
     parser.add_argument("--json", action="store_true", help="print JSON")
     arguments = parser.parse_args()
     for path in arguments.files:
@@ -85,5 +84,7 @@ def main() -> int:
     if arguments.sheet and any(report.numbers for report in reports):
         draw_sheet(reports, arguments.sheet, arguments.seed)
     if prefix:
-        repair(reports[0], prefix)
+        done = repair(reports[0], prefix, arguments.seed)
+        if not arguments.json:
+            print(done)
     return int(any(report.wrong for report in reports))

@@ -20,6 +20,7 @@ MOST_CLASSES = 10  # heat maps beside an image
 def main() -> int:
     parser = Parser(__doc__)
     parser.add_argument("--img", nargs="+", default=["test.jpg"], help="images, as predict.py takes them")
+    parser.add_argument("--root", type=Path, help="where the paths in a .lst begin, as predict.py has it")
     parser.add_argument("--classes", type=integers, help="numbers of the classes to look for: 281,282 (the best ones)")
     parser.add_argument(
         "--topk", type=integer(high=MOST_CLASSES), default=1, help="how many of the best classes to look for"
@@ -45,7 +46,7 @@ def main() -> int:
     tally = predict.Tally()
     drawn: list[drawing.Drawn] = []
     heats: list[list[np.ndarray]] = []
-    for seen in predict.classify(inputs.find(arguments.img), classifier, "center", tally):
+    for seen in predict.classify(inputs.find(arguments.img, arguments.root), classifier, "center", tally):
         if len(drawn) == drawing.MOST_DRAWN:
             print(f"{arguments.out} has the first {len(drawn)} images", file=sys.stderr)
             break

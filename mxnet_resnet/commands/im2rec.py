@@ -11,16 +11,22 @@ an interrupted job.
 from __future__ import annotations
 
 import argparse
+import re
+import sys
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
 from mxnet_resnet.base.arguments import Parser, integer, number
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data.classnames import SYNSET, read_names
+from mxnet_resnet.data.decoding import silence_opencv
 from mxnet_resnet.data.encoder import Encoder
+from mxnet_resnet.data.folders import list_folder
+from mxnet_resnet.data.imageheader import EXTENSIONS
 from mxnet_resnet.data.listrecords import SkippedFile, write_records, write_report
-from mxnet_resnet.data.lists import Division, count_classes, divide, find_lists, list_folder, write_lists
-from mxnet_resnet.data.transform import silence_opencv
+from mxnet_resnet.data.lists import Division, count_classes, count_further_labels, divide, find_lists, write_lists
 
 QUALITIES = {".jpg": range(1, 101), ".png": range(10)}
 
@@ -31,11 +37,14 @@ def make_lists(arguments: argparse.Namespace, recursive: bool, skipped: SkippedF
     if prefix.is_dir():
         raise UserError(f"{prefix} is a folder without lists: give the beginning of their names too")
     extensions = {f".{extension.lower().lstrip('.')}" for extension in arguments.exts}
-    listing = list_folder(arguments.root, extensions, recursive)
+    if extensions == {".all"}:
+        extensions = {*EXTENSIONS}
+    listing = list_folder(arguments.root, extensions, recursive, arguments.synset)
     seed = None if arguments.no_shuffle else arguments.seed
     lists = divide(prefix, listing.lines, Division(arguments.chunks, arguments.train_ratio, arguments.test_ratio, seed))
     skipped.finish(listing.skipped)
-    write_lists(lists, prefix.with_name(f"{prefix.name}_synset.txt"), listing.classes)
+    write_lists(lists, name_synset(prefix), listing.classes)
+    tell_notes(listing.notes)
     for path, lines in lists.items():
         print(f"{path}: {len(lines):,} images of {count_classes(lines):,} classes")
     return sorted(lists)
@@ -47,6 +56,8 @@ def make_records(arguments: argparse.Namespace, lists: list[Path], listing: Skip
     encoder = Encoder(*(getattr(arguments, name) for name in names))
     jobs, unreadable = [listing], []
     for path in lists:
+        if several := count_further_labels(path):
+            tell_notes([f"{path}: {several:,} lines have more than one label, and records get the first"])
         lines, job = write_records(path, arguments.root, encoder, arguments.num_workers)
         written = [line for line in lines if line.key not in job.skipped]
         counts = f"{len(written):,} records of {count_classes(written):,} classes, {len(job.skipped):,} skipped"
@@ -57,6 +68,26 @@ def make_records(arguments: argparse.Namespace, lists: list[Path], listing: Skip
     tell_skipped(report, jobs)
     if unreadable:
         raise UserError(f"no image of {unreadable[0]} can be read: {report} has the reasons")
+
+
+def name_synset(prefix: Path) -> Path:
+    """The file of the names of the classes."""
+    return prefix.with_name(f"{prefix.name}{SYNSET}")
+
+
+def check_order(prefix: Path, synset: Path) -> None:
+    """Raise UserError where lists that are there already were not made with the classes of ``synset``."""
+    beside = name_synset(prefix)
+    if not beside.is_file() or read_names(beside) != read_names(synset):
+        raise UserError(
+            f"the lists that begin with {prefix} were made with other classes than those of {synset}: remove them, or "
+            "take another prefix"
+        )
+
+
+def tell_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(f"note: {note}")
 
 
 def tell_skipped(report: Path, jobs: list[SkippedFile]) -> None:
@@ -70,7 +101,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("root", type=Path, help="folder of the images")
     lists = parser.add_argument_group("lists")
     lists.add_argument("--list", action="store_true", help="write lists only")
-    lists.add_argument("--exts", nargs="+", default=[".jpeg", ".jpg", ".png"], help="endings of image files")
+    endings = f"endings of image files, or all: {' '.join(sorted(EXTENSIONS))}"
+    lists.add_argument("--exts", nargs="+", default=[".jpeg", ".jpg", ".png"], help=endings)
+    lists.add_argument("--synset", type=Path, help="names of the classes in the order of the labels, those of training")
     lists.add_argument("--chunks", type=integer(), default=1, help="number of lists to divide the images among")
     lists.add_argument("--train-ratio", type=number(0, 1), default=1.0, help="share of each class in PREFIX_train")
     lists.add_argument("--test-ratio", type=number(0, 1), default=0.0, help="share of each class in PREFIX_test")
@@ -89,6 +122,12 @@ def parse() -> argparse.Namespace:
     images.add_argument("--encoding", choices=QUALITIES, default=".jpg", help="of the images in the records")
     images.add_argument("--num-workers", "--num-thread", type=integer(1, 1024), default=cores(), help="threads")
     images.add_argument("--color", type=int, choices=[1], default=1, help="records are for ImageRecordIter: 3 channels")
+    if foreign := [word for word in sys.argv[1:] if re.fullmatch(r"[a-z_]+=\S+", word)]:
+        name, _, value = foreign[0].partition("=")
+        raise UserError(
+            f"{foreign[0]} is a flag of MXNet's im2rec in C++: give the beginning of the names of list and records, "
+            f"the folder of the images, and --{name.replace('_', '-')} {value}"
+        )
     return _checked(parser.parse_args())
 
 
@@ -121,6 +160,8 @@ def main() -> None:
         return
     lists = find_lists(prefix)
     if lists:
+        if arguments.synset:
+            check_order(prefix, arguments.synset)
         print(f"Lists found: {', '.join(path.name for path in lists)}")
     else:
         lists = make_lists(arguments, True, listing)

@@ -20,6 +20,7 @@ def main() -> int:
         default=["test.jpg"],
         help="images: files, folders, globs, a .lst, a .rec, or - for a list of any of these on standard input",
     )
+    parser.add_argument("--root", type=Path, help="where the paths in a .lst begin (its folder, or the current one)")
     parser.add_argument("--topk", type=integer(), default=5, help="classes to tell of each image")
     parser.add_argument("--format", choices=answers.FORMATS, default="text", help="of the output")
     parser.add_argument("--out", type=Path, help="draw the images with bars of their best classes")
@@ -37,7 +38,7 @@ def main() -> int:
         drawing.check_target(arguments.out)
     classifier = chosen.open_classifier(engine, net, arguments.gpu, arguments.batch_size, arguments.dtype)
     writer = answers.Writer(arguments.format, titled=not inputs.is_single(arguments.img))
-    images, tally = inputs.find(arguments.img), predict.Tally()
+    images, tally = inputs.find(arguments.img, arguments.root), predict.Tally()
     drawn: list[drawing.Drawn] = []
     for seen in predict.classify(images, classifier, arguments.crop, tally, bool(arguments.out)):
         best = answers.best(seen.probabilities, names, arguments.topk)

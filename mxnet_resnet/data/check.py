@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +18,12 @@ from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import recordio
+from mxnet_resnet.data.classnames import MOST_NAMED, name_some
 from mxnet_resnet.data.survey import Damage, Examined, Found, examine, survey
 
 LISTED = 1000  # findings that are kept of a file; more are counted
+ALIKE = 5  # findings that differ in numbers alone and are told one by one
+VARYING = re.compile(r"""b?'[^']*'|b?"[^"]*"|0x[0-9a-f]+|\d[\d,x]*""")  # of the words of a finding
 # disable=None: a bar on a terminal only
 PROGRESS_BAR: dict[str, Any] = {"unit": "B", "unit_scale": True, "leave": False, "disable": None}
 
@@ -85,6 +89,7 @@ class Report:
     records: int = 0
     wrong: int = 0
     findings: list[Finding] = field(default_factory=list)
+    kinds: Counter = field(default_factory=Counter)  # of all findings, by what does not vary in their words
     notes: list[str] = field(default_factory=list)
     bad: list[tuple[int, int]] = field(default_factory=list)  # stretches without good records, from byte to byte
     numbers: array = field(default_factory=lambda: array("q"))
@@ -98,6 +103,7 @@ class Report:
 
     def add_finding(self, finding: Finding) -> None:
         self.wrong += 1
+        self.kinds[_find_kind(finding)] += 1
         if len(self.findings) < LISTED:
             self.findings.append(finding)
 
@@ -116,11 +122,28 @@ class Report:
         self.channels[image.channels] += 1
         self.sums += np.array(image.sums, object)
 
+    def describe_findings(self) -> list[str]:
+        """Each finding that is kept, but of those that differ in numbers alone the first and how many there are."""
+        told, counts = [], Counter[str]()
+        for finding in self.findings:
+            kind = _find_kind(finding)
+            counts[kind] += 1
+            if counts[kind] <= ALIKE:
+                told.append(str(finding))
+                last = counts[kind] == ALIKE and self.kinds[kind] - ALIKE
+                told += [f"{finding.file}: {last:,} findings more like this one"] * bool(last)
+        unkept = self.wrong - sum(self.kinds[kind] for kind in counts)
+        return told + [f"{self.path}: {unkept:,} findings more"] * bool(unkept)
+
     def colours(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of R, G and B over all pixels, in 0..255."""
         pixels = sum(width * height * count for (width, height), count in self.sizes.items())
         deviation = [math.sqrt(pixels * squared - total * total) / pixels for total, squared in self.sums.T]
         return [total / pixels for total in self.sums[0]], deviation
+
+
+def _find_kind(finding: Finding) -> str:
+    return f"{finding.file} {VARYING.sub('', finding.message)}"
 
 
 def check_file(path: Path) -> Report:
@@ -143,7 +166,16 @@ def check_file(path: Path) -> Report:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     _check_order(report)
+    _note_labels(report)
     return report
+
+
+def _note_labels(report: Report) -> None:
+    """Note labels that no image has, below the greatest."""
+    counts = report.order.counts
+    if missing := max(counts, default=-1) + 1 - len(counts):  # labels can be as large as a float
+        first = list(islice((label for label in count() if label not in counts), min(missing, MOST_NAMED)))
+        report.notes.append(f"no image has the label {name_some(first, missing)}")
 
 
 def _check_order(report: Report) -> None:
@@ -198,7 +230,7 @@ def summarize(report: Report) -> dict:
     return {
         **told,
         "labels": {str(label): counts[label] for label in sorted(counts)},
-        "missing_labels": max(counts) + 1 - len(counts),
+        "missing_labels": max(counts) - min(counts) + 1 - len(counts),
         "order": {"changes": report.order.changes, "expected": expected, "unshuffled": report.order.unshuffled()},
         "width": _spread(width),
         "height": _spread(height),

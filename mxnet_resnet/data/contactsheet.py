@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import cv2
 import numpy as np
 
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.data.check import Report
+from mxnet_resnet.data.decoding import decode
 from mxnet_resnet.data.recordio import RecordFile
-from mxnet_resnet.data.transform import decode
 
 ROWS = COLUMNS = 8
 CELL, CAPTION = 128, 20  # pixels
@@ -28,8 +27,7 @@ def draw_sheet(reports: list[Report], out: Path, seed: int) -> None:
         report, i = reports[file], int(number - ends[file] + sizes[file])
         record = RecordFile(report.path, report.offsets).read(i)
         top, left = place // COLUMNS * (CELL + CAPTION), place % COLUMNS * CELL
-        image = cast(np.ndarray, decode(record.image))  # which it did when it was checked
-        _draw_image(sheet[top : top + CELL, left : left + CELL], image)
+        _draw_image(sheet[top : top + CELL, left : left + CELL], decode(record.image))
         text = f"{f'{file + 1}: ' if len(reports) > 1 else ''}{record.label:.0f} #{report.numbers[i]}"
         cv2.putText(sheet, text, (left + 4, top + CELL + 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
     with replacing(out) as (temporary,):

@@ -9,7 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mxnet_resnet.data.transform import LARGEST_SIDE, decode_bgr, sides_for
+from mxnet_resnet.data.decoding import ImageError, decode_bgr
+from mxnet_resnet.data.transform import LARGEST_SIDE, sides_for
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,10 @@ class Encoder:
             data = path.read_bytes()
         except OSError as error:
             return str(error.strerror)
-        if not data:
-            return "0 bytes"
-        image = decode_bgr(data)
-        if image is None:
-            return "not an image that OpenCV can decode"
+        try:
+            image = decode_bgr(data)
+        except ImageError as error:
+            return str(error)
         return data if self.pass_through else self.encode(image)
 
     def encode(self, image: np.ndarray) -> bytes | str:

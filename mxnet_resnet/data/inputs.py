@@ -16,9 +16,10 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import lists, recordio
+from mxnet_resnet.data.imageheader import EXTENSIONS
+from mxnet_resnet.data.survey import Damage, survey
 from mxnet_resnet.data.transform import photograph, read_bytes
 
-EXTENSIONS = {".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}  # in folders
 STANDARD_INPUT = "-"
 
 
@@ -48,21 +49,23 @@ def is_single(sources: Sequence[str]) -> bool:
     return os.path.isfile(sources[0]) or not (os.path.isdir(sources[0]) or glob.has_magic(sources[0]))
 
 
-def find(sources: Sequence[str]) -> Iterator[Input]:
+def find(sources: Sequence[str], root: Path | None = None) -> Iterator[Input]:
     """The images that ``sources`` name, in their order; those of a folder or a glob in the order of their paths.
+
+    The paths in a list begin at ``root``, or else at the folder of the list, or at the current one.
 
     What is not there is an Input whose ``read`` raises, so that the rest is looked at.
     """
     for source in sources:
         try:
-            yield from _find(source)
+            yield from _find(source, root)
         except UserError as error:
             yield Input(source, partial(_fail, error))
 
 
-def _find(source: str) -> Iterator[Input]:
+def _find(source: str, root: Path | None) -> Iterator[Input]:
     if source == STANDARD_INPUT:
-        yield from _in_lines(sys.stdin)
+        yield from _in_lines(sys.stdin, root)
     elif os.path.isdir(source):
         yield from _in_folder(source)
     elif not os.path.exists(source) and glob.has_magic(source):
@@ -70,17 +73,17 @@ def _find(source: str) -> Iterator[Input]:
         if not found:
             raise UserError(f"nothing is called {source}")
         # ** finds folders and what is in them
-        yield from find([path for path in found if path != source and not ("**" in source and os.path.isdir(path))])
+        others = [path for path in found if path != source and not ("**" in source and os.path.isdir(path))]
+        yield from find(others, root)
     elif source.endswith(".lst"):
-        yield from _in_list(Path(source))
+        yield from _in_list(Path(source), root)
     elif source.endswith(".rec"):
-        for number, record in enumerate(recordio.walk(Path(source))):
-            yield Input(f"{source}[{number}]", partial(bytes, record.image), _label(record.label))
+        yield from _in_records(Path(source))
     else:
         yield Input(source, partial(read_bytes, source))
 
 
-def _in_lines(lines: TextIO) -> Iterator[Input]:
+def _in_lines(lines: TextIO, root: Path | None) -> Iterator[Input]:
     """What each line names; names may be any bytes."""
     if isinstance(lines, io.TextIOWrapper):
         lines.reconfigure(errors="surrogateescape")
@@ -88,7 +91,7 @@ def _in_lines(lines: TextIO) -> Iterator[Input]:
     for line in lines:
         if line.strip():
             empty = False
-            yield from find([line.rstrip("\r\n")])
+            yield from find([line.rstrip("\r\n")], root)
     if empty:
         raise UserError("there is no name of an image on standard input")
 
@@ -106,14 +109,32 @@ def _in_folder(folder: str) -> Iterator[Input]:
         yield Input(path, partial(read_bytes, path))
 
 
-def _in_list(path: Path) -> Iterator[Input]:
-    """The images of a list, whose paths begin at its folder, or else at the current one."""
+def _in_records(path: Path) -> Iterator[Input]:
+    """The records of a file; one that is damaged, or no image's, is an Input whose ``read`` raises."""
+    with recordio.mapped(path) as data:
+        for item in survey(data, path):
+            if item.offset == item.end:  # what is wrong behind a record that was given
+                continue
+            name, where = f"{path}[{item.number}]", f"{path}, record {item.number}, byte {item.offset}"
+            try:
+                if isinstance(item, Damage):
+                    raise recordio.RecordError(where, item.reason)
+                record = recordio.as_record(item.data, item.offset, where)
+            except recordio.RecordError as error:
+                yield Input(name, partial(_fail, error))
+            else:
+                yield Input(name, partial(bytes, record.image), _label(record.label))
+
+
+def _in_list(path: Path, root: Path | None) -> Iterator[Input]:
+    """The images of a list, whose paths begin at ``root``, or else at its folder, or at the current one."""
+    folders = [folder for folder in (root, path.parent, Path()) if folder is not None]
     for entry in lists.read_lines(path):
         if isinstance(entry, UserError):
             yield Input(str(path), partial(_fail, entry))
             continue
-        beside = path.parent / entry.path
-        image = beside if beside.exists() or not os.path.exists(entry.path) else Path(entry.path)
+        places = [folder / entry.path for folder in folders]
+        image = next((place for place in places if os.path.exists(place)), places[0])
         yield Input(str(image), partial(read_bytes, image), _label(entry.label))
 
 

@@ -1,14 +1,13 @@
-"""Lists of images: from folders, shuffled and split, and as ``.lst`` files.
+"""Lists of images: shuffled and split, and as ``.lst`` files.
 
 A line of a ``.lst`` file is ``INDEX<tab>LABEL<tab>PATH``, as MXNet's im2rec writes and reads it.
 """
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
-from mxnet_resnet.data.encoder import explain_no_file
+from mxnet_resnet.data.textfiles import read_text
 
 LARGEST_KEY_LENGTH = 19  # digits: records hold the index as a uint64
 LARGEST_LABEL = float(np.finfo(np.float32).max)
@@ -39,14 +38,6 @@ class Skipped(NamedTuple):
     reason: str
 
 
-class Listing(NamedTuple):
-    """What a folder holds: images, the names of their classes in the order of the labels, and what is left out."""
-
-    lines: list[ListLine]
-    classes: list[str]
-    skipped: list[Skipped]
-
-
 @dataclass(frozen=True)
 class Division:
     """How the images of a folder are dealt to lists.
@@ -61,64 +52,6 @@ class Division:
     train: Fraction = Fraction(1)
     test: Fraction = Fraction(0)
     seed: int | None = 0
-
-
-def list_folder(root: Path, extensions: Collection[str], recursive: bool) -> Listing:
-    """The images of a folder with label 0, or, ``recursive``, each subfolder that has images as a class.
-
-    Labels follow the sorted paths of the subfolders, as in MXNet's im2rec. Raises UserError where there is no image.
-    """
-    if not root.is_dir():
-        raise UserError(f"there is no folder {root}")
-    lines: list[ListLine] = []
-    classes: list[str] = []
-    skipped: list[Skipped] = []
-
-    def unreadable(error: OSError) -> None:
-        skipped.append(Skipped(os.path.relpath(error.filename, root), str(error.strerror)))
-
-    for folder, folders, files in os.walk(root, onerror=unreadable, followlinks=True):
-        before = len(lines)
-        for name in sorted(filter(_with_extension(extensions), [*folders, *files])):
-            path = os.path.normpath(os.path.join(os.path.relpath(folder, root), name))
-            if reason := _unlistable(path, root):
-                skipped.append(Skipped(path, reason))
-            else:
-                lines.append(ListLine(len(lines), float(len(classes)), path))
-        if len(lines) > before:
-            name = os.path.relpath(folder, root)
-            classes.append(root.resolve().name if name == os.curdir else name)
-        folders[:] = sorted(name for name in folders if recursive and _worth_a_visit(folder, name, extensions))
-    if not lines:
-        hint = "" if recursive else ", and its subfolders are classes with --recursive only"
-        raise UserError(f"{root} has no images ({' '.join(sorted(extensions))}){hint}")
-    return Listing(lines, classes, skipped)
-
-
-def _with_extension(extensions: Collection[str]) -> Callable[[str], bool]:
-    return lambda name: os.path.splitext(name)[1].lower() in extensions
-
-
-def _unlistable(path: str, root: Path) -> str:
-    """Why ``path`` cannot stand in a list, or nothing."""
-    if path != path.strip() or set(path) & set("\t\n\r"):
-        return "a list cannot hold its name: white space"
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return "a list cannot hold its name: not UTF-8"
-    return explain_no_file(root / path)
-
-
-def _worth_a_visit(folder: str, name: str, extensions: Collection[str]) -> bool:
-    """Whether a subfolder is to be walked: not where it has the name of an image, or a link leads back up."""
-    if _with_extension(extensions)(name):
-        return False
-    path = Path(folder, name)
-    if not path.is_symlink():
-        return True
-    here = Path(os.path.abspath(folder))
-    return not any(above.resolve().is_relative_to(path.resolve()) for above in (here, *here.parents))
 
 
 def take(lines: Sequence[ListLine], ratio: Fraction, least: int = 0) -> tuple[list[ListLine], list[ListLine]]:
@@ -206,14 +139,14 @@ def read_list(path: Path) -> list[ListLine]:
     return lines
 
 
+def count_further_labels(path: Path) -> int:
+    """The lines of a list that have more than one label."""
+    return sum(text.count("\t") > 2 for text in read_text(path, "the list").split("\n"))
+
+
 def read_lines(path: Path) -> Iterator[ListLine | UserError]:
     """As `read_list`, with an error in the place of each line that is wrong. Raises UserError where none is right."""
-    try:
-        texts = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not a list: byte {error.start} is not UTF-8 text") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    texts = read_text(path, "the list").split("\n")
     seen: set[int] = set()
     for number, text in enumerate(texts, 1):
         if text.strip():

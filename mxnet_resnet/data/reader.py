@@ -17,8 +17,9 @@ from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.augment import DRAWS, Augmentation, augment
 from mxnet_resnet.data.batch import Batch
+from mxnet_resnet.data.decoding import ImageError, decode, decode_bgr
 from mxnet_resnet.data.recordio import Record, RecordError, RecordFile, Summary
-from mxnet_resnet.data.transform import ImageShape, decode, decode_bgr, evaluation_transform
+from mxnet_resnet.data.transform import ImageShape, evaluation_transform
 
 IMAGES_A_TASK = 8  # enough that handing it to a thread costs nothing
 BATCHES_AHEAD = 3
@@ -129,16 +130,15 @@ class ValidationRecords:
 
 
 @contextmanager
-def decoded(record: Record, decoder: Callable[[bytes], np.ndarray | None] = decode) -> Iterator[np.ndarray]:
+def decoded(record: Record, decoder: Callable[[bytes], np.ndarray] = decode) -> Iterator[np.ndarray]:
     """The image of a record, (H, W, 3), uint8, for the block that uses it.
 
     Raises UserError where it does not decode, and puts the place of the record before what the block raises of these.
     """
     try:
-        image = decoder(record.image)
-        if image is None:
-            raise UserError("the image does not decode")
-        yield image
+        yield decoder(record.image)
+    except ImageError as error:
+        raise RecordError(record.where, f"the image {error}") from error
     except UserError as error:
         raise RecordError(record.where, str(error)) from error
 

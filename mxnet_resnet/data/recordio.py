@@ -18,7 +18,8 @@ import numpy as np
 from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data.transform import decode
+from mxnet_resnet.data.decoding import ImageError, decode_bgr, looks_plain
+from mxnet_resnet.data.imageheader import find_format
 
 # dmlc-core, include/dmlc/recordio.h: magic, then 3 bits of continuation flag and 29 of length, then the data to the
 # next multiple of 4. MXNet puts an image header before the data: flag, label, two ids.
@@ -39,13 +40,17 @@ SPLIT_AT = struct.pack("<I", MAGIC)  # a record is cut where its data have the m
 
 @dataclass(frozen=True)
 class Summary:
-    """What a record file holds; ``offsets`` are the first bytes of the records, ``digest`` is of these and labels."""
+    """What a record file holds; ``offsets`` are the first bytes of the records, ``digest`` is of these and the labels.
+
+    ``labels`` are those that there are.
+    """
 
     count: int
     min_label: float
     max_label: float
     offsets: np.ndarray = field(compare=False, repr=False)
     digest: str = field(default="", compare=False)
+    labels: frozenset[int] = field(default=frozenset(), compare=False, repr=False)
 
 
 class Record(NamedTuple):
@@ -79,7 +84,8 @@ def scan(path: Path, decoding: bool = False) -> Summary:
     if not offsets:
         raise UserError(f"{path} holds no records: make it again, with tools/ or im2rec")
     digest = hashlib.sha256(bytes(offsets) + bytes(labels)).hexdigest()
-    return Summary(len(offsets), min(labels), max(labels), np.frombuffer(offsets, np.int64), digest)
+    there = frozenset(map(int, set(labels)))
+    return Summary(len(offsets), min(labels), max(labels), np.frombuffer(offsets, np.int64), digest, there)
 
 
 def _labels(path: Path) -> Iterator[tuple[float, int, str]]:
@@ -95,14 +101,37 @@ def _labels(path: Path) -> Iterator[tuple[float, int, str]]:
 
 def _decoding(path: Path) -> Iterator[tuple[float, int, str]]:
     """As ``_labels``, each image decoded to see that it can be."""
-    for record, decodes in compute_ahead(_decodes, walk(path), cores(), DECODED_AHEAD):
-        if not decodes:
-            raise RecordError(record.where, "the image does not decode")
+    for record, problem in compute_ahead(_explain_image, walk(path), cores(), DECODED_AHEAD):
+        if problem:
+            raise RecordError(record.where, problem)
         yield record.label, record.offset, record.where
 
 
-def _decodes(record: Record) -> bool:
-    return decode(record.image) is not None
+def _explain_image(record: Record) -> str:
+    """What is wrong with the image of a record, or nothing."""
+    try:
+        decode_bgr(record.image)
+    except ImageError as error:
+        return f"the image {error}"
+    return ""
+
+
+def check_plain(path: Path, summary: Summary, reader: str) -> None:
+    """Raise UserError for an image that ``reader``, which looks at colours alone, sees otherwise than `decode_bgr`."""
+    records = RecordFile(path, summary.offsets)
+    with mapped(path) as data:
+        for number, offset in enumerate(summary.offsets.tolist()):
+            start = offset + RECORD_HEADER.size
+            _, begin = _label(data[start : start + IMAGE_HEADER.size + 4], LARGEST_PIECE, "")
+            if find_format(data[start + begin : start + begin + 16]) == "JPEG":  # not read: these can be many
+                continue
+            record = records.read(number)
+            if not looks_plain(record.image):
+                raise RecordError(
+                    record.where,
+                    f"{reader} does not see its image as all else does (it is transparent, of an unusual format, or "
+                    "turned): take --data-backend opencv",
+                )
 
 
 def walk(path: Path) -> Iterator[Record]:

@@ -13,18 +13,24 @@ from mxnet_resnet.data.recordio import RecordFile
 from mxnet_resnet.data.writer import RecordWriter
 
 
-def repair(report: Report, prefix: Path) -> None:
-    """Write the good records in their order, under the ids that they have, or numbered where an id stands twice."""
+def repair(report: Report, prefix: Path, seed: int) -> str:
+    """Write the good records in their order, under the ids that they have, or numbered where an id stands twice.
+
+    Where the order is not a random one, it is made so. Returns a sentence on what was done.
+    """
     if not report.numbers:
         raise UserError(f"{report.path} has no good record to write to {prefix}.rec")
     numbered = bool(find_repeats(np.array(report.keys)))
     names = {} if numbered else _read_names(report.path.with_suffix(".lst"))
     records = RecordFile(report.path, report.offsets)
+    count, unshuffled = len(report.numbers), report.order.unshuffled()
+    order = np.random.default_rng(seed).permutation(count).tolist() if unshuffled else range(count)
     with RecordWriter(prefix) as writer:
-        for i, number in enumerate(report.numbers):
-            key = i if numbered else report.keys[i]
+        for place, i in enumerate(order):
+            number, key = report.numbers[i], place if numbered else report.keys[i]
             record = records.read(i)
             writer.write(key, record.label, record.image, names.get(str(key), f"{report.path.stem}-{number}"))
+    return f"{prefix}.rec: {count:,} good records of {report.records:,}{', shuffled' if unshuffled else ''}"
 
 
 def _read_names(path: Path) -> dict[str, str]:

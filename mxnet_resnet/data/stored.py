@@ -11,7 +11,7 @@ from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.data.augment import FILL
 from mxnet_resnet.data.reader import TrainingRecords, ValidationRecords, decoded
 from mxnet_resnet.data.recordio import RecordFile
-from mxnet_resnet.data.transform import decode, evaluation_transform
+from mxnet_resnet.data.transform import evaluation_transform
 
 IMAGES_A_TASK = 64  # so that handing a task to a thread costs nothing
 
@@ -76,7 +76,7 @@ def _store(
 
     def load(number: int) -> tuple[np.ndarray, float]:
         record = file.read(number)
-        with decoded(record, decode) as image:
+        with decoded(record) as image:
             return transform(image), record.label
 
     first, _ = load(0)

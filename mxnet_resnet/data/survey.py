@@ -11,9 +11,9 @@ from typing import NamedTuple
 import cv2
 
 from mxnet_resnet.data import recordio
-from mxnet_resnet.data.imageheader import DENSEST_IMAGE, LARGEST_IMAGE, chunks_fit, stored_shape
+from mxnet_resnet.data.decoding import ImageError, decode
+from mxnet_resnet.data.imageheader import stored_shape
 from mxnet_resnet.data.recordio import FIRST_PART, IMAGE_HEADER, LAST_PART, RECORD_HEADER, SPLIT_AT, WHOLE
-from mxnet_resnet.data.transform import decode
 
 
 class Found(NamedTuple):
@@ -123,12 +123,11 @@ def examine(item: Found | Damage) -> Examined:
         return Examined(error.reason)
     if not record.label.is_integer() or record.label < 0:
         return Examined(f"the label {record.label} is no whole number from 0 on")
-    width, height, channels = stored_shape(record.image)
-    if width * height > min(LARGEST_IMAGE, DENSEST_IMAGE * len(record.image)):
-        return Examined(f"the image, of {len(record.image)} bytes, cannot have {width}x{height} pixels")
-    image = decode(record.image) if chunks_fit(record.image) else None
-    if image is None:
-        return Examined(f"the image, of {len(record.image)} bytes, does not decode")
+    try:
+        image = decode(record.image)
+    except ImageError as error:
+        return Examined(f"the image {error}")
+    _, _, channels = stored_shape(record.image)
     pixels = image.size // 3
     mean, deviation = (values.ravel().tolist() for values in cv2.meanStdDev(image))
     sums = [round(m * pixels) for m in mean]  # double precision: rounding gives the exact integers back

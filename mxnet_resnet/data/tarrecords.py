@@ -16,8 +16,9 @@ import numpy as np
 from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.base.progress import progress
+from mxnet_resnet.data.decoding import ImageError, decode
 from mxnet_resnet.data.tars import TarImages
-from mxnet_resnet.data.transform import LARGEST_SIDE, decode, sides_for
+from mxnet_resnet.data.transform import LARGEST_SIDE, sides_for
 from mxnet_resnet.data.writer import RecordWriter
 
 
@@ -79,8 +80,11 @@ def _fill(
 def _encode_versions(
     images: TarImages, file: BinaryIO, sizes: list[int], quality: int, number: int
 ) -> dict[int, bytes | None]:
-    image = decode(images.read(file, number))
-    return {size: None if image is None else encode_version(image, size, quality) for size in sizes}
+    try:
+        image = decode(images.read(file, number))
+    except ImageError:  # which the report explains
+        return dict.fromkeys(sizes)
+    return {size: encode_version(image, size, quality) for size in sizes}
 
 
 def _note(prefix: Path, settings: dict[str, object]) -> tuple[Path, str]:
@@ -103,9 +107,17 @@ def _report(images: TarImages, file: BinaryIO, prefix: Path, size: int) -> None:
             left_out[int(line.split(b"\t", 1)[0])] = False
     numbers = np.flatnonzero(left_out).tolist()
     report = prefix.with_name(f"{prefix.name}.unreadable.txt")
-    undecoded = [decode(images.read(file, number)) is None for number in numbers]
-    reasons = ["does not decode" if bad else f"is too narrow to be {size} pixels wide" for bad in undecoded]
+    reasons = [_explain_image(images.read(file, number), size) for number in numbers]
     with replacing(report) as (path,):
         path.write_text("".join(f"{images.name(number)}\t{reason}\n" for number, reason in zip(numbers, reasons)))
     left = f", {len(numbers):,} left out: see {report}" if numbers else ""
     print(f"{prefix}.rec: {len(images) - len(numbers):,} images{left}")
+
+
+def _explain_image(data: bytes, size: int) -> str:
+    """Why there is no record of an image."""
+    try:
+        decode(data)
+    except ImageError as error:
+        return str(error)
+    return f"is too narrow to be {size} pixels wide"

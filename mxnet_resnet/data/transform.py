@@ -6,7 +6,6 @@ Short side to ``short_side`` (bilinear, the long side rounded down), then the ce
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ import cv2
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data.imageheader import is_whole, may_have_alpha, plausible
+from mxnet_resnet.data.decoding import ImageError, decode
 
 ImageShape = tuple[int, int, int]
 LARGEST_SIDE = 32766  # that OpenCV resizes and warps
@@ -109,67 +108,15 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def photograph(data: bytes, name: str | Path) -> np.ndarray:
-    """An encoded image as RGB (H, W, 3), uint8: grey, CMYK and 16 bits converted, of an animation the first frame.
+    """An encoded image as RGB (H, W, 3), uint8, as `decoding.decode` has it.
 
-    What shows through is white. Raises UserError, with ``name``, for what is no image, cut short, or a line of pixels.
+    Raises UserError, with ``name``, for what does not decode, and for a line of pixels.
     """
-    if not is_whole(data):
-        raise UserError(f"{name} is cut short: its image has no end")
-    image = _first_of_gif(data) if data.startswith(b"GIF8") else decode(data)
-    if image is None:
-        raise UserError(f"{name} is not an image that OpenCV can decode")
+    try:
+        image = decode(data)
+    except ImageError as error:
+        raise UserError(f"{name} {error}") from error
     height, width = image.shape[:2]
     if min(height, width) < SMALLEST_SIDE:
         raise UserError(f"{name} is {width}x{height} pixels, too narrow to show anything")
-    if may_have_alpha(data):
-        image = _on_white(data, image)
     return image
-
-
-def _first_of_gif(data: bytes) -> np.ndarray | None:
-    """The first picture of a GIF, which OpenCV reads from version 4.12 on, on white; None where it does not decode."""
-    from PIL import Image, ImageFile
-
-    lenient, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, False  # GluonCV makes it so for all
-    try:
-        with Image.open(io.BytesIO(data)) as first:
-            layers = first.convert("RGBA")
-    except Exception:  # Pillow has many kinds for damaged files
-        return None
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = lenient
-    white = Image.new("RGBA", layers.size, "white")
-    return np.array(Image.alpha_composite(white, layers).convert("RGB"))
-
-
-def _on_white(data: bytes, image: np.ndarray) -> np.ndarray:
-    """``image`` as it looks on white where ``data`` has transparency, which OpenCV drops otherwise."""
-    layers = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if layers is None or layers.ndim < 3 or layers.shape[2] != 4 or layers.shape[:2] != image.shape[:2]:
-        return image
-    if layers.dtype.kind != "u":
-        return image
-    alpha = layers[:, :, 3:] / np.float32(256**layers.dtype.itemsize - 1)
-    return np.rint(image * alpha + 255 * (1 - alpha)).astype(np.uint8)
-
-
-def decode(data: bytes) -> np.ndarray | None:
-    """An encoded image as RGB (H, W, 3), uint8, or None where it does not decode."""
-    image = decode_bgr(data)
-    return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def decode_bgr(data: bytes) -> np.ndarray | None:
-    """An encoded image as OpenCV has it, BGR (H, W, 3), uint8, or None where it does not decode."""
-    if not data or not plausible(data):
-        return None
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        return None
-
-
-def silence_opencv() -> None:
-    """Keep OpenCV from writing about images that it cannot decode: that is told in our words."""
-    log = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # type: ignore[attr-defined]  # in OpenCV 4.14
-    log.setLogLevel(0)

@@ -16,10 +16,10 @@ import cv2
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
-from mxnet_resnet.data.classnames import number_class, read_class_names
+from mxnet_resnet.data.classnames import find_names, number_class, read_class_names
 from mxnet_resnet.data.datasets import IMAGENET_SYNSET
+from mxnet_resnet.data.decoding import decode
 from mxnet_resnet.data.recordio import RecordFile
-from mxnet_resnet.data.transform import decode
 from mxnet_resnet.plot import curves, figures, logreader
 from mxnet_resnet.plot.run import ERRORS, Run
 from mxnet_resnet.runs import metrics
@@ -196,7 +196,6 @@ def _confused(confusions: Confusions, records: RecordFile, names: Mapping[int, s
 def _picture(records: RecordFile, number: int) -> str:
     """A record as it is stored, made smaller."""
     image = decode(records.read(number).image)
-    assert image is not None, f"record {number} was classified, and does not decode any more"
     factor = LARGEST_SIDE / max(image.shape[:2])
     if factor < 1:
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
@@ -207,9 +206,9 @@ def _picture(records: RecordFile, number: int) -> str:
 
 def name_classes(records: Path, classes: int, of_imagenet: bool) -> dict[int, str]:
     """Names of the classes, from the list beside the records if there is one; none where they are not known."""
-    beside = f"{records.stem.rpartition('_')[0]}_synset.txt"  # as tools/im2rec.py calls it
-    lists = [records.with_name(beside), records.with_name("synset.txt")]
-    for path in [*lists, *([IMAGENET_SYNSET] if of_imagenet else [])]:
+    for path in (find_names(records), records.with_name("synset.txt"), IMAGENET_SYNSET if of_imagenet else None):
+        if path is None:
+            continue
         try:
             names = read_class_names(path, classes)
         except UserError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data import recordio
+from mxnet_resnet.data import pairing, recordio
 from mxnet_resnet.data.datasets import OURS
 from mxnet_resnet.engines.base import Engine, Group
 from mxnet_resnet.settings.sections import RunSettings
@@ -62,4 +62,18 @@ def check_records(settings: RunSettings, workers: int) -> Summaries:
                 raise UserError(
                     f"{path} has {summaries[path].count} records, fewer than the {batch} of a step: see --batch-size"
                 )
+            if data.backend != OURS and path in (data.train, data.later_train):
+                recordio.check_plain(path, summaries[path], data.backend)
     return summaries
+
+
+def note_records(settings: RunSettings, summaries: Summaries) -> list[str]:
+    """What is to be said of training and validation records that may not go together."""
+    data, val = settings.data, summaries[settings.data.val]
+    notes = [*pairing.compare_labels(summaries[data.train], val), *pairing.compare_names(data.train, data.val)]
+    stages = [(data.train, data.augmentation())]
+    if data.aug_off_epoch is not None and data.later_train is not None:
+        stages.append((data.later_train, data.augmentation(data.aug_off_epoch)))
+    for path, preset in dict.fromkeys(stages):
+        notes += pairing.compare_scales(path, summaries[path], data.image_shape, preset)
+    return notes

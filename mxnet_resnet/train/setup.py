@@ -17,7 +17,7 @@ from mxnet_resnet.runs import checkpoint, metrics
 from mxnet_resnet.runs.start import Start, find_start
 from mxnet_resnet.settings.schedule import Schedule
 from mxnet_resnet.settings.sections import RunSettings
-from mxnet_resnet.train.checks import check_reader, check_records, check_same, count_steps, share_batch
+from mxnet_resnet.train.checks import check_reader, check_records, check_same, count_steps, note_records, share_batch
 from mxnet_resnet.train.identity import identify, identify_machine
 from mxnet_resnet.train.reading import Summaries
 
@@ -89,7 +89,7 @@ def plan_run(settings: RunSettings, place: Place) -> Plan:
     graph = checkpoint.graph_path(settings.saving.prefix)
     files.check_writable(graph, f"checkpoints to {graph.parent}")
     notes = [note for note in (engine.reason, devices.note) if note]
-    notes += [rate.describe(steps_per_epoch), *model_notes, *begin.notes]
+    notes += [rate.describe(steps_per_epoch), *model_notes, *note_records(settings, summaries), *begin.notes]
     versions = {**environment.versions(), **engine.versions()}
     return Plan(place, settings, rate, spec, model, begin, notes, versions)
 

@@ -15,8 +15,9 @@ import numpy as np
 from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data.decoding import silence_opencv
 from mxnet_resnet.data.inputs import Input
-from mxnet_resnet.data.transform import crops, silence_opencv, thumbnail
+from mxnet_resnet.data.transform import crops, thumbnail
 from mxnet_resnet.use.classifier import Classifier
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mxnet_resnet.data import check, recordio
-from mxnet_resnet.data.transform import decode
+from mxnet_resnet.data.decoding import decode
 from tests.helpers.pictures import jpeg, photograph, png
 from tests.helpers.recordfiles import begins, change, contents, header, mutated, write_records, written
 
@@ -46,7 +46,7 @@ def test_a_file_of_mxnets_own_writer_passes(tmp_path, command, capsys):
 @pytest.mark.parametrize(
     "image, label, message",
     [
-        (b"", 0.0, "the image, of 0 bytes, does not decode"),
+        (b"", 0.0, "the image does not decode: it has 0 bytes"),
         (b"no image", 0.0, "does not decode"),
         (png(photograph(32, 32))[:60], 0.0, "does not decode"),
         (jpeg(photograph(32, 32))[:-9], 0.0, "does not decode"),
@@ -162,6 +162,10 @@ def test_grey_images_and_missing_labels_are_counted(tmp_path, command, capsys):
     path = write_records(tmp_path / "a.rec", [grey, colour, colour + b"\0"], labels=[0.0, 5.0, 3.0])
     status, out, _ = command(capsys, CHECK, path)
     assert status == 0 and "stored channels: 1 with 1, 2 with 3" in out and "3 from 0 to 5, 3 missing" in out
+    assert "note: no image has the label 1, 2, 4" in out
+    path = write_records(tmp_path / "b.rec", [colour] * 3, labels=[2.0, 34.0, 3.0])
+    out = command(capsys, CHECK, path)[1]
+    assert "3 from 2 to 34, 30 missing between" in out and "the label 0, 1, 4, 5, 6, 7, 8, 9, 10, 11 and 22 more" in out
 
 
 def test_copies_are_notes(twelve, tmp_path, command, capsys):
@@ -203,6 +207,29 @@ def test_repair_keeps_exactly_the_good_records(twelve, tmp_path, command, capsys
     assert mx.recordio.unpack(reader.read_idx(104))[1] == records[4][1]
     status, out, _ = command(capsys, CHECK, repaired)
     assert status == 0 and "8 records, 8 of them good" in out
+
+
+def test_a_sentence_is_not_repeated_for_each_record(twelve, tmp_path, command, capsys):
+    """Of a file without images, whose records all differ; other findings are told beside."""
+    path = write_records(tmp_path / "b.rec", [b"text " * number for number in range(1, 41)], [*[0.0] * 39, 0.5])
+    status, out, _ = command(capsys, CHECK, path)
+    told = [line for line in out.splitlines() if "does not decode" in line]
+    assert status == 1 and len(told) == check.ALIKE
+    assert f"{path}: 34 findings more like this one" in out and "record 39" in out and "no whole number" in out
+    assert json.loads(command(capsys, CHECK, path, "--json")[1])["files"][0]["wrong"] == 40
+
+
+def test_repair_shuffles_what_is_in_order(digits, tmp_path, command, capsys):
+    records = sorted(contents(digits / "digits_val.rec"), key=lambda record: record[0])
+    path = written(tmp_path / "sorted", [image for _, image in records], [label for label, _ in records])
+    status, out, _ = command(capsys, CHECK, path, "--repair", tmp_path / "new")
+    assert status == 1 and f"{tmp_path}/new.rec: 360 good records of 360, shuffled" in out
+    assert command(capsys, CHECK, tmp_path / "new.rec")[0] == 0
+    assert sorted(contents(tmp_path / "new.rec")) == sorted(records)
+    listed = [line.split("\t") for line in (tmp_path / "new.lst").read_text().splitlines()]
+    assert [(float(label), key) for key, label, _ in listed] == [
+        (record[0], str(100 + records.index(record))) for record in contents(tmp_path / "new.rec")
+    ]
 
 
 def test_repair_numbers_records_whose_ids_repeat(tmp_path, command, capsys):
@@ -250,7 +277,8 @@ def test_findings_are_kept_up_to_a_limit(tmp_path, command, capsys):
     assert tracemalloc.get_traced_memory()[1] < 3e6
     tracemalloc.stop()
     assert report.wrong == 5000 and len(report.findings) == 1000 and report.bad == [(0, 40000)]
-    assert "4,000 findings more" in command(capsys, CHECK, tmp_path / "a.rec")[1]
+    out = command(capsys, CHECK, tmp_path / "a.rec")[1].splitlines()
+    assert len(out) == check.ALIKE + 3 and out[check.ALIKE] == f"{tmp_path}/a.rec: 4,995 findings more like this one"
 
 
 def test_no_mutated_file_breaks_the_command(twelve, index, tmp_path, command, capsys):

@@ -16,7 +16,7 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.errors import run as run_command
 from mxnet_resnet.commands import cifar2rec
 from mxnet_resnet.data import cifar, cifarfiles, recordio
-from mxnet_resnet.data.transform import decode
+from mxnet_resnet.data.decoding import decode
 
 TRAIN, VAL = 40, 30  # images a file
 CIFAR10 = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]

@@ -92,8 +92,8 @@ def bad(tmp_path_factory):
 @pytest.mark.parametrize(
     "more, message",
     [
-        (["--img", "{bad}/text.jpg"], "text.jpg is not an image"),
-        (["--img", "{bad}/empty.jpg"], "empty.jpg is not an image"),
+        (["--img", "{bad}/text.jpg"], "text.jpg does not decode: it is not an image"),
+        (["--img", "{bad}/empty.jpg"], "empty.jpg does not decode: it has 0 bytes"),
         (["--img", "{bad}/none.jpg"], "cannot read image .*none.jpg: No such file"),
         (["--img", "{bad}/empty"], "empty is a folder without images"),
         (["--epoch", "7"], "the epochs there are 1, 2, 3"),

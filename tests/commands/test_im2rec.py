@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from mxnet_resnet.base import progress
-from mxnet_resnet.data import lists, recordio
+from mxnet_resnet.data import folders, lists, recordio
+from mxnet_resnet.data.decoding import decode_bgr
 from mxnet_resnet.data.encoder import Encoder
 from mxnet_resnet.data.lists import ListLine, read_list
-from mxnet_resnet.data.transform import decode_bgr
 from tests.helpers.pictures import photograph, save, save_classes
 from tests.helpers.recordfiles import files_of
 
@@ -209,7 +209,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path):
     os.symlink(root / "b", root / "a/to_b")
     os.symlink(root / "a", root / "b/to_a")
     os.symlink(tmp_path, root / "b/out")
-    assert lists.list_folder(root, {".jpg"}, True).classes == ["a", "a/to_b", "b", "b/to_a"]
+    assert folders.list_folder(root, {".jpg"}, True).classes == ["a", "a/to_b", "b", "b/to_a"]
 
 
 def test_lists_of_others_are_read(tmp_path, im2rec):
@@ -249,3 +249,69 @@ def test_real_photographs(tmp_path, im2rec, shared):
     out = im2rec(tmp_path / "ours/x", root, "--resize", 256, "--quality", 90)
     assert "200 records of 1 classes, 0 skipped" in out
     assert files_of(tmp_path / "ours") == files_of(tmp_path / "mxnets")
+
+
+def test_validation_gets_the_order_of_training(tmp_path, im2rec):
+    train = save_classes(tmp_path / "train", a=1, b=1, c=1)
+    val = save_classes(tmp_path / "val", a=1, c=2)
+    im2rec(tmp_path / "t", train)
+    for _ in range(2):  # the same command again goes on
+        out = im2rec(tmp_path / "v", val, "--synset", tmp_path / "t_synset.txt")
+        assert "v.rec: 3 records of 2 classes" in out
+    assert sorted(labels_of(tmp_path / "v.rec")) == [0, 2, 2]
+    assert (tmp_path / "v_synset.txt").read_text() == (tmp_path / "t_synset.txt").read_text() == "a\nb\nc\n"
+    (tmp_path / "other.txt").write_text("c\na\n")
+    assert "other classes than those" in im2rec(tmp_path / "v", val, "--synset", tmp_path / "other.txt", status=2)
+
+
+def test_names_that_begin_with_a_wordnet_id_are_those_of_folders(tmp_path, im2rec):
+    root = save_classes(tmp_path / "val", n00000007=1, n00000003=1)
+    (tmp_path / "synset.txt").write_bytes(b"\xef\xbb\xbfn00000007 tench, Tinca tinca\r\nn00000003 shark\r\n")
+    im2rec(tmp_path / "v", root, "--synset", tmp_path / "synset.txt", "--no-shuffle")
+    assert [line.label for line in read_list(tmp_path / "v.lst")] == [1, 0]
+    assert (tmp_path / "v_synset.txt").read_text() == "n00000007 tench, Tinca tinca\nn00000003 shark\n"
+
+
+def test_what_of_a_folder_is_not_listed_is_told(tmp_path, im2rec):
+    root = save_classes(tmp_path / "photos", a=2)
+    for ending in ("bmp", "webp"):
+        save(root / f"b/0.{ending}")
+    save(root / "a/2.bmp")
+    (root / "c").mkdir()
+    (root / "d/deeper").mkdir(parents=True)
+    save(root / "d/deeper/0.png")
+    (root / "d/notes.txt").touch()
+    (root / "a/.hidden").touch()
+    notes = [line for line in im2rec(tmp_path / "x", root).splitlines() if line.startswith("note: ")]
+    assert notes == [
+        "note: b is no class: it has 2 files (.bmp 1, .webp 1), and none that --exts names",
+        "note: c is no class: it has no image",
+        "note: left out, as --exts (.jpeg .jpg .png) does not name them: 4 files (.bmp 2, .txt 1, .webp 1)",
+    ]
+    assert (tmp_path / "x_synset.txt").read_text() == "a\nd/deeper\n"
+    assert "y.lst: 6 images of 3 classes" in im2rec(tmp_path / "y", root, "--exts", "all")
+    assert "note: 4 subfolders are not looked into" in im2rec(tmp_path / "z", save(root / "0.jpg").parent, "--list")
+
+
+def test_images_without_folders_of_classes_are_told(tmp_path, im2rec):
+    root = save_classes(tmp_path / "photos", flat=2)
+    out = im2rec(tmp_path / "x", root / "flat")
+    assert f"note: all images have the label 0: {root}/flat has one folder with images, flat" in out
+    save(root / "top.jpg")
+    out = im2rec(tmp_path / "y", root)
+    assert f"note: the images that lie in {root} itself are a class, photos, with the label 0" in out
+
+
+def test_a_subfolder_called_as_its_folder_is_a_class_of_its_own(tmp_path, im2rec):
+    root = save_classes(tmp_path / "photos", photos=2, zebra=1)
+    save(root / "top.jpg")
+    im2rec(tmp_path / "x", root, "--no-shuffle")
+    assert (tmp_path / "x_synset.txt").read_text() == "photos\nphotos\nzebra\n"
+    assert [line.label for line in read_list(tmp_path / "x.lst")] == [0, 1, 1, 2]
+
+
+def test_further_labels_of_a_list_are_told(tmp_path, im2rec):
+    root = save_classes(tmp_path / "photos", a=2)
+    (tmp_path / "x.lst").write_text("0\t1\t0.5\t3\ta/000.jpg\n1\t0\ta/001.jpg\n")
+    out = im2rec(tmp_path / "x", root)
+    assert f"note: {tmp_path}/x.lst: 1 lines have more than one label, and records get the first" in out

@@ -28,15 +28,14 @@ def test_what_cannot_be_read_is_in_the_report(tmp_path, im2rec):
     )
     save(root / "dog/narrow.png", size=(1, 300))
     out = im2rec(tmp_path / "x", root, "--resize", 200, "--exts", ".jpg", "png", ".GIF", "--num-workers", 2)
-    assert "x.rec: 10 records of 2 classes, 5 skipped" in out and "10 skipped" in out
+    assert "x.rec: 11 records of 2 classes, 4 skipped" in out and "9 skipped" in out
     assert sorted((tmp_path / "x_bad.txt").read_text().splitlines()) == [
-        "cat/cut.jpg\tnot an image that OpenCV can decode",
-        "cat/empty.jpg\t0 bytes",
-        "cat/text.png\tnot an image that OpenCV can decode",
+        "cat/cut.jpg\tdoes not decode: it is cut short",
+        "cat/empty.jpg\tdoes not decode: it has 0 bytes",
+        "cat/text.png\tdoes not decode: it is not an image of a format read: JPEG, PNG, GIF, BMP, WebP, TIFF, PNM",
         "dog/folder.jpg\ta folder",
         "dog/gone.jpg\tno such file",
         "dog/latin\\udce9.jpg\ta list cannot hold its name: not UTF-8",
-        "dog/moving.gif\tnot an image that OpenCV can decode",
         "dog/narrow.png\t300x1 pixels are too narrow to be made 200 pixels wide",
         "dog/pipe.jpg\tnot a file",
         "dog/tab\\there.jpg\ta list cannot hold its name: white space",
@@ -124,3 +123,19 @@ def test_wrong_flags_are_told(tmp_path, im2rec, flags, message):
     root = save_classes(tmp_path / "photos", cat=2)
     assert re.search(message, im2rec(tmp_path / "x", root, *flags.split(), status=2))
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_folders_that_the_names_do_not_know_are_refused(tmp_path, im2rec):
+    root = save_classes(tmp_path / "photos", a=1, b=1, c=1)
+    (tmp_path / "names.txt").write_text("c\na\n")
+    assert "names.txt does not name b, where" in im2rec(
+        tmp_path / "x", root, "--synset", tmp_path / "names.txt", status=2
+    )
+    (tmp_path / "names.txt").write_text("a\nb\na\n")
+    assert "names the class a twice" in im2rec(tmp_path / "x", root, "--synset", tmp_path / "names.txt", status=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["names.txt", "photos"]
+
+
+def test_the_flags_of_mxnets_im2rec_in_c_are_explained(tmp_path, im2rec):
+    err = im2rec(tmp_path / "train.lst", tmp_path, "out.rec", "resize=480", "quality=90", status=2)
+    assert "resize=480 is a flag of MXNet's im2rec in C++" in err and "--resize 480" in err

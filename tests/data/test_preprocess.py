@@ -69,7 +69,7 @@ def test_cut_images_are_not_made_up(photo, ending):
     data = encoded(picture, {".jpg": "JPEG", ".png": "PNG", ".gif": "GIF", ".webp": "WEBP"}[ending])
     assert transform.photograph(data, "whole").shape == (60, 80, 3)
     for size in (0, 1, 10, len(data) // 2, len(data) - 30):
-        with pytest.raises(UserError, match=r"cut (is|would)"):
+        with pytest.raises(UserError, match="cut does not decode"):
             transform.photograph(data[:size], "cut")
 
 

@@ -11,7 +11,8 @@ from mxnet_resnet import engines
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import augment, reader, recordio
 from mxnet_resnet.data.datasets import BACKENDS
-from mxnet_resnet.data.transform import decode, evaluation_transform, read_image, short_side
+from mxnet_resnet.data.decoding import ImageError, decode
+from mxnet_resnet.data.transform import evaluation_transform, read_image, short_side
 from mxnet_resnet.engines.mxnet import imagerecorditer
 from mxnet_resnet.train.reading import Reading
 from tests.helpers.pictures import photograph, png
@@ -291,5 +292,6 @@ def test_an_image_that_claims_more_than_it_can_hold_is_not_decoded():
     size = struct.pack(">II", 60_000, 60_000)
     chunk = struct.pack(">I", 0x7FFF0000)
     assert decode(data).shape == (32, 32, 3)
-    assert decode(data[:16] + size + data[24:]) is None
-    assert decode(data[:33] + chunk + data[37:]) is None
+    for broken in (data[:16] + size + data[24:], data[:33] + chunk + data[37:]):
+        with pytest.raises(ImageError, match="does not decode: it"):
+            decode(broken)

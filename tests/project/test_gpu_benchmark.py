@@ -30,7 +30,7 @@ def test_depths_are_of_the_nets_that_torch_resnet_has():
 
 @pytest.mark.parametrize(("depth", "side"), [(20, 32), (50, 224)])
 def test_records_are_as_many_as_asked_for_and_of_one_size(tmp_path, depth, side):
-    from mxnet_resnet.data.transform import decode
+    from mxnet_resnet.data.decoding import decode
 
     records = gpu_nets.write_records(tmp_path / "new", (depth, 2), 40)
     assert (recordio.scan(records.train).count, recordio.scan(records.val).count) == (40, 8)

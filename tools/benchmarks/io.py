@@ -28,7 +28,8 @@ from mxnet_resnet.base.arguments import integer
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import augment, recordio
-from mxnet_resnet.data.transform import check_sides, decode_bgr, read_image, sides_for
+from mxnet_resnet.data.decoding import decode_bgr
+from mxnet_resnet.data.transform import check_sides, read_image, sides_for
 from mxnet_resnet.data.writer import RecordWriter
 
 QUALITY = 90
@@ -186,7 +187,7 @@ def limit(path: Path, summary: recordio.Summary, threads: int) -> float:
     records = recordio.RecordFile(path, summary.offsets)
     with ThreadPoolExecutor(threads) as pool:
         started = time.perf_counter()
-        for _ in pool.map(lambda number: decode_bgr(records.read(number).image) is None, range(summary.count)):
+        for _ in pool.map(lambda number: decode_bgr(records.read(number).image).size, range(summary.count)):
             pass
         return summary.count / (time.perf_counter() - started)
 
