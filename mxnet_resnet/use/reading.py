@@ -14,18 +14,17 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.transform import ImageShape
-from mxnet_resnet.engines.graphs import recognition
+from mxnet_resnet.engines.graphs import images, recognition
 from mxnet_resnet.engines.net import IMAGENET_MEAN, IMAGENET_STD, TrainedNet, require_plan
 from mxnet_resnet.plans import layouts
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.runs.checkpoint import Arrays
-from mxnet_resnet.runs.graph import STATISTICS, Graph
+from mxnet_resnet.runs.graph import STATISTICS
 from mxnet_resnet.use import graphs
 
 TORCH_SUFFIXES = (".th", ".pth", ".pt", ".bin", ".safetensors")
 MODULE_CHECKPOINT = re.compile(r"(.+)-(\d{4,})\.params")
-LARGEST_NORMALISED_MEAN = 3  # images that a mean and a deviation were taken off have smaller means
 SMALL_SHAPE, LARGE_SHAPE = (3, 32, 32), (3, 224, 224)
 
 Epoch = Union[int, str, None]  # "best" or "latest"; None is the last one
@@ -68,7 +67,7 @@ def read_checkpoint(prefix: str, epoch: Epoch = None, given: Given = NOTHING_GIV
         shape = SMALL_SHAPE if graph.first_stride() == 1 else LARGE_SHAPE
         notes.append(f"assuming an input of {shape}: --image-shape says otherwise")
     net = TrainedNet(f"{prefix}, epoch {epoch}", params, statistics, shape, None, scores, notes=tuple(notes))
-    return _with_normalisation(net, _normalises_bytes(graph, statistics), given)
+    return _with_normalisation(net, images.infer_range(scores, net.arrays), given)
 
 
 def read_known(source: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -> TrainedNet:
@@ -130,36 +129,36 @@ def _module_of(source: str, epoch: Epoch) -> tuple[str, Epoch] | None:
     return (match[1], int(match[2])) if match else (source, epoch)
 
 
-def _normalises_bytes(graph: Graph, statistics: Arrays) -> bool:
-    """Whether the images are RGB in 0..255, as the running mean of a BatchNorm on them tells."""
-    first = graph.first_input()
-    if first is None or first.op != "BatchNorm":
-        return False
-    return _is_of_bytes(statistics.get(graph.input_names(first)[3]))
+def _with_normalisation(net: TrainedNet, largest: float | None, given: Given) -> TrainedNet:
+    """``net`` with what its images are less, and by what.
 
-
-def _is_of_bytes(mean: np.ndarray | None) -> bool:
-    """Whether a running mean is that of images in 0..255."""
-    return mean is not None and float(mean.max(initial=0)) > LARGEST_NORMALISED_MEAN
-
-
-def _with_normalisation(net: TrainedNet, takes_bytes: bool, given: Given) -> TrainedNet:
-    """``net`` with what its images are less, and by what; where nobody says so, ImageNet's, and a note."""
-    if takes_bytes:
-        if given.mean is not None or given.std is not None:
+    ``largest`` is what `images.infer_range` tells of them; for images in 0..1 that is likely, and what is given wins.
+    Where nobody says so it is ImageNet's, and a note.
+    """
+    told = given.mean is not None or given.std is not None
+    mean, std = (255 * np.array(values, np.float32) for values in (given.mean or (0, 0, 0), given.std or (1, 1, 1)))
+    as_told = replace(net, mean=mean, std=std)
+    if largest == images.BYTES:
+        if told and not as_told.takes_bytes:
             raise UserError("the net normalises its images itself: leave out --mean and --std")
         return net
-    if given.mean is None and given.std is None:
-        note = "assuming images normalised as for ImageNet, as the net does not do so: --mean and --std differ"
-        return replace(net, mean=IMAGENET_MEAN, std=IMAGENET_STD, notes=(*net.notes, note))
-    mean, std = (255 * np.array(values, np.float32) for values in (given.mean or (0, 0, 0), given.std or (1, 1, 1)))
-    return replace(net, mean=mean, std=std)
+    if told:
+        return as_told
+    if largest == images.UNIT:
+        note = "taking RGB images in 0..1, as the first layers of the net tell: --mean and --std say otherwise"
+        return replace(as_told, std=np.full(3, 255, np.float32), notes=(*net.notes, note))
+    note = (
+        "it is not known how the net takes its images: assuming images normalised as for ImageNet; "
+        "--mean and --std say otherwise"
+    )
+    return replace(net, mean=IMAGENET_MEAN, std=IMAGENET_STD, notes=(*net.notes, note))
 
 
 def _read_parameters(path: Path, given: Given) -> TrainedNet:
     net = _read_torch(path, given) if path.suffix in TORCH_SUFFIXES else _read_gluon(path, given)
-    mean = net.statistics.get("bn_data_moving_mean") if require_plan(net).data_norm else None
-    return _with_normalisation(net, _is_of_bytes(mean), given)
+    statistics = [net.statistics.get(f"bn_data_{name}") for name in STATISTICS]
+    known = require_plan(net).data_norm and all(array is not None for array in statistics)
+    return _with_normalisation(net, images.infer_range_of_norm(*statistics) if known else None, given)
 
 
 def _read_gluon(path: Path, given: Given) -> TrainedNet:
