@@ -14,7 +14,7 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.transform import ImageShape
-from mxnet_resnet.engines.graphs import images, recognition
+from mxnet_resnet.engines.graphs import images, outputs, recognition
 from mxnet_resnet.engines.net import IMAGENET_MEAN, IMAGENET_STD, TrainedNet, require_plan
 from mxnet_resnet.plans import layouts
 from mxnet_resnet.plans.architecture import Architecture
@@ -38,22 +38,24 @@ class Given:
         image_shape: (C, H, W) of its input.
         mean, std: of its images, RGB in 0..1.
         plan: its architecture.
+        output: of its graph, the operator that gives its scores.
     """
 
     image_shape: ImageShape | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     plan: Architecture | None = None
+    output: str | None = None
 
 
 NOTHING_GIVEN = Given()
 
 
 def read_checkpoint(prefix: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -> TrainedNet:
-    """A Module checkpoint as it stands, with its graph and the names in it; any net will do.
+    """A Module checkpoint as it stands, with its graph up to the scores and the names in it; any net will do.
 
     Whether its arrays fit its graph, and how many classes that tells apart, is seen by the engine that adopts it.
-    Raises UserError where its files are missing or damaged.
+    Raises UserError where its files are missing or damaged, or it is not known which of its outputs are scores.
     """
     graph = checkpoint.load_graph(prefix)
     if isinstance(epoch, str):
@@ -61,12 +63,17 @@ def read_checkpoint(prefix: str, epoch: Epoch = None, given: Given = NOTHING_GIV
     else:
         epoch = checkpoint.last_epoch(prefix) if epoch is None else epoch
         params, statistics = checkpoint.load_params(prefix, epoch)
-    scores, notes = graph.without_softmax(), []
+    scores, head, notes = outputs.choose(graph, given.output)
+    others = {*graph.variables} - {*scores.variables}  # what other outputs need
+    params, statistics = (
+        {name: array for name, array in arrays.items() if name not in others} for arrays in (params, statistics)
+    )
     shape = given.image_shape or graph.noted_image_shape()
     if shape is None:
         shape = SMALL_SHAPE if graph.first_stride() == 1 else LARGE_SHAPE
         notes.append(f"assuming an input of {shape}: --image-shape says otherwise")
     net = TrainedNet(f"{prefix}, epoch {epoch}", params, statistics, shape, None, scores, notes=tuple(notes))
+    net = replace(net, activation=head.activation, output="" if head.activation else head.describe())
     return _with_normalisation(net, images.infer_range(scores, net.arrays), given)
 
 
@@ -155,6 +162,8 @@ def _with_normalisation(net: TrainedNet, largest: float | None, given: Given) ->
 
 
 def _read_parameters(path: Path, given: Given) -> TrainedNet:
+    if given.output:
+        raise UserError(f"--output is of a graph, which {path}, parameters alone, has not")
     net = _read_torch(path, given) if path.suffix in TORCH_SUFFIXES else _read_gluon(path, given)
     statistics = [net.statistics.get(f"bn_data_{name}") for name in STATISTICS]
     known = require_plan(net).data_norm and all(array is not None for array in statistics)
@@ -201,7 +210,8 @@ def _as_net(path: Path, arrays: Arrays, known: tuple[Architecture, int | None, s
     statistics = {name: array for name, array in arrays.items() if name.endswith(STATISTICS)}
     params = {name: array for name, array in arrays.items() if name not in statistics}
     shape = given.image_shape or (SMALL_SHAPE if plan.small_images else LARGE_SHAPE)
-    return TrainedNet(str(path), params, statistics, shape, classes, plan=plan, origin=origin)
+    net = TrainedNet(str(path), params, statistics, shape, classes, plan=plan, origin=origin)
+    return net if classes else replace(net, activation=None, output="pooled features, for want of a classifier")
 
 
 def _read_note(path: Path) -> Architecture:

@@ -36,10 +36,10 @@ def write_module(prefix: str, net: TrainedNet) -> Path:
 
 
 def write_probabilities(prefix: str, net: TrainedNet) -> Path:
-    """Write ``PREFIX-symbol.json``, the graph of a net with a softmax behind it, and ``PREFIX-0000.params``."""
+    """Write ``PREFIX-symbol.json``, the graph of a net with its activation, and ``PREFIX-0000.params``."""
     from mxnet_resnet.engines.mxnet import symbols
 
-    text = symbols.from_graph(require_graph(net).with_softmax()).tojson()  # as MXNet's tools expect it
+    text = symbols.from_graph(require_graph(net).with_activation(net.activation)).tojson()  # as MXNet's tools expect it
     return checkpoint.save(prefix, 0, text, net.params, net.statistics)
 
 

@@ -11,6 +11,7 @@ from mxnet.contrib.quantization import quantize_model
 from mxnet_resnet.engines.mxnet import symbols
 from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet, to_numpy
 from mxnet_resnet.engines.net import TrainedNet
+from mxnet_resnet.runs.graph import SOFTMAX
 
 BACKEND = "MKLDNN_QUANTIZE"
 BATCH = 50
@@ -24,7 +25,8 @@ def quantize(folded: TrainedNet, images: np.ndarray, mode: str = "naive") -> Tra
     The ranges are those on images (N, 3, H, W) as it takes them. ``mode`` is ``"naive"``, the smallest and largest
     values, or ``"entropy"``, ranges that lose the least information.
     """
-    symbol = symbols.from_graph(folded.graph.with_softmax())
+    # A sigmoid would be made one operator with the classifier, and not be taken off again.
+    symbol = symbols.from_graph(folded.graph.with_activation(SOFTMAX))
     quantized, params, statistics = quantize_model(
         symbol.get_backend_symbol(BACKEND),
         to_mxnet(folded.params),

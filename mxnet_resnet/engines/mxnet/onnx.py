@@ -57,7 +57,7 @@ def _convert(path: Path, net: TrainedNet) -> None:
 
     with contextlib.redirect_stdout(io.StringIO()):  # it prints hints on shapes
         exporter.export_model(
-            symbols.from_graph(net.graph.with_softmax()),
+            symbols.from_graph(net.graph.with_activation(net.activation)),
             [to_mxnet(net.params), to_mxnet(net.statistics)],
             [(1, *net.image_shape)],
             np.float32,
