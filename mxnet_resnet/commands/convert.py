@@ -41,12 +41,10 @@ def main() -> int:
     images = proof.make_images(source, arguments.images)
     print(f"Written: {write(arguments.target, source, arguments.layout)}")
     written = reading.read_known(arguments.target)
-    same = True
-    for kind, batch in images.items():
-        absolute, relative, whose = proof.compare_scores(source, written, batch)
-        same &= relative <= proof.LARGEST_DIFFERENCE  # not so for NaN
-        print(f"{len(batch)} {kind} images: largest difference {absolute:.2e}, {relative:.2e} of the scores ({whose})")
-    if not same:
+    agreement, whose = proof.compare_nets(source, written, images)
+    for line in agreement.describe(whose):
+        print(line)
+    if not agreement.proven:
         print(f"error: {arguments.target} does not compute what {arguments.source} does", file=sys.stderr)
         return 1
     return 0

@@ -54,9 +54,7 @@ def add(parser: Parser) -> None:
         "--mean", type=channels, help="of its images, in 0..1, where it takes normalised ones: 0.5,0.5,0.5"
     )
     net.add_argument("--std", type=deviations, help="the deviation that goes with --mean")
-    net.add_argument(
-        "--output", help="the operator of the graph that gives scores of classes, where that does not tell"
-    )
+    net.add_argument("--output", help="the operator whose output is scores of classes, where the graph does not tell")
     net.add_argument("--synset", help="class names, a line each (predict/synset.txt for 1000 classes, else numbers)")
 
 

@@ -22,8 +22,8 @@ from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.use import export as exporting
-from mxnet_resnet.use import reading, samples, writing
-from mxnet_resnet.use.proof import NotProven, compare_probabilities
+from mxnet_resnet.use import proof, reading, samples, writing
+from mxnet_resnet.use.proof import NotProven
 from tests.helpers.conversions import as_net
 
 GLUONCV = ["--mean", "0.4914,0.4822,0.4465", "--std", "0.2023,0.1994,0.2010"]
@@ -132,7 +132,8 @@ def test_onnx_runtime_computes_the_same(onnx_side, tmp_path, name, options):
     runtime = onnx_side.open_runtime(tmp_path / "net.onnx")
     for number in (1, 3):
         batch = images(net, number)
-        assert np.abs(runtime(batch) - nets.compute_probabilities(net, batch)).max() < 1e-5
+        expected = nets.compute(net.graph.with_activation("softmax"), net.arrays, batch)
+        assert np.abs(runtime.compute(batch) - expected).max() < 1e-5
 
 
 @pytest.mark.parametrize(("name", "options"), [*FAMILY[1::3], *SLOW])
@@ -172,6 +173,7 @@ def test_a_net_trained_here_leaves_in_every_form(onnx_side, trained, digits, exp
     assert (status, err) == (0, "")
     before, after = map(float, re.search(r"(\S+)% before and (\S+)% after", out).groups())
     assert 0 < before < 100 and after - before <= 2
+    assert re.search(r"a rise of \S+%, \S+ to \S+% with 95% confidence", out)
     assert len(list(tmp_path.iterdir())) == 5  # nothing half-written
 
 
@@ -221,10 +223,10 @@ def test_what_is_not_proven_is_not_left(trained, tmp_path):
     other = replace(net, params={**net.params, "fc1_bias": net.params["fc1_bias"] + np.arange(10, dtype=np.float32)})
 
     def prove(written, graph):
-        expected, found = (partial(nets.compute_probabilities, each) for each in (net, written))
-        return compare_probabilities(net, expected, found)
+        expected, found = (partial(nets.compute_scores, each) for each in (net, written))
+        return proof.prove(net, expected, found, partial(nets.compute, graph, written.arrays))
 
-    with pytest.raises(NotProven, match="a probability differs"):
+    with pytest.raises(NotProven, match=r"largest difference 9\.00e\+00"):
         exporting.write_proven(str(tmp_path / "net"), other, prove)
     assert not list(tmp_path.iterdir())
 
@@ -261,9 +263,9 @@ def test_a_signal_that_python_swallows_ends_an_export_all_the_same(tmp_path):
 
 
 def test_int8_that_loses_too_much_is_not_left(trained, digits, export, tmp_path, monkeypatch):
-    errors = iter([5.0, 9.0])
-    monkeypatch.setattr(exporting, "measure_error", lambda net, sample: next(errors))
-    records = ["--calib", digits / "digits_train.rec", "--images", "20"]
+    errors = iter([np.arange(200) < 10, np.arange(200) < 18])
+    monkeypatch.setattr(exporting, "find_wrong", lambda net, sample: next(errors))
+    records = ["--calib", digits / "digits_train.rec", "--images", "200"]
     net = ["--prefix", trained / "model/net", "--epoch", "3"]
     status, out, err = export(*net, "--to", "int8", "--out", tmp_path / "net", *records)
     assert (status, out) == (1, "")

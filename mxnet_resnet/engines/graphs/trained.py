@@ -14,7 +14,8 @@ from mxnet_resnet.runs.graph import Graph
 def build_training_graph(net: TrainedNet) -> Graph:
     """The graph of a net with a plan, with a softmax that takes labels: that of a checkpoint of the net.
 
-    A net without a classifier gives its features, and no softmax of them. Raises UserError where its arrays do not fit its plan, and as emission.emit.
+    A net without a classifier gives its features, and no softmax of them. Raises UserError where its arrays do not fit
+    its plan, and as emission.emit.
     """
     emit = emission.emit if net.classes is None else emission.emit_training
     graph = emit(require_plan(net), net.classes, image_shape=net.image_shape)

@@ -74,11 +74,6 @@ def compute_scores(net: TrainedNet, images: np.ndarray) -> np.ndarray:
     return compute(build_graph(net), net.arrays, images)
 
 
-def compute_probabilities(net: TrainedNet, images: np.ndarray) -> np.ndarray:
-    """As compute_scores, behind the activation."""
-    return compute(build_graph(net).with_activation(net.activation), net.arrays, images)
-
-
 def compute(graph: Graph, arrays: Arrays, images: np.ndarray) -> np.ndarray:
     """The first output of a graph as it stands for ``data`` (N, 3, H, W), on the CPU."""
     return bind(graph, arrays).compute(images)
