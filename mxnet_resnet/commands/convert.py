@@ -1,7 +1,7 @@
 """Convert a ResNet checkpoint, and prove that the result computes the same: `python tools/convert.py SOURCE TARGET`.
 
 SOURCE is an MXNet checkpoint (its prefix, with --epoch, or one of its files), a Gluon .params file, or a PyTorch
-state_dict (.th, .pth, .pt, .bin, .safetensors) of torch-resnet, torchvision, timm or pytorch_resnet_cifar10.
+state_dict (.pth, .pth.tar, .ckpt, .safetensors, ...) of torch-resnet, torchvision, timm or pytorch_resnet_cifar10.
 TARGET is a prefix (PREFIX-symbol.json and PREFIX-0000.params), a .params file for Gluon's load_parameters, or a .pth or
 .safetensors file for PyTorch.
 """

@@ -18,11 +18,12 @@ from mxnet_resnet.engines.graphs import images, outputs, recognition
 from mxnet_resnet.engines.net import IMAGENET_MEAN, IMAGENET_STD, TrainedNet, require_plan
 from mxnet_resnet.plans import layouts
 from mxnet_resnet.plans.architecture import Architecture
-from mxnet_resnet.runs import checkpoint
+from mxnet_resnet.runs import checkpoint, params
 from mxnet_resnet.runs.checkpoint import Arrays
 from mxnet_resnet.runs.graph import STATISTICS
 from mxnet_resnet.use import graphs
 
+TORCH, GLUON = "torch", "gluon"
 TORCH_SUFFIXES = (".th", ".pth", ".pt", ".bin", ".safetensors")
 MODULE_CHECKPOINT = re.compile(r"(.+)-(\d{4,})\.params")
 SMALL_SHAPE, LARGE_SHAPE = (3, 32, 32), (3, 224, 224)
@@ -81,7 +82,7 @@ def read_known(source: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -
     """A ResNet of any kind of file, with its plan, and its arrays in float32 by our names.
 
     ``source`` is the prefix of a Module checkpoint (with ``epoch``) or one of its files, a Gluon .params file, or a
-    PyTorch file (.th, .pth, .pt, .bin, .safetensors). Whether its arrays fit the plan is seen where it is computed.
+    PyTorch file, of any ending. Whether its arrays fit the plan is seen where it is computed.
 
     Raises UserError where it is none of these, damaged, none of the ResNets known here, or not of the plan given.
     """
@@ -123,11 +124,26 @@ def note_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}-architecture.json")
 
 
+def find_kind(path: Path) -> str | None:
+    """TORCH or GLUON: whose file of parameters alone it is, by its first bytes, or else its ending; None for neither.
+
+    Training scripts call theirs ``.pth.tar``, ``.ckpt``, or anything.
+    """
+    begin = b""
+    if path.is_file():
+        with path.open("rb") as file:
+            begin = file.read(10)
+    if begin.startswith((b"PK\x03\x04", b"\x80")) or begin[8:] == b'{"':
+        return TORCH
+    if begin.startswith(params.FILE_MAGIC.to_bytes(8, "little")):
+        return GLUON
+    return TORCH if path.suffix in TORCH_SUFFIXES else GLUON if path.suffix == ".params" else None
+
+
 def _module_of(source: str, epoch: Epoch) -> tuple[str, Epoch] | None:
     """The prefix and the epoch of a Module checkpoint, or None where ``source`` is a file of parameters alone."""
     match = MODULE_CHECKPOINT.fullmatch(source)
-    alone = Path(source).suffix in (*TORCH_SUFFIXES, ".params")
-    if alone and not (match and checkpoint.graph_path(match[1]).is_file()):
+    if find_kind(Path(source)) and not (match and checkpoint.graph_path(match[1]).is_file()):
         if epoch is not None:
             raise UserError(f"{source} is one file, which has no epoch {epoch}")
         return None
@@ -164,7 +180,7 @@ def _with_normalisation(net: TrainedNet, largest: float | None, given: Given) ->
 def _read_parameters(path: Path, given: Given) -> TrainedNet:
     if given.output:
         raise UserError(f"--output is of a graph, which {path}, parameters alone, has not")
-    net = _read_torch(path, given) if path.suffix in TORCH_SUFFIXES else _read_gluon(path, given)
+    net = _read_torch(path, given) if find_kind(path) == TORCH else _read_gluon(path, given)
     statistics = [net.statistics.get(f"bn_data_{name}") for name in STATISTICS]
     known = require_plan(net).data_norm and all(array is not None for array in statistics)
     return _with_normalisation(net, images.infer_range_of_norm(*statistics) if known else None, given)
@@ -189,8 +205,13 @@ def _read_gluon(path: Path, given: Given) -> TrainedNet:
 def _read_torch(path: Path, given: Given) -> TrainedNet:
     from mxnet_resnet.engines.torch import nets, state_dict
 
-    arrays = state_dict.load(path)
-    net, layout = _by_layout(path, arrays, layouts.TORCH_LAYOUTS, given)
+    arrays, noted = state_dict.load(path)
+    known = layouts.TORCH_LAYOUTS
+    if noted:
+        plan = _parse_plan(path, noted)
+        known = (layouts.find_own_torch(plan.preact, plan.preact and plan.small_images and not plan.stem_norm),)
+        given = replace(given, plan=given.plan or plan)
+    net, layout = _by_layout(path, arrays, known, given)
     scores = partial(nets.compute_scores, arrays, layout, require_plan(net))
     return replace(net, scores=scores, computed_by="PyTorch from its tensors")
 
@@ -216,7 +237,14 @@ def _as_net(path: Path, arrays: Arrays, known: tuple[Architecture, int | None, s
 
 def _read_note(path: Path) -> Architecture:
     try:
-        fields = json.loads(path.read_text())
-        return Architecture(**{**fields, "dimensions": tuple(map(tuple, fields["dimensions"]))})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return _parse_plan(path, path.read_text())
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is no note of an architecture: remove it, or name the net with --network") from error
+
+
+def _parse_plan(path: Path, text: str) -> Architecture:
+    try:
+        fields = json.loads(text)
+        return Architecture(**{**fields, "dimensions": tuple(map(tuple, fields["dimensions"]))})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} has no architecture that is known here: name the net with --network") from error

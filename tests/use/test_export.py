@@ -210,12 +210,15 @@ def test_a_state_dict(export, tmp_path):
         assert (tmp_path / name).is_file()
 
 
-def test_a_net_that_pytorch_has_no_place_for(trained, export, tmp_path):
+def test_a_net_that_other_libraries_have_no_place_for_is_ours_on_pytorch(trained, export, tmp_path):
     pytest.importorskip("torch")
-    out = tmp_path / "net.pth"
-    status, _, err = export("--prefix", trained / "model/net", "--epoch", "3", "--to", "torch", "--out", out)
+    source = ["--prefix", trained / "model/net", "--epoch", "3", "--to", "torch", "--out", tmp_path / "net.pth"]
+    status, _, err = export(*source, "--layout", "torch-resnet")
     assert status == 2 and "cannot be this net" in err
     assert not list(tmp_path.iterdir())
+    status, out, err = export(*source)
+    assert (status, err) == (0, "") and "mxnet_resnet.torch PreActResNet (torch-resnet" in out
+    assert "for RGB images in 0..255" in out and out.count("same top-5") == 2
 
 
 def test_what_is_not_proven_is_not_left(trained, tmp_path):
@@ -320,8 +323,9 @@ def test_a_file_of_parameters_leaves_as_well(shared, export, tmp_path):
     source = ["--params", shared / "checkpoints/resnet20-12fca82f.th"]
     status, out, err = export(*source, "--to", "folded", "--out", tmp_path / "net")
     assert status == 0 and out.count("same top-5") == 2 and "assuming images normalised as for ImageNet" in err
-    status, _, err = export(*source, "--to", "torch", "--out", tmp_path / "net.pth")
-    assert (status, err.count("\n")) == (2, 1) and "the shortcut centered_identity" in err
+    status, out, err = export(*source, "--to", "torch", "--out", tmp_path / "net.pth")
+    assert (status, err) == (0, "") and "mxnet_resnet.torch ResNet (torch-resnet" in out
+    assert "the shortcut centered_identity" in out and "for the input that the source takes" in out
 
 
 def test_the_place_of_the_checkpoint_is_not_taken(trained, export):
