@@ -181,9 +181,11 @@ def _read_parameters(path: Path, given: Given) -> TrainedNet:
     if given.output:
         raise UserError(f"--output is of a graph, which {path}, parameters alone, has not")
     net = _read_torch(path, given) if find_kind(path) == TORCH else _read_gluon(path, given)
-    statistics = [net.statistics.get(f"bn_data_{name}") for name in STATISTICS]
-    known = require_plan(net).data_norm and all(array is not None for array in statistics)
-    return _with_normalisation(net, images.infer_range_of_norm(*statistics) if known else None, given)
+    mean, variance = (net.statistics.get(f"bn_data_{name}") for name in STATISTICS)
+    largest = None
+    if require_plan(net).data_norm and mean is not None and variance is not None:
+        largest = images.infer_range_of_norm(mean, variance)
+    return _with_normalisation(net, largest, given)
 
 
 def _read_gluon(path: Path, given: Given) -> TrainedNet:

@@ -138,7 +138,7 @@ def _apply(node: Node, inputs: Sequence[_Value]) -> list[_Value]:
     if node.op in UNCHANGED or (node.op in RESHAPING and isinstance(first, np.ndarray)):
         return [first]
     if isinstance(first, _Scaled) and node.op in _OF_IMAGES:
-        return _OF_IMAGES[node.op](node, inputs)
+        return _OF_IMAGES[node.op](node, first, inputs[1:])
     return [None]
 
 
@@ -176,49 +176,49 @@ def _by_channel(array: np.ndarray) -> np.ndarray | None:
     return array.reshape(-1, 3, *array.shape[-2:]).mean((0, 2, 3)) if array.shape[-3:-2] == (3,) else None
 
 
-def _take_channels(node: Node, inputs: Sequence[_Value]) -> list[_Value]:
+def _take_channels(node: Node, first: _Scaled, others: Sequence[_Value]) -> list[_Value]:
     if node.setting("axis", 0) not in (1, -3):
         return [None]
     begin, end = node.setting("begin", 0), node.setting("end", None)
     if not isinstance(begin, int) or not isinstance(end, (int, type(None))):
         return [None]
     part = slice(begin, end)
-    return [_Scaled(*(values if values.size == 1 else values[part] for values in inputs[0]))]
+    return [_Scaled(*(values if values.size == 1 else values[part] for values in first))]
 
 
-def _split_channels(node: Node, inputs: Sequence[_Value]) -> list[_Value]:
+def _split_channels(node: Node, first: _Scaled, others: Sequence[_Value]) -> list[_Value]:
     number = node.setting("num_outputs", 0)
-    sizes = {values.size for values in inputs[0]}
+    sizes = {values.size for values in first}
     if node.setting("axis", 1) != 1 or not isinstance(number, int) or not sizes <= {1, number}:
         return [None]
-    return [_Scaled(*(values[min(index, values.size - 1)][None] for values in inputs[0])) for index in range(number)]
+    return [_Scaled(*(values[min(index, values.size - 1)][None] for values in first)) for index in range(number)]
 
 
-def _join_channels(node: Node, inputs: Sequence[_Value]) -> list[_Value]:
-    parts = [value for value in inputs if isinstance(value, _Scaled)]
+def _join_channels(node: Node, first: _Scaled, others: Sequence[_Value]) -> list[_Value]:
+    parts = [first, *(value for value in others if isinstance(value, _Scaled))]
     alone = all(values.size == 1 for part in parts for values in part)
-    if len(parts) < len(inputs) or node.setting("dim", 1) != 1 or not alone:
+    if len(parts) <= len(others) or node.setting("dim", 1) != 1 or not alone:
         return [None]
     return [_Scaled(*(np.concatenate(values) for values in zip(*parts)))]
 
 
-def _turn_channels(node: Node, inputs: Sequence[_Value]) -> list[_Value]:
+def _turn_channels(node: Node, first: _Scaled, others: Sequence[_Value]) -> list[_Value]:
     turned = node.setting("axis", ()) in (1, (1,))
-    return [_Scaled(*(values[::-1] for values in inputs[0]))] if turned else inputs[:1]
+    return [_Scaled(*(values[::-1] for values in first))] if turned else [first]
 
 
-def _normalise(node: Node, inputs: Sequence[_Value]) -> list[_Value]:
+def _normalise(node: Node, first: _Scaled, others: Sequence[_Value]) -> list[_Value]:
     mean, std = (np.atleast_1d(np.array(node.setting(*of), np.float64)) for of in (("mean", 0.0), ("std", 1.0)))
-    return [_combine("/", _combine("-", inputs[0], mean), std)]
+    return [_combine("/", _combine("-", first, mean), std)]
 
 
-def _as_tensor(node: Node, inputs: Sequence[_Value]) -> list[_Value]:
-    return [_combine("/", inputs[0], np.full(1, 255.0))]
+def _as_tensor(node: Node, first: _Scaled, others: Sequence[_Value]) -> list[_Value]:
+    return [_combine("/", first, np.full(1, 255.0))]
 
 
-def _scale_by_convolution(node: Node, inputs: Sequence[_Value]) -> list[_Value]:
+def _scale_by_convolution(node: Node, first: _Scaled, others: Sequence[_Value]) -> list[_Value]:
     """A 1x1 convolution that scales each channel, and puts them in another order at most."""
-    weight, bias = inputs[1], inputs[2] if len(inputs) > 2 else np.zeros(3)
+    weight, bias = (*others, np.zeros(3), np.zeros(3))[:2]
     plain = node.setting("stride", ()) in ((), (1, 1), 1) and node.setting("pad", ()) in ((), (0, 0), 0)
     if not isinstance(weight, np.ndarray) or not isinstance(bias, np.ndarray) or bias.size != 3 or not plain:
         return [None]
@@ -227,11 +227,11 @@ def _scale_by_convolution(node: Node, inputs: Sequence[_Value]) -> list[_Value]:
     if weight.size != 9 or ((weight.reshape(3, 3) != 0).sum(axis=1) != 1).any():
         return [None]
     matrix = weight.reshape(3, 3)
-    factor, shift = (np.broadcast_to(values, 3) for values in inputs[0])
+    factor, shift = (np.broadcast_to(values, 3) for values in first)
     return [_Scaled(factor[np.abs(matrix).argmax(axis=1)] * matrix.sum(axis=1), matrix @ shift + bias)]
 
 
-_OF_IMAGES: dict[str, Callable[[Node, Sequence[_Value]], list[_Value]]] = {
+_OF_IMAGES: dict[str, Callable[[Node, _Scaled, Sequence[_Value]], list[_Value]]] = {
     "slice_axis": _take_channels,
     "SliceChannel": _split_channels,
     "split": _split_channels,
