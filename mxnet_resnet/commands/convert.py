@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("target", help="what to write")
     parser.add_argument("--epoch", type=integer(0), help="epoch of an MXNet checkpoint given by its prefix (the last)")
     parser.add_argument("--network", help="the net, where its names and shapes leave a choice: gluon_resnet50_v1")
+    parser.add_argument("--output", help="the operator whose output is scores, where a graph has several outputs")
     parser.add_argument("--layout", choices=writing.LAYOUTS, help="names in a PyTorch target")
     parser.add_argument("--images", nargs="+", default=[], help="photographs to prove the conversion on (two are here)")
     arguments = parser.parse_args()
@@ -35,7 +36,7 @@ def main() -> int:
     check_target(arguments.source, arguments.target, arguments.layout)
     engines.choose("mxnet").load()
     plan = architecture.find(arguments.network) if arguments.network else None
-    source = reading.read_known(arguments.source, arguments.epoch, reading.Given(plan=plan))
+    source = reading.read_known(arguments.source, arguments.epoch, reading.Given(plan=plan, output=arguments.output))
     for line in proof.describe(source):
         print(line)
     images = proof.make_images(source, arguments.images)
