@@ -1,7 +1,7 @@
 """Convert a ResNet checkpoint, and prove that the result computes the same: `python tools/convert.py SOURCE TARGET`.
 
 SOURCE is an MXNet checkpoint (its prefix, with --epoch, or one of its files), a Gluon .params file, or a PyTorch
-state_dict (.th, .pth, .pt, .bin, .safetensors) of torch-resnet, torchvision, timm or pytorch_resnet_cifar10.
+state_dict (.pth, .pth.tar, .ckpt, .safetensors, ...) of torch-resnet, torchvision, timm or pytorch_resnet_cifar10.
 TARGET is a prefix (PREFIX-symbol.json and PREFIX-0000.params), a .params file for Gluon's load_parameters, or a .pth or
 .safetensors file for PyTorch.
 """
@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("target", help="what to write")
     parser.add_argument("--epoch", type=integer(0), help="epoch of an MXNet checkpoint given by its prefix (the last)")
     parser.add_argument("--network", help="the net, where its names and shapes leave a choice: gluon_resnet50_v1")
+    parser.add_argument("--output", help="the operator whose output is scores, where a graph has several outputs")
     parser.add_argument("--layout", choices=writing.LAYOUTS, help="names in a PyTorch target")
     parser.add_argument("--images", nargs="+", default=[], help="photographs to prove the conversion on (two are here)")
     arguments = parser.parse_args()
@@ -35,18 +36,16 @@ def main() -> int:
     check_target(arguments.source, arguments.target, arguments.layout)
     engines.choose("mxnet").load()
     plan = architecture.find(arguments.network) if arguments.network else None
-    source = reading.read_known(arguments.source, arguments.epoch, reading.Given(plan=plan))
+    source = reading.read_known(arguments.source, arguments.epoch, reading.Given(plan=plan, output=arguments.output))
     for line in proof.describe(source):
         print(line)
     images = proof.make_images(source, arguments.images)
     print(f"Written: {write(arguments.target, source, arguments.layout)}")
     written = reading.read_known(arguments.target)
-    same = True
-    for kind, batch in images.items():
-        absolute, relative, whose = proof.compare_scores(source, written, batch)
-        same &= relative <= proof.LARGEST_DIFFERENCE  # not so for NaN
-        print(f"{len(batch)} {kind} images: largest difference {absolute:.2e}, {relative:.2e} of the scores ({whose})")
-    if not same:
+    agreement, whose = proof.compare_nets(source, written, images)
+    for line in agreement.describe(whose):
+        print(line)
+    if not agreement.proven:
         print(f"error: {arguments.target} does not compute what {arguments.source} does", file=sys.stderr)
         return 1
     return 0

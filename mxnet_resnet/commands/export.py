@@ -49,7 +49,8 @@ def main() -> int:
 def write(arguments: argparse.Namespace, net: TrainedNet) -> list[str]:
     """Write ``net`` in the form that was asked for; sentences on what was written. Raises NotProven."""
     if arguments.to == "onnx":
-        return exporting.export_onnx(Path(arguments.out), net, chosen.name_classes(net, netflags.read(arguments)))
+        names = chosen.name_classes(net, netflags.read(arguments)) if net.activation else []
+        return exporting.export_onnx(Path(arguments.out), net, names)
     if arguments.to == "torch":
         return exporting.export_torch(Path(arguments.out), net, arguments.layout)
     if arguments.to == "folded":

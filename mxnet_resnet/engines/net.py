@@ -12,7 +12,7 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.transform import ImageShape
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs.checkpoint import Arrays, Shape
-from mxnet_resnet.runs.graph import Graph
+from mxnet_resnet.runs.graph import SOFTMAX, Graph
 
 # Of ImageNet's RGB in 0..255, as torchvision's and GluonCV's nets take them off.
 IMAGENET_MEAN = np.array([123.675, 116.28, 103.53], np.float32)
@@ -33,7 +33,10 @@ class TrainedNet:
         params, statistics: its arrays, by the names in its graph, or by ours where it has none.
         image_shape: (C, H, W) of its input.
         classes: how many it tells apart; None for a net without a classifier, and where no engine has seen its graph.
-        graph: from ``data`` (N, C, H, W) to scores (N, classes), before the softmax.
+        activation: what makes probabilities of its scores: SOFTMAX; SIGMOID where an image may be of several classes;
+            None where what it gives is not known to be scores.
+        output: what it gives, in words, where that is not known to be scores.
+        graph: from ``data`` (N, C, H, W) to scores (N, classes), before the activation.
         plan: its architecture, where that is known; its arrays have our names then.
         mean, std: by channel, in 0..255: its input is an RGB image in 0..255, less the mean, by the deviation.
         notes: sentences on what is assumed of it.
@@ -48,6 +51,8 @@ class TrainedNet:
     image_shape: ImageShape
     classes: int | None
     graph: Graph | None = field(default=None, repr=False)
+    activation: str | None = SOFTMAX
+    output: str = ""
     plan: Architecture | None = None
     mean: np.ndarray = field(default_factory=NO_MEAN.copy)
     std: np.ndarray = field(default_factory=NO_STD.copy)
@@ -93,6 +98,9 @@ def require_graph(net: TrainedNet) -> Graph:
 
 def require_classes(net: TrainedNet) -> int:
     """How many classes a net tells apart. Raises UserError for a net without a classifier."""
+    if net.activation is None:
+        other = "" if net.plan else "; --output NAME says which operator gives scores"
+        raise UserError(f"it is not known that {net.name} gives scores of classes: its output is {net.output}{other}")
     if net.classes is None:
         raise UserError(f"{net.name} is a net without a classifier")
     return net.classes
@@ -115,7 +123,7 @@ class Predictor(Protocol):
     batch_size: int
 
     def scores(self, images: np.ndarray) -> np.ndarray:
-        """The scores (N, classes), before the softmax, of images (N, 3, H, W) as the net takes them; all float32."""
+        """The scores (N, classes), before the activation, of images (N, 3, H, W) as the net takes them; all float32."""
 
 
 class Gradients(Protocol):

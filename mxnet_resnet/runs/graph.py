@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 VARIABLE = "null"
+SOFTMAX, SIGMOID = "softmax", "sigmoid"  # operators that make probabilities of scores
 SOFTMAXES = {"SoftmaxOutput", "Softmax", "softmax", "SoftmaxActivation"}
 # What changes no number of a net in prediction but the last, softmax, which no parameter depends on.
 TRANSPARENT = {"Flatten", "flatten", "Dropout", "identity", "_copy", "BlockGrad", *SOFTMAXES}
@@ -144,10 +145,12 @@ class Graph:
         """The scores that go into a final softmax, or the graph itself where it ends in none."""
         return self.up_to(self.last.inputs[0]) if self.last.op in SOFTMAXES else self
 
-    def with_softmax(self) -> Graph:
-        """The probabilities of the first output."""
-        softmax = Node("softmax", "softmax", inputs=self.heads[:1])
-        return replace(self, nodes=(*self.nodes, softmax), heads=(Output(len(self.nodes)),))
+    def with_activation(self, activation: str | None) -> Graph:
+        """The probabilities of scores, the first output: their SOFTMAX, or SIGMOID; for None the graph as it is."""
+        if activation is None:
+            return self
+        node = Node(activation, activation, inputs=self.heads[:1])
+        return replace(self, nodes=(*self.nodes, node), heads=(Output(len(self.nodes)),))
 
     def up_to(self, *heads: Output) -> Graph:
         """The part that computes other outputs."""

@@ -21,6 +21,7 @@ class NetChoice:
         image_shape: (C, H, W) of its input.
         mean, std: of its images, RGB in 0..1.
         synset: a file of class names.
+        output: the operator of its graph that gives its scores.
     """
 
     prefix: str
@@ -31,6 +32,7 @@ class NetChoice:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     synset: str | None = None
+    output: str | None = None
 
 
 def read(arguments: argparse.Namespace) -> NetChoice:
@@ -52,6 +54,7 @@ def add(parser: Parser) -> None:
         "--mean", type=channels, help="of its images, in 0..1, where it takes normalised ones: 0.5,0.5,0.5"
     )
     net.add_argument("--std", type=deviations, help="the deviation that goes with --mean")
+    net.add_argument("--output", help="the operator whose output is scores of classes, where the graph does not tell")
     net.add_argument("--synset", help="class names, a line each (predict/synset.txt for 1000 classes, else numbers)")
 
 

@@ -27,21 +27,19 @@ def load_net(choice: NetChoice, engine: Engine) -> TrainedNet:
 
 def load_net_silently(choice: NetChoice, engine: Engine) -> TrainedNet:
     """As `load_net`, for what does not depend on the images."""
-    net = engine.adopt(_read_net(choice))
-    require_classes(net)
-    return net
+    return engine.adopt(_read_net(choice))
 
 
 def _read_net(choice: NetChoice) -> TrainedNet:
     if not choice.params:
         if choice.network:
             raise UserError("--network goes with --params FILE; a checkpoint at --prefix has its graph beside it")
-        given = reading.Given(choice.image_shape, choice.mean, choice.std)
+        given = reading.Given(choice.image_shape, choice.mean, choice.std, output=choice.output)
         return reading.read_checkpoint(choice.prefix, choice.epoch, given)
     if not Path(choice.params).is_file():
         raise UserError(f"there is no file of parameters {choice.params}")
     plan = architecture.find(choice.network) if choice.network else None
-    given = reading.Given(choice.image_shape, choice.mean, choice.std, plan)
+    given = reading.Given(choice.image_shape, choice.mean, choice.std, plan, choice.output)
     return reading.read_known(choice.params, given=given)
 
 

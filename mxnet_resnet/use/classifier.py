@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mxnet_resnet.engines.net import Predictor
+from mxnet_resnet.runs.graph import SIGMOID, SOFTMAX
 
 
 class Classifier:
@@ -17,7 +18,7 @@ class Classifier:
         """The class probabilities (N, classes) of images as crops (N, K, H, W, 3), RGB, uint8: means over their K."""
         number, crops_an_image = crops.shape[:2]
         rows = crops.reshape(-1, *crops.shape[2:])
-        found = softmax(self._predictor.scores(self.net.as_input(rows)))
+        found = PROBABILITIES[self.net.activation or SOFTMAX](self._predictor.scores(self.net.as_input(rows)))
         return found.reshape(number, crops_an_image, found.shape[1]).mean(axis=1)
 
     def images_at_a_time(self, crop: str) -> int:
@@ -29,3 +30,12 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     """The probabilities (N, classes) of scores (N, classes)."""
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
+
+
+def sigmoid(scores: np.ndarray) -> np.ndarray:
+    """The probabilities (N, classes), each by itself, of scores (N, classes)."""
+    powers = np.exp(-np.abs(scores))
+    return np.where(scores < 0, powers, 1) / (1 + powers)
+
+
+PROBABILITIES = {SOFTMAX: softmax, SIGMOID: sigmoid}

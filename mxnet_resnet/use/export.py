@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from mxnet_resnet import engines
+from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import staged
 from mxnet_resnet.engines.net import TrainedNet, require_classes, require_graph
 from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.runs.graph import Graph
 from mxnet_resnet.use import evaluate, proof, reading, samples, writing
 from mxnet_resnet.use.classifier import Classifier
-from mxnet_resnet.use.proof import LARGEST_DIFFERENCE, NotProven
+from mxnet_resnet.use.proof import NotProven
 from mxnet_resnet.use.samples import Sample
 
 BATCH = 50  # images that a net in int8 is calibrated and measured on at a time
@@ -55,9 +56,9 @@ def export_folded(prefix: str, net: TrainedNet) -> list[str]:
     before, after = (require_graph(one).count("BatchNorm") for one in (deployed, folded))
 
     def prove(written: TrainedNet, graph: Graph) -> list[str]:
-        expected = partial(nets.compute_probabilities, deployed)
-        found = proof.compare_probabilities(deployed, expected, partial(nets.compute, graph, written.arrays))
-        return [f"{before - after} of {before} BatchNorms folded", *found]
+        expected, found = (partial(nets.compute_scores, each) for each in (deployed, written))
+        sentences = proof.prove(deployed, expected, found, partial(nets.compute, graph, written.arrays))
+        return [f"{before - after} of {before} BatchNorms folded", *describe_output(net), *sentences]
 
     return write_proven(prefix, folded, prove)
 
@@ -73,40 +74,69 @@ def export_onnx(path: Path, net: TrainedNet, names: Sequence[str]) -> list[str]:
     deployed = deployment.deploy(net)
     with staged(path) as (temporary,):
         onnx.write(temporary, deployed, names)
-        expected = partial(nets.compute_probabilities, deployed)
-        return [onnx.versions(), *proof.compare_probabilities(deployed, expected, onnx.open_runtime(temporary))]
+        written = onnx.open_runtime(temporary, deployed.activation)
+        expected = partial(nets.compute_scores, deployed)
+        sentences = proof.prove(deployed, expected, written.compute_scores, written.compute)
+        return [onnx.versions(), *describe_output(net), *sentences]
 
 
 def export_int8(prefix: str, net: TrainedNet, calibration: Calibration) -> list[str]:
     """Write a net in int8 as a checkpoint, where its error rises by at most what ``calibration`` allows.
 
-    Returns sentences on what it is; raises NotProven, and leaves no file.
+    Returns sentences on what it is; raises NotProven, and leaves no file, and UserError where the images are too few.
     """
     from mxnet_resnet.engines.mxnet import int8
     from mxnet_resnet.engines.mxnet.graphs import deployment
 
     deployed = deployment.deploy(net)
     sample, others = samples.take_two(require_classes(net), calibration.images, calibration.records, calibration.others)
-    before = measure_error(deployed, others)
+    check_number(len(others.numbers), calibration.most)
+    before = find_wrong(deployed, others)
     images = [deployed.as_input(crops[:, 0]) for crops, _ in sample.batches(net.image_shape, "center", BATCH)]
     quantized = int8.quantize(deployment.fold(deployed), np.concatenate(images), calibration.mode)
 
     def prove(written: TrainedNet, graph: Graph) -> list[str]:
-        after = measure_error(written, others)
-        found = f"top-1 error on {len(others.numbers)} images {before:.2f}% before and {after:.2f}% after"
-        if after > before + calibration.most:
-            raise NotProven(f"{found} int8: try more --images, or the other --calib-mode")
-        return [f"calibrated on {len(sample.numbers)} images of {sample.path}", found]
+        after, most = find_wrong(written, others), calibration.most
+        return [f"calibrated on {len(sample.numbers)} images of {sample.path}", *judge_rise(before, after, most)]
 
     return write_proven(prefix, quantized, prove)
 
 
-def measure_error(net: TrainedNet, sample: Sample) -> float:
-    """The top-1 error of a net on a sample, in percent, on the CPU."""
+def check_number(number: int, most: float) -> None:
+    """Raise UserError where so many images cannot tell a rise of the error by ``most`` percent from chance."""
+    needed = proof.count_images_needed(most)
+    if number < needed:
+        asked = f"take {needed:,.0f}" if most else "take some"
+        raise UserError(
+            f"{number} images to measure on cannot tell a rise of the error by {most:g}% from chance: {asked} "
+            "(--images, of --val or of --calib), or a larger --most"
+        )
+
+
+def judge_rise(before: np.ndarray, after: np.ndarray, most: float) -> list[str]:
+    """Sentences on the errors (N,), bool, of a net before int8 and after it. Raises NotProven for too large a rise."""
+    errors = (f"{100 * wrong.mean():.2f}%" for wrong in (before, after))
+    rise, low, high = proof.measure_rise(before, after)
+    found = f"top-1 error on {len(before):,} images {' before and '.join(errors)} after"
+    interval = f"a rise of {rise:.2f}%, {low:.2f} to {high:.2f}% with {proof.CONFIDENCE} confidence"
+    if rise > most:
+        raise NotProven(f"{found} int8: {interval}; try more --images, or the other --calib-mode")
+    if high <= most:
+        return [found, interval]
+    return [found, f"{interval}: more than the {most:g}% of --most is not ruled out, which more --images would do"]
+
+
+def find_wrong(net: TrainedNet, sample: Sample) -> np.ndarray:
+    """Which images of a sample a net takes for another class (N,), bool, on the CPU."""
     engine = engines.choose("mxnet")
     return evaluate.evaluate(
         Classifier(engine.predictor(net, engine.choose_devices([], None), BATCH, "float32")), sample
-    ).top1
+    ).wrong
+
+
+def describe_output(net: TrainedNet) -> list[str]:
+    """What an export gives where that is no probabilities of classes, in a sentence."""
+    return [] if net.activation else [f"it gives its output {net.output} as it is, and no probabilities of classes"]
 
 
 def export_torch(path: Path, net: TrainedNet, layout: str | None = None) -> list[str]:
@@ -118,14 +148,10 @@ def export_torch(path: Path, net: TrainedNet, layout: str | None = None) -> list
     with staged(path) as (temporary,):
         sentences = [writing.write_torch(temporary, source, layout)]
         written = reading.read_known(str(temporary))
-        for kind, images in proof.make_images(source).items():
-            _, difference, whose = proof.compare_scores(source, written, images)
-            if not difference <= LARGEST_DIFFERENCE:  # not so for NaN
-                raise NotProven(f"on {kind} images the scores differ by {difference:.2e} of the largest")
-            sentences.append(
-                f"{len(images)} {kind} images: largest difference {difference:.2e} of the scores ({whose})"
-            )
-    return sentences
+        agreement, whose = proof.compare_nets(source, written, proof.make_images(source))
+        if not agreement.proven:
+            raise NotProven("; ".join(agreement.describe(whose)))
+    return [*sentences, *agreement.describe(whose)]
 
 
 def write_proven(prefix: str, net: TrainedNet, prove: Callable[[TrainedNet, Graph], list[str]]) -> list[str]:
@@ -139,4 +165,5 @@ def write_proven(prefix: str, net: TrainedNet, prove: Callable[[TrainedNet, Grap
         writing.write_probabilities(staging, net)
         graph = checkpoint.load_graph(staging)
         params, statistics = checkpoint.load_params(staging, 0)
-        return prove(replace(net, graph=graph.without_softmax(), params=params, statistics=statistics), graph)
+        scores = graph.up_to(graph.last.inputs[0]) if net.activation else graph
+        return prove(replace(net, graph=scores, params=params, statistics=statistics), graph)

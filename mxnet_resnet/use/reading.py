@@ -14,18 +14,18 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.transform import ImageShape
-from mxnet_resnet.engines.graphs import recognition
+from mxnet_resnet.engines.graphs import images, outputs, recognition
 from mxnet_resnet.engines.net import IMAGENET_MEAN, IMAGENET_STD, TrainedNet, require_plan
 from mxnet_resnet.plans import layouts
 from mxnet_resnet.plans.architecture import Architecture
-from mxnet_resnet.runs import checkpoint
+from mxnet_resnet.runs import checkpoint, params
 from mxnet_resnet.runs.checkpoint import Arrays
-from mxnet_resnet.runs.graph import STATISTICS, Graph
+from mxnet_resnet.runs.graph import STATISTICS
 from mxnet_resnet.use import graphs
 
+TORCH, GLUON = "torch", "gluon"
 TORCH_SUFFIXES = (".th", ".pth", ".pt", ".bin", ".safetensors")
 MODULE_CHECKPOINT = re.compile(r"(.+)-(\d{4,})\.params")
-LARGEST_NORMALISED_MEAN = 3  # images that a mean and a deviation were taken off have smaller means
 SMALL_SHAPE, LARGE_SHAPE = (3, 32, 32), (3, 224, 224)
 
 Epoch = Union[int, str, None]  # "best" or "latest"; None is the last one
@@ -39,22 +39,24 @@ class Given:
         image_shape: (C, H, W) of its input.
         mean, std: of its images, RGB in 0..1.
         plan: its architecture.
+        output: of its graph, the operator that gives its scores.
     """
 
     image_shape: ImageShape | None = None
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     plan: Architecture | None = None
+    output: str | None = None
 
 
 NOTHING_GIVEN = Given()
 
 
 def read_checkpoint(prefix: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -> TrainedNet:
-    """A Module checkpoint as it stands, with its graph and the names in it; any net will do.
+    """A Module checkpoint as it stands, with its graph up to the scores and the names in it; any net will do.
 
     Whether its arrays fit its graph, and how many classes that tells apart, is seen by the engine that adopts it.
-    Raises UserError where its files are missing or damaged.
+    Raises UserError where its files are missing or damaged, or it is not known which of its outputs are scores.
     """
     graph = checkpoint.load_graph(prefix)
     if isinstance(epoch, str):
@@ -62,20 +64,25 @@ def read_checkpoint(prefix: str, epoch: Epoch = None, given: Given = NOTHING_GIV
     else:
         epoch = checkpoint.last_epoch(prefix) if epoch is None else epoch
         params, statistics = checkpoint.load_params(prefix, epoch)
-    scores, notes = graph.without_softmax(), []
+    scores, head, notes = outputs.choose(graph, given.output)
+    others = {*graph.variables} - {*scores.variables}  # what other outputs need
+    params, statistics = (
+        {name: array for name, array in arrays.items() if name not in others} for arrays in (params, statistics)
+    )
     shape = given.image_shape or graph.noted_image_shape()
     if shape is None:
         shape = SMALL_SHAPE if graph.first_stride() == 1 else LARGE_SHAPE
         notes.append(f"assuming an input of {shape}: --image-shape says otherwise")
     net = TrainedNet(f"{prefix}, epoch {epoch}", params, statistics, shape, None, scores, notes=tuple(notes))
-    return _with_normalisation(net, _normalises_bytes(graph, statistics), given)
+    net = replace(net, activation=head.activation, output="" if head.activation else head.describe())
+    return _with_normalisation(net, images.infer_range(scores, net.arrays), given)
 
 
 def read_known(source: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -> TrainedNet:
     """A ResNet of any kind of file, with its plan, and its arrays in float32 by our names.
 
     ``source`` is the prefix of a Module checkpoint (with ``epoch``) or one of its files, a Gluon .params file, or a
-    PyTorch file (.th, .pth, .pt, .bin, .safetensors). Whether its arrays fit the plan is seen where it is computed.
+    PyTorch file, of any ending. Whether its arrays fit the plan is seen where it is computed.
 
     Raises UserError where it is none of these, damaged, none of the ResNets known here, or not of the plan given.
     """
@@ -117,11 +124,26 @@ def note_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}-architecture.json")
 
 
+def find_kind(path: Path) -> str | None:
+    """TORCH or GLUON: whose file of parameters alone it is, by its first bytes, or else its ending; None for neither.
+
+    Training scripts call theirs ``.pth.tar``, ``.ckpt``, or anything.
+    """
+    begin = b""
+    if path.is_file():
+        with path.open("rb") as file:
+            begin = file.read(10)
+    if begin.startswith((b"PK\x03\x04", b"\x80")) or begin[8:] == b'{"':
+        return TORCH
+    if begin.startswith(params.FILE_MAGIC.to_bytes(8, "little")):
+        return GLUON
+    return TORCH if path.suffix in TORCH_SUFFIXES else GLUON if path.suffix == ".params" else None
+
+
 def _module_of(source: str, epoch: Epoch) -> tuple[str, Epoch] | None:
     """The prefix and the epoch of a Module checkpoint, or None where ``source`` is a file of parameters alone."""
     match = MODULE_CHECKPOINT.fullmatch(source)
-    alone = Path(source).suffix in (*TORCH_SUFFIXES, ".params")
-    if alone and not (match and checkpoint.graph_path(match[1]).is_file()):
+    if find_kind(Path(source)) and not (match and checkpoint.graph_path(match[1]).is_file()):
         if epoch is not None:
             raise UserError(f"{source} is one file, which has no epoch {epoch}")
         return None
@@ -130,36 +152,40 @@ def _module_of(source: str, epoch: Epoch) -> tuple[str, Epoch] | None:
     return (match[1], int(match[2])) if match else (source, epoch)
 
 
-def _normalises_bytes(graph: Graph, statistics: Arrays) -> bool:
-    """Whether the images are RGB in 0..255, as the running mean of a BatchNorm on them tells."""
-    first = graph.first_input()
-    if first is None or first.op != "BatchNorm":
-        return False
-    return _is_of_bytes(statistics.get(graph.input_names(first)[3]))
+def _with_normalisation(net: TrainedNet, largest: float | None, given: Given) -> TrainedNet:
+    """``net`` with what its images are less, and by what.
 
-
-def _is_of_bytes(mean: np.ndarray | None) -> bool:
-    """Whether a running mean is that of images in 0..255."""
-    return mean is not None and float(mean.max(initial=0)) > LARGEST_NORMALISED_MEAN
-
-
-def _with_normalisation(net: TrainedNet, takes_bytes: bool, given: Given) -> TrainedNet:
-    """``net`` with what its images are less, and by what; where nobody says so, ImageNet's, and a note."""
-    if takes_bytes:
-        if given.mean is not None or given.std is not None:
+    ``largest`` is what `images.infer_range` tells of them; for images in 0..1 that is likely, and what is given wins.
+    Where nobody says so it is ImageNet's, and a note.
+    """
+    told = given.mean is not None or given.std is not None
+    mean, std = (255 * np.array(values, np.float32) for values in (given.mean or (0, 0, 0), given.std or (1, 1, 1)))
+    as_told = replace(net, mean=mean, std=std)
+    if largest == images.BYTES:
+        if told and not as_told.takes_bytes:
             raise UserError("the net normalises its images itself: leave out --mean and --std")
         return net
-    if given.mean is None and given.std is None:
-        note = "assuming images normalised as for ImageNet, as the net does not do so: --mean and --std differ"
-        return replace(net, mean=IMAGENET_MEAN, std=IMAGENET_STD, notes=(*net.notes, note))
-    mean, std = (255 * np.array(values, np.float32) for values in (given.mean or (0, 0, 0), given.std or (1, 1, 1)))
-    return replace(net, mean=mean, std=std)
+    if told:
+        return as_told
+    if largest == images.UNIT:
+        note = "taking RGB images in 0..1, as the first layers of the net tell: --mean and --std say otherwise"
+        return replace(as_told, std=np.full(3, 255, np.float32), notes=(*net.notes, note))
+    note = (
+        "it is not known how the net takes its images: assuming images normalised as for ImageNet; "
+        "--mean and --std say otherwise"
+    )
+    return replace(net, mean=IMAGENET_MEAN, std=IMAGENET_STD, notes=(*net.notes, note))
 
 
 def _read_parameters(path: Path, given: Given) -> TrainedNet:
-    net = _read_torch(path, given) if path.suffix in TORCH_SUFFIXES else _read_gluon(path, given)
-    mean = net.statistics.get("bn_data_moving_mean") if require_plan(net).data_norm else None
-    return _with_normalisation(net, _is_of_bytes(mean), given)
+    if given.output:
+        raise UserError(f"--output is of a graph, which {path}, parameters alone, has not")
+    net = _read_torch(path, given) if find_kind(path) == TORCH else _read_gluon(path, given)
+    mean, variance = (net.statistics.get(f"bn_data_{name}") for name in STATISTICS)
+    largest = None
+    if require_plan(net).data_norm and mean is not None and variance is not None:
+        largest = images.infer_range_of_norm(mean, variance)
+    return _with_normalisation(net, largest, given)
 
 
 def _read_gluon(path: Path, given: Given) -> TrainedNet:
@@ -181,8 +207,13 @@ def _read_gluon(path: Path, given: Given) -> TrainedNet:
 def _read_torch(path: Path, given: Given) -> TrainedNet:
     from mxnet_resnet.engines.torch import nets, state_dict
 
-    arrays = state_dict.load(path)
-    net, layout = _by_layout(path, arrays, layouts.TORCH_LAYOUTS, given)
+    arrays, noted = state_dict.load(path)
+    known = layouts.TORCH_LAYOUTS
+    if noted:
+        plan = _parse_plan(path, noted)
+        known = (layouts.find_own_torch(plan.preact, plan.preact and plan.small_images and not plan.stem_norm),)
+        given = replace(given, plan=given.plan or plan)
+    net, layout = _by_layout(path, arrays, known, given)
     scores = partial(nets.compute_scores, arrays, layout, require_plan(net))
     return replace(net, scores=scores, computed_by="PyTorch from its tensors")
 
@@ -202,12 +233,20 @@ def _as_net(path: Path, arrays: Arrays, known: tuple[Architecture, int | None, s
     statistics = {name: array for name, array in arrays.items() if name.endswith(STATISTICS)}
     params = {name: array for name, array in arrays.items() if name not in statistics}
     shape = given.image_shape or (SMALL_SHAPE if plan.small_images else LARGE_SHAPE)
-    return TrainedNet(str(path), params, statistics, shape, classes, plan=plan, origin=origin)
+    net = TrainedNet(str(path), params, statistics, shape, classes, plan=plan, origin=origin)
+    return net if classes else replace(net, activation=None, output="pooled features, for want of a classifier")
 
 
 def _read_note(path: Path) -> Architecture:
     try:
-        fields = json.loads(path.read_text())
-        return Architecture(**{**fields, "dimensions": tuple(map(tuple, fields["dimensions"]))})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return _parse_plan(path, path.read_text())
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is no note of an architecture: remove it, or name the net with --network") from error
+
+
+def _parse_plan(path: Path, text: str) -> Architecture:
+    try:
+        fields = json.loads(text)
+        return Architecture(**{**fields, "dimensions": tuple(map(tuple, fields["dimensions"]))})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} has no architecture that is known here: name the net with --network") from error

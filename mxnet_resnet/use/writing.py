@@ -20,7 +20,8 @@ from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs import checkpoint, params
 from mxnet_resnet.use import graphs, reading
 
-LAYOUTS = ("torchvision", "torch-resnet")  # names in a state_dict
+OURS = "mxnet_resnet"
+LAYOUTS = ("torchvision", "torch-resnet", OURS)  # names in a state_dict
 TORCH_SUFFIXES = (".pth", ".pt", ".safetensors")  # that PyTorch is written to; it is read from others too
 
 
@@ -36,10 +37,10 @@ def write_module(prefix: str, net: TrainedNet) -> Path:
 
 
 def write_probabilities(prefix: str, net: TrainedNet) -> Path:
-    """Write ``PREFIX-symbol.json``, the graph of a net with a softmax behind it, and ``PREFIX-0000.params``."""
+    """Write ``PREFIX-symbol.json``, the graph of a net with its activation, and ``PREFIX-0000.params``."""
     from mxnet_resnet.engines.mxnet import symbols
 
-    text = symbols.from_graph(require_graph(net).with_softmax()).tojson()  # as MXNet's tools expect it
+    text = symbols.from_graph(require_graph(net).with_activation(net.activation)).tojson()  # as MXNet's tools expect it
     return checkpoint.save(prefix, 0, text, net.params, net.statistics)
 
 
@@ -58,14 +59,26 @@ def write_gluon(path: Path, net: TrainedNet) -> None:
 
 
 def write_torch(path: Path, net: TrainedNet, layout_name: str | None = None) -> str:
-    """Write a state_dict (of TORCH_SUFFIXES) that torch-resnet or torchvision loads with ``strict=True``.
+    """Write a state_dict (of TORCH_SUFFIXES) that a net of PyTorch loads with ``strict=True``.
 
-    ``layout_name`` is one of LAYOUTS (by default torchvision's where it has such nets). Returns the sentence that says
-    which input the PyTorch net takes. Raises UserError for a net that it cannot be.
+    ``layout_name``, one of LAYOUTS, says whose net that is: by default torchvision's where it has such nets, else
+    torch-resnet's, and where that has no place for this one ours, of mxnet_resnet.torch, with the plan of the net noted
+    in the file. Returns the sentence that says whose net it is, why, and which input it takes. Raises UserError for a
+    net that it cannot be.
     """
-    from mxnet_resnet.engines.torch import state_dict
+    from mxnet_resnet.engines.torch import nets, state_dict
 
-    layout = _choose_layout(require_plan(net), layout_name)
+    plan = require_plan(net)
+    layout = _choose_layout(plan, layout_name)
+    reason = find_reason_against(plan, layout)
+    if (layout_name == OURS or (layout_name is None and reason)) and plan.block is None:
+        arrays = nets.make_state_dict(plan, net.classes, net.arrays)
+        state_dict.save(path, arrays, json.dumps(asdict(plan)))
+        why = f" ({layout.name} cannot be this net, which has {reason})" if reason else ""
+        return f"mxnet_resnet.torch {'PreActResNet' if plan.preact else 'ResNet'}{why}, {_describe_own_input(net)}"
+    if reason:
+        other = "" if plan.block else f"; mxnet_resnet.torch can: --layout {OURS}"
+        raise UserError(f"{layout.name} cannot be this net, which has {reason}{other}")
     state_dict.save(path, _name_for_torch(net, layout))
     return f"{layout.name}, {_describe_input(net)}"
 
@@ -80,18 +93,14 @@ def _choose_layout(plan: Architecture, name: str | None) -> layouts.Layout:
             "ones of bottlenecks"
         )
     if name == "torchvision" or (name is None and nameable and planes == architecture.IMAGENET_PLANES):
-        layout = layouts.TORCHVISION
-    elif not plan.preact:
-        layout = layouts.TORCH_RESNET
-    elif plan.small_images:
-        layout = layouts.TORCH_RESNET_PREACT_SMALL
-    else:
-        layout = layouts.TORCH_RESNET_PREACT
-    _check_torch_can(plan, layout)
-    return layout
+        return layouts.TORCHVISION
+    if not plan.preact:
+        return layouts.TORCH_RESNET
+    return layouts.TORCH_RESNET_PREACT_SMALL if plan.small_images else layouts.TORCH_RESNET_PREACT
 
 
-def _check_torch_can(plan: Architecture, layout: layouts.Layout) -> None:
+def find_reason_against(plan: Architecture, layout: layouts.Layout) -> str | None:
+    """What a net of a plan has that the nets of a library of PyTorch have not, or None."""
     stem_to_first = plan.dimensions[0][1] != plan.dimensions[1][1] * (4 if plan.bottleneck else plan.width)
     reasons = {
         "a BatchNorm behind its first convolution": plan.preact and plan.stem_norm,
@@ -102,9 +111,7 @@ def _check_torch_can(plan: Architecture, layout: layouts.Layout) -> None:
         f"units of the block {plan.block}": plan.block is not None,
         f"the shortcut {plan.shortcut}": plan.shortcut in ("raw_projection", "centered_identity"),
     }
-    for reason, true in reasons.items():
-        if true:
-            raise UserError(f"{layout.name} cannot be this net, which has {reason}")
+    return next((reason for reason, true in reasons.items() if true), None)
 
 
 def _name_for_torch(net: TrainedNet, layout: layouts.Layout) -> dict[str, np.ndarray]:
@@ -145,3 +152,9 @@ def _describe_input(net: TrainedNet) -> str:
     mean, std = (" ".join(f"{value:.4f}" for value in values) for values in reading.input_normalisation(net))
     images = "RGB images in 0..255" if net.takes_bytes else "the input that the source takes"
     return f"for {images}, less {mean}, by {std}"
+
+
+def _describe_own_input(net: TrainedNet) -> str:
+    if require_plan(net).data_norm and net.takes_bytes:
+        return "for RGB images in 0..255"
+    return "for the input that the source takes"

@@ -55,7 +55,7 @@ def test_a_graph_ends_before_its_softmax_or_behind_one():
     graph = parse(json.dumps(PLAIN))
     scores = graph.without_softmax()
     assert scores.last.name == "fc" and len(scores.nodes) == 3 and scores.without_softmax() is scores
-    assert scores.with_softmax().last == graph.last
+    assert scores.with_activation("softmax").last == graph.last
     labelled = to_graph(mx.sym.SoftmaxOutput(mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=3)))
     assert [name for name in labelled.without_softmax().variables if name.endswith("label")] == []
 

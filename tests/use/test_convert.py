@@ -186,7 +186,7 @@ def test_large_bottleneck_nets_go_to_torch_and_back(torch, torch_resnet, convert
     assert all(np.array_equal(back.arrays[name], array) for name, array in source.arrays.items())
 
 
-@pytest.mark.parametrize("kind", ["named_parameters", "half", "double", "wrapped", "old"])
+@pytest.mark.parametrize("kind", ["named_parameters", "half", "double", "wrapped", "lightning", "old"])
 def test_state_dicts_as_scripts_save_them(torch, torch_resnet, tmp_path, kind):
     net = theirs(torch, torch_resnet.ResNet20())
     state = net.state_dict()
@@ -196,8 +196,12 @@ def test_state_dicts_as_scripts_save_them(torch, torch_resnet, tmp_path, kind):
         state = {name: getattr(tensor, kind)() for name, tensor in state.items()}
     elif kind == "wrapped":
         state = {"epoch": 3, "state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}
-    torch.save(state, tmp_path / "net.pth", _use_new_zipfile_serialization=kind != "old")
-    found = reading.read_known(str(tmp_path / "net.pth"))
+    elif kind == "lightning":
+        renamed = {f"model._orig_mod.{name}": tensor for name, tensor in state.items()}
+        state = {"pytorch-lightning_version": "2.4.0", "epoch": 3, "state_dict": renamed, "optimizer_states": []}
+    name = {"wrapped": "model_best.pth.tar", "lightning": "last.ckpt", "half": "weights"}.get(kind, "net.pth")
+    torch.save(state, tmp_path / name, _use_new_zipfile_serialization=kind != "old")
+    found = reading.read_known(str(tmp_path / name))
     assert (found.origin, found.classes) == ("torch-resnet ResNet", 10)
     data = images(32)
     scores, expected = nets.build_gluon(found)(mx.nd.array(data)).asnumpy(), torch_scores(torch, net, data)

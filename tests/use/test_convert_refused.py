@@ -13,7 +13,7 @@ from mxnet.gluon.model_zoo import vision
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import nets
 from mxnet_resnet.plans import architecture
-from mxnet_resnet.use import reading, writing
+from mxnet_resnet.use import proof, reading, writing
 from tests.helpers.conversions import SHALLOW, load_torch, ours, with_arrays
 
 
@@ -139,10 +139,24 @@ def with_options(name, **options):
         ("resnet164", {"dimensions": SHALLOW, "bias": True}, "biases in its convolutions"),
     ],
 )
-def test_nets_that_torch_has_not_are_told(torch, tmp_path, name, options, reason):
-    with pytest.raises(UserError, match=f"torch-resnet .* cannot be this net, which has {reason}"):
-        writing.write_torch(tmp_path / "net.pth", with_options(name, **options))
+def test_nets_that_torch_has_not_are_told_and_are_ours(torch, tmp_path, name, options, reason):
+    net = with_options(name, **options)
+    with pytest.raises(
+        UserError, match=f"torch-resnet .* cannot be this net, which has {reason}.*--layout mxnet_resnet"
+    ):
+        writing.write_torch(tmp_path / "net.pth", net, "torch-resnet")
     assert not list(tmp_path.iterdir())
+    for file in ("net.pth", "net.safetensors"):
+        told = writing.write_torch(tmp_path / file, net)
+        assert told.startswith("mxnet_resnet.torch ") and reason in told
+        again = reading.read_known(str(tmp_path / file))
+        assert again.plan == net.plan
+        agreement, _ = proof.compare_nets(net, again, proof.make_images(net))
+        assert agreement.proven
+        from mxnet_resnet.engines.torch import nets as torch_nets
+
+        module = torch_nets.build(again.plan, again.classes)
+        module.load_state_dict(load_torch(torch, tmp_path / file), strict=True)
 
 
 def test_nets_that_torchvision_has_not_are_told(torch, convert, whole, tmp_path):

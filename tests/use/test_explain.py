@@ -109,3 +109,18 @@ def test_the_command_draws(command, capsys, trained, digits, tmp_path):
     assert [line.count("digit 3") + line.count("digit 8") for line in told.splitlines()] == [2] * 4
     status, told, err = command(capsys, "predict/explain.py", "--img", *files, *flags, "--classes", "10", "--out", out)
     assert (status, told) == (2, "") and "no class 10: the net has 0 to 9" in err
+
+
+def test_towers_that_meet_before_the_pooling_have_a_feature_map_and_others_have_not():
+    data = mx.sym.var("data")
+    towers = [mx.sym.Convolution(data, kernel=(3, 3), num_filter=2, name=f"conv{number}") for number in range(2)]
+    for join_first in (True, False):
+        pooled = [mx.sym.Pooling(tower, global_pool=True, pool_type="avg") for tower in towers]
+        joined = mx.sym.Pooling(mx.sym.Concat(*towers), global_pool=True) if join_first else mx.sym.Concat(*pooled)
+        graph = symbols.to_graph(mx.sym.FullyConnected(joined, num_hidden=5))
+        if join_first:
+            before, after = split(graph)
+            assert "data" in before.variables and "data" not in after.variables
+        else:
+            with pytest.raises(UserError, match="several paths from its images"):
+                split(graph)

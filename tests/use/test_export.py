@@ -22,8 +22,8 @@ from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.use import export as exporting
-from mxnet_resnet.use import reading, samples, writing
-from mxnet_resnet.use.proof import NotProven, compare_probabilities
+from mxnet_resnet.use import proof, reading, samples, writing
+from mxnet_resnet.use.proof import NotProven
 from tests.helpers.conversions import as_net
 
 GLUONCV = ["--mean", "0.4914,0.4822,0.4465", "--std", "0.2023,0.1994,0.2010"]
@@ -132,7 +132,8 @@ def test_onnx_runtime_computes_the_same(onnx_side, tmp_path, name, options):
     runtime = onnx_side.open_runtime(tmp_path / "net.onnx")
     for number in (1, 3):
         batch = images(net, number)
-        assert np.abs(runtime(batch) - nets.compute_probabilities(net, batch)).max() < 1e-5
+        expected = nets.compute(net.graph.with_activation("softmax"), net.arrays, batch)
+        assert np.abs(runtime.compute(batch) - expected).max() < 1e-5
 
 
 @pytest.mark.parametrize(("name", "options"), [*FAMILY[1::3], *SLOW])
@@ -172,6 +173,7 @@ def test_a_net_trained_here_leaves_in_every_form(onnx_side, trained, digits, exp
     assert (status, err) == (0, "")
     before, after = map(float, re.search(r"(\S+)% before and (\S+)% after", out).groups())
     assert 0 < before < 100 and after - before <= 2
+    assert re.search(r"a rise of \S+%, \S+ to \S+% with 95% confidence", out)
     assert len(list(tmp_path.iterdir())) == 5  # nothing half-written
 
 
@@ -208,12 +210,15 @@ def test_a_state_dict(export, tmp_path):
         assert (tmp_path / name).is_file()
 
 
-def test_a_net_that_pytorch_has_no_place_for(trained, export, tmp_path):
+def test_a_net_that_other_libraries_have_no_place_for_is_ours_on_pytorch(trained, export, tmp_path):
     pytest.importorskip("torch")
-    out = tmp_path / "net.pth"
-    status, _, err = export("--prefix", trained / "model/net", "--epoch", "3", "--to", "torch", "--out", out)
+    source = ["--prefix", trained / "model/net", "--epoch", "3", "--to", "torch", "--out", tmp_path / "net.pth"]
+    status, _, err = export(*source, "--layout", "torch-resnet")
     assert status == 2 and "cannot be this net" in err
     assert not list(tmp_path.iterdir())
+    status, out, err = export(*source)
+    assert (status, err) == (0, "") and "mxnet_resnet.torch PreActResNet (torch-resnet" in out
+    assert "for RGB images in 0..255" in out and out.count("same top-5") == 2
 
 
 def test_what_is_not_proven_is_not_left(trained, tmp_path):
@@ -221,10 +226,10 @@ def test_what_is_not_proven_is_not_left(trained, tmp_path):
     other = replace(net, params={**net.params, "fc1_bias": net.params["fc1_bias"] + np.arange(10, dtype=np.float32)})
 
     def prove(written, graph):
-        expected, found = (partial(nets.compute_probabilities, each) for each in (net, written))
-        return compare_probabilities(net, expected, found)
+        expected, found = (partial(nets.compute_scores, each) for each in (net, written))
+        return proof.prove(net, expected, found, partial(nets.compute, graph, written.arrays))
 
-    with pytest.raises(NotProven, match="a probability differs"):
+    with pytest.raises(NotProven, match=r"largest difference 9\.00e\+00"):
         exporting.write_proven(str(tmp_path / "net"), other, prove)
     assert not list(tmp_path.iterdir())
 
@@ -261,9 +266,9 @@ def test_a_signal_that_python_swallows_ends_an_export_all_the_same(tmp_path):
 
 
 def test_int8_that_loses_too_much_is_not_left(trained, digits, export, tmp_path, monkeypatch):
-    errors = iter([5.0, 9.0])
-    monkeypatch.setattr(exporting, "measure_error", lambda net, sample: next(errors))
-    records = ["--calib", digits / "digits_train.rec", "--images", "20"]
+    errors = iter([np.arange(200) < 10, np.arange(200) < 18])
+    monkeypatch.setattr(exporting, "find_wrong", lambda net, sample: next(errors))
+    records = ["--calib", digits / "digits_train.rec", "--images", "200"]
     net = ["--prefix", trained / "model/net", "--epoch", "3"]
     status, out, err = export(*net, "--to", "int8", "--out", tmp_path / "net", *records)
     assert (status, out) == (1, "")
@@ -318,8 +323,9 @@ def test_a_file_of_parameters_leaves_as_well(shared, export, tmp_path):
     source = ["--params", shared / "checkpoints/resnet20-12fca82f.th"]
     status, out, err = export(*source, "--to", "folded", "--out", tmp_path / "net")
     assert status == 0 and out.count("same top-5") == 2 and "assuming images normalised as for ImageNet" in err
-    status, _, err = export(*source, "--to", "torch", "--out", tmp_path / "net.pth")
-    assert (status, err.count("\n")) == (2, 1) and "the shortcut centered_identity" in err
+    status, out, err = export(*source, "--to", "torch", "--out", tmp_path / "net.pth")
+    assert (status, err) == (0, "") and "mxnet_resnet.torch ResNet (torch-resnet" in out
+    assert "the shortcut centered_identity" in out and "for the input that the source takes" in out
 
 
 def test_the_place_of_the_checkpoint_is_not_taken(trained, export):

@@ -85,7 +85,7 @@ def prediction(depth: int, images: int, kind: str) -> Step:
     batch = a_batch(describe_run(depth, images)).images
     if kind == "int8":
         quantized = int8.quantize(deployment.fold(net), batch)
-        executor = nets.bind(quantized.graph.with_softmax(), quantized.arrays)
+        executor = nets.bind(quantized.graph.with_activation(quantized.activation), quantized.arrays)
         return lambda: executor.compute(batch)
     predictor = Predictor(net, mx.cpu(), images, kind)
     return lambda: softmax(predictor.scores(batch))

@@ -14,9 +14,11 @@ from mxnet_resnet.runs.graph import Graph
 def build_training_graph(net: TrainedNet) -> Graph:
     """The graph of a net with a plan, with a softmax that takes labels: that of a checkpoint of the net.
 
-    Raises UserError where its arrays do not fit its plan, and as emission.emit.
+    A net without a classifier gives its features, and no softmax of them. Raises UserError where its arrays do not fit
+    its plan, and as emission.emit.
     """
-    graph = emission.emit_training(require_plan(net), net.classes, image_shape=net.image_shape)
+    emit = emission.emit if net.classes is None else emission.emit_training
+    graph = emit(require_plan(net), net.classes, image_shape=net.image_shape)
     checkpoint.check_fit(graph.noted_shapes, net.params, net.statistics)
     return graph
 

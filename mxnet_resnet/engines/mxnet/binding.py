@@ -7,13 +7,15 @@ from collections.abc import Mapping
 import mxnet as mx
 import numpy as np
 
+from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.runs.graph import IMAGES
 
 
 class Executor:
     """Computes the first output of a graph for batches (N, ...) of one input; arrays that it has no use for are left.
 
-    It is bound to the first batch, and anew to a larger one; a smaller one is filled up.
+    It is bound to the first batch, and anew to a larger one; a smaller one is filled up. Raises UserError for a graph
+    that MXNet cannot compute.
     """
 
     def __init__(
@@ -51,7 +53,12 @@ class Executor:
         wanted = {name: "null" for name in self._symbol.list_arguments()}
         if self._differentiable:
             wanted[self._input] = "write"
-        self._bound = self._symbol.simple_bind(self.context, grad_req=wanted, **{self._input: shape})
+        try:
+            self._bound = self._symbol.simple_bind(self.context, grad_req=wanted, **{self._input: shape})
+        except RuntimeError as error:
+            lines = [line.strip() for line in str(error).splitlines() if "MXNetError:" in line]
+            reason = lines[-1].partition("MXNetError:")[2].strip() if lines else "it does not say why"
+            raise UserError(f"MXNet cannot compute the graph: {reason}") from error
         self._size = shape[0]
         bound = {**self._bound.arg_dict, **self._bound.aux_dict}
         for name, array in self._arrays.items():

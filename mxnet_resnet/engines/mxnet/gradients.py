@@ -12,7 +12,7 @@ from mxnet_resnet.engines.mxnet import nets, symbols
 from mxnet_resnet.engines.mxnet.binding import Executor
 from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet
 from mxnet_resnet.engines.net import TrainedNet
-from mxnet_resnet.runs.graph import VARIABLE, Graph, Node
+from mxnet_resnet.runs.graph import IMAGES, VARIABLE, Graph, Node
 
 FEATURES = "features"
 
@@ -42,16 +42,25 @@ class FeatureGradients:
 def split(graph: Graph) -> tuple[Graph, Graph]:
     """The graph up to what its global pooling takes, and the graph from there, an input ``features`` (N, C, H, W), on.
 
-    Raises UserError where there is no global pooling.
+    Raises UserError where there is no global pooling, or none that all of the scores are computed behind.
     """
-    poolings = [
-        node for node in graph.nodes if node.op == "Pooling" and node.setting("global_pool", False) in (True, 1)
-    ]
+    poolings = [node for node in graph.nodes if _averages_images(node)]
     if not poolings and any(node.op.startswith("_sg_mkldnn") for node in graph.nodes):
         raise UserError("a net in int8 has no gradients, which heat maps come from: take the checkpoint it was made of")
     if not poolings:
         raise UserError("the net has no global pooling, before which its last feature map would be")
-    last = poolings[-1].inputs[0]
-    nodes = list(graph.nodes)
-    nodes[last.node] = Node(VARIABLE, FEATURES)
-    return graph.up_to(last), replace(graph, nodes=tuple(nodes)).pruned()
+    for pooling in reversed(poolings):
+        last = pooling.inputs[0]
+        nodes = list(graph.nodes)
+        nodes[last.node] = Node(VARIABLE, FEATURES)
+        behind = replace(graph, nodes=tuple(nodes)).pruned()
+        if IMAGES not in behind.variables:
+            return graph.up_to(last), behind
+    raise UserError("the net has several paths from its images to its scores, and no last feature map of them all")
+
+
+def _averages_images(node: Node) -> bool:
+    """Whether a node pools all of each image into one value by channel."""
+    if node.op == "Pooling":
+        return node.setting("global_pool", False) in (True, 1)
+    return node.op in ("mean", "_npi_mean") and node.setting("axis", ()) in ((2, 3), (-2, -1), (-1, -2))

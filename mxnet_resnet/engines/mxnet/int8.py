@@ -11,6 +11,7 @@ from mxnet.contrib.quantization import quantize_model
 from mxnet_resnet.engines.mxnet import symbols
 from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet, to_numpy
 from mxnet_resnet.engines.net import TrainedNet
+from mxnet_resnet.runs.graph import SOFTMAX, Graph
 
 BACKEND = "MKLDNN_QUANTIZE"
 BATCH = 50
@@ -24,7 +25,8 @@ def quantize(folded: TrainedNet, images: np.ndarray, mode: str = "naive") -> Tra
     The ranges are those on images (N, 3, H, W) as it takes them. ``mode`` is ``"naive"``, the smallest and largest
     values, or ``"entropy"``, ranges that lose the least information.
     """
-    symbol = symbols.from_graph(folded.graph.with_softmax())
+    # A sigmoid would be made one operator with the classifier, and not be taken off again.
+    symbol = symbols.from_graph(_spell_out(folded.graph.with_activation(SOFTMAX)))
     quantized, params, statistics = quantize_model(
         symbol.get_backend_symbol(BACKEND),
         to_mxnet(folded.params),
@@ -38,3 +40,12 @@ def quantize(folded: TrainedNet, images: np.ndarray, mode: str = "naive") -> Tra
     )
     graph = symbols.to_graph(quantized.get_backend_symbol(BACKEND)).without_softmax()
     return replace(folded, graph=graph, params=to_numpy(params), statistics=to_numpy(statistics))
+
+
+def _spell_out(graph: Graph) -> Graph:
+    """A graph whose global poolings have a kernel, which int8 asks for, and which they have no use for."""
+    nodes = [*graph.nodes]
+    for place, node in enumerate(nodes):
+        if node.op == "Pooling":
+            nodes[place] = replace(node, attrs={"kernel": "(1, 1)", **node.attrs})
+    return replace(graph, nodes=tuple(nodes))

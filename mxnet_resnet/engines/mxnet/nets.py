@@ -16,7 +16,7 @@ from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.plans.architecture import Architecture
 from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.runs.checkpoint import Arrays, Shape
-from mxnet_resnet.runs.graph import IMAGES, Graph
+from mxnet_resnet.runs.graph import IMAGES, SOFTMAX, Graph
 
 
 def build_gluon(net: TrainedNet) -> models.ResNet | models.PreActResNet:
@@ -45,30 +45,33 @@ def build_training_graph(net: TrainedNet) -> Graph:
     """The graph of a net with a plan, with a softmax that takes labels. Raises UserError as build_gluon."""
     if emission.can_emit(net.plan):
         return trained.build_training_graph(net)
-    return symbols.to_graph(symbols.softmax(build_gluon(net), image_shape=net.image_shape))
+    built = build_gluon(net)
+    if net.classes is None:
+        return symbols.to_graph(built(mx.sym.var(IMAGES)))
+    return symbols.to_graph(symbols.softmax(built, image_shape=net.image_shape))
 
 
 def adopt(net: TrainedNet) -> TrainedNet:
     """A net with its graph and its classes, whose arrays are seen to fit.
 
-    Raises UserError where they do not, where MXNet does not know an operator of the graph, or where that does not take
-    images of its shape.
+    Raises UserError where they do not, where MXNet does not know an operator of the graph, where that does not take
+    images of its shape, or what it gives as scores is not (N, classes).
     """
     if net.graph is None:
         return replace(net, graph=build_graph(net))
-    shapes, classes = infer(net)
+    shapes, given = infer(net)
     checkpoint.check_fit(shapes, net.params, net.statistics)
-    return replace(net, classes=classes)
+    if net.activation is None:
+        return net
+    if len(given) != 2 or (given[1] == 1 and net.activation == SOFTMAX):
+        shape = ", ".join(map(str, given[1:]))
+        raise UserError(f"{net.name} gives no scores of classes (N, classes): its output has shape (N, {shape})")
+    return replace(net, classes=given[1])
 
 
 def compute_scores(net: TrainedNet, images: np.ndarray) -> np.ndarray:
     """The scores (N, classes) of images (N, 3, H, W) as the net takes them, from its graph as it stands, on the CPU."""
     return compute(build_graph(net), net.arrays, images)
-
-
-def compute_probabilities(net: TrainedNet, images: np.ndarray) -> np.ndarray:
-    """As compute_scores, behind the softmax."""
-    return compute(build_graph(net).with_softmax(), net.arrays, images)
 
 
 def compute(graph: Graph, arrays: Arrays, images: np.ndarray) -> np.ndarray:
@@ -81,8 +84,8 @@ def bind(graph: Graph, arrays: Arrays) -> Executor:
     return Executor(symbols.from_graph(graph), to_mxnet(arrays))
 
 
-def infer(net: TrainedNet) -> tuple[dict[str, Shape], int]:
-    """The shapes that the arrays of a net with a graph are to have, by name, and its number of classes.
+def infer(net: TrainedNet) -> tuple[dict[str, Shape], Shape]:
+    """The shapes that the arrays of a net with a graph are to have, by name, and that of what it gives of one image.
 
     Raises UserError where MXNet does not know its operators, or it does not take images of its shape.
     """
@@ -93,12 +96,12 @@ def infer(net: TrainedNet) -> tuple[dict[str, Shape], int]:
     shape = (1, *net.image_shape)
     try:
         shapes = symbols.parameter_shapes(symbol, shape)
-        _, (scores, *_), _ = symbol.infer_shape(data=shape)
+        _, (given, *_), _ = symbol.infer_shape(data=shape)
     except mx.base.MXNetError as error:
         raise UserError(
             f"the net does not take images of {net.image_shape}: --image-shape says which it takes"
         ) from error
-    return shapes, scores[1]
+    return shapes, given
 
 
 def list_gluon_names(net: TrainedNet) -> dict[str, str]:

@@ -53,6 +53,16 @@ def fill(net: models.ResNet | models.PreActResNet, arrays: Mapping[str, np.ndarr
         tensor.copy_(torch.tensor(arrays[name]))
 
 
+def make_state_dict(plan: Architecture, classes: int | None, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The state_dict of the net of a plan, with its arrays by our names.
+
+    Raises UserError where they do not fit it, or PyTorch has no units of its block here.
+    """
+    net = build(plan, classes)
+    fill(net, arrays)
+    return {name: tensor.numpy() for name, tensor in net.state_dict().items()}
+
+
 def compute_scores(arrays: Arrays, layout: layouts.Layout, plan: Architecture, images: np.ndarray) -> np.ndarray:
     """The scores of a state_dict's net, as its library has that net: images (N, 3, H, W) to (N, classes).
 
