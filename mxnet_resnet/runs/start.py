@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.runs import checkpoint, identity, ledger
+from mxnet_resnet.runs import checkpoint, identity, ledger, ownership
 from mxnet_resnet.runs.checkpoint import Snapshot
 from mxnet_resnet.runs.identity import Identity
 from mxnet_resnet.runs.ledger import Entry, LaterVersionError
@@ -32,6 +32,7 @@ class Wanted:
         new_rate: the learning rate was given, and counts from ``epoch`` on.
         momentum: of the optimizer; 0: there is none to lose.
         keeps_momentum: whether checkpoints have it.
+        epochs: of the run in all.
         arguments: the flags that were given, for the ledger.
     """
 
@@ -44,6 +45,7 @@ class Wanted:
     new_rate: bool
     momentum: float
     keeps_momentum: bool
+    epochs: int
     arguments: Mapping[str, Any]
 
 
@@ -71,19 +73,23 @@ class Start:
 
 
 def find_start(
-    wanted: Wanted, settings: Identity, shapes: Mapping[str, tuple[int, ...]], steps_per_epoch: int
+    wanted: Wanted, settings: Identity, shapes: Mapping[str, tuple[int, ...]], steps_per_epoch: int, graph: str
 ) -> Start:
     """The start that is wanted, of a run with these settings, whose parameters and statistics have these shapes.
 
-    Raises UserError where what is on disk does not fit the run.
+    ``graph`` is what it writes. Raises UserError where what is on disk does not fit the run, or would be lost.
     """
+    prefix = wanted.prefix
     start = _resume(wanted, settings) if wanted.resume else None
     if start is None:
         start = _retrain(wanted, settings, steps_per_epoch) if wanted.retrain else Start(_begin(wanted, settings))
         if wanted.resume:
-            start.notes.insert(0, f"There is no checkpoint of {wanted.prefix} to resume: starting")
-        elif not wanted.retrain and ledger.all_names(wanted.prefix):
-            start.notes.append(f"There are checkpoints of another run of {wanted.prefix}: they are written over")
+            start.notes.insert(0, f"There is no checkpoint of {prefix} to resume: starting")
+        if wanted.retrain and wanted.params is None:
+            start.notes += ownership.describe_superseded(prefix, start.entry.epoch)
+        else:
+            start.notes += ownership.check_free(prefix, settings, wanted.epochs, graph, drawn=not wanted.retrain)
+    ownership.check_ahead(prefix, start.entry.epoch, wanted.epochs)
     if start.snapshot is not None:
         checkpoint.check_fit(shapes, start.snapshot.params, start.snapshot.statistics)
     return start

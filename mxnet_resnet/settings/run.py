@@ -127,6 +127,7 @@ def _settings(given: Flags, names: set[str]) -> RunSettings:
         new_rate="lr" in names,
         momentum=options.mom,
         keeps_momentum=options.kv_store != "dist_async",
+        epochs=options.epochs,
         arguments=arguments,
     )
     saving = SavingSettings(
