@@ -169,6 +169,17 @@ def last_epoch(prefix: str) -> int:
     return epochs[-1]
 
 
+def find_latest(prefix: str) -> Path:
+    """The parameters of the newest checkpoint that is there, also one within an epoch; of the latest run if that is
+    known. Raises UserError where there is none.
+    """
+    for name in ledger.names(prefix):
+        path = ledger.file(prefix, name, "params")
+        if path.is_file():
+            return path
+    return params_path(prefix, last_epoch(prefix))
+
+
 def load_named(prefix: str, which: str) -> tuple[Arrays, Arrays]:
     """The (parameters, statistics) that ``PREFIX-best.json`` or ``PREFIX-latest.json`` points to.
 

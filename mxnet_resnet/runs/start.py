@@ -138,14 +138,14 @@ def _retrain(wanted: Wanted, settings: Identity, steps_per_epoch: int) -> Start:
     if wanted.params is not None:
         snapshot = Snapshot(*checkpoint.read_params(wanted.params))
         return Start(begun, snapshot, [f"Starting from the parameters in {wanted.params}"])
-    snapshot = Snapshot(*checkpoint.load_params(prefix, epoch))
+    path, snapshot = checkpoint.params_path(prefix, epoch), Snapshot(*checkpoint.load_params(prefix, epoch))
     start, before = Start(begun, snapshot), None
     try:
         before = ledger.read(prefix, begun.name)
     except UserError as error:
-        start.notes.append(f"Nothing but parameters is taken from epoch {epoch}: {error}")
+        start.notes.append(f"Nothing but parameters is taken from checkpoint {begun.name}: {error}")
     if before is None:
-        start.notes.append(f"Starting from {checkpoint.params_path(prefix, epoch)}, without momentum")
+        start.notes.append(f"Starting from {path}, without momentum")
         return start
     ledger.verify(prefix, before, "params")
     begun.validation = before.validation
@@ -153,7 +153,9 @@ def _retrain(wanted: Wanted, settings: Identity, steps_per_epoch: int) -> Start:
     if not wanted.new_rate and not OF_STEPS & {change.key for change in changes}:
         begun.step = before.step  # where the schedule stood, whatever --num-examples makes of an epoch in it
     changed = "; ".join(map(identity.describe, changes)) or "nothing"
-    start.notes.append(f"Starting from epoch {epoch}. Changed: {changed}")
+    start.notes.append(
+        f"Starting from {checkpoint.params_path(prefix, epoch)}, after {epoch} epochs. Changed: {changed}"
+    )
     _take_momentum(start, snapshot, before, wanted)
     return start
 

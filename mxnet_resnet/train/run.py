@@ -112,7 +112,7 @@ def write_header(plan: Plan) -> None:
     logging.info("%d parameters", plan.model.parameters)
     logging.info("Augmentation level %d: %s", data.aug_level, data.augmentation())
     if data.aug_off_epoch is not None:
-        logging.info("From epoch %d on level 1, with %s", data.aug_off_epoch, data.later_train)
+        logging.info("From Epoch[%d] on level 1, with %s", data.aug_off_epoch, data.later_train)
     for note in plan.notes:
         logging.info(note)
     _warn_of_batch(settings, settings.batch_size * plan.place.group.count)

@@ -145,7 +145,7 @@ def test_a_validation_that_overflows_is_told(three_epochs, digits, tmp_path):
     mx.model.save_checkpoint(str(tmp_path / "theirs"), 0, symbol, args, auxs)
     theirs = ("--retrain", "--load-params", f"{tmp_path}/theirs-0000.params", "--bn-mom", "1", "--epochs", "1")
     for more in (theirs, ("--resume",)):
-        with pytest.raises(UserError, match="the validation loss after epoch 0 is nan"):
+        with pytest.raises(UserError, match=r"the validation loss of Epoch\[0\], checkpoint 0001, is nan"):
             run(digits, tmp_path, *more)
 
 
