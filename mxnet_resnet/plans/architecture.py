@@ -207,8 +207,8 @@ def symbolic_v2(depth: int, stem: str) -> Architecture:
             of_imagenet = f"preact_resnet{depth}"
             instead = f"; --network {of_imagenet} is ImageNet's with a 3x3 first convolution"
             raise UserError(
-                f"no CIFAR ResNet has depth {depth}: the depths, for images up to 64 pixels, are 6n+2 below 164 (8, 14, "
-                "20, 26, 32, 38, 44, 50, ..., 110, ..., 158) and 9n+2 from 164 on (164, 173, ..., 1001, ...)"
+                f"no CIFAR ResNet has depth {depth}: the depths, for images up to 64 pixels, are 6n+2 below 164 (8, "
+                "14, 20, 26, 32, 38, 44, 50, ..., 110, ..., 158) and 9n+2 from 164 on (164, 173, ..., 1001, ...)"
                 + (instead if of_imagenet in MODELS else "")
             )
         plan = _cifar(units, bottleneck, True, "[4]")

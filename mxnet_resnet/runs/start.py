@@ -34,6 +34,7 @@ class Wanted:
         keeps_momentum: whether checkpoints have it.
         epochs: of the run in all.
         arguments: the flags that were given, for the ledger.
+        remembered: those of them that earlier commands of the run gave, and this one did not.
     """
 
     prefix: str
@@ -47,6 +48,7 @@ class Wanted:
     keeps_momentum: bool
     epochs: int
     arguments: Mapping[str, Any]
+    remembered: Mapping[str, Any]
 
 
 @dataclass
@@ -123,11 +125,30 @@ def _resume(wanted: Wanted, settings: Identity) -> Start | None:
         notes += [f"Not to the bit the same run: {identity.describe(change)}" for change in changes]
         notes += _tell_lost_momentum(wanted, entry, snapshot)
         notes.append(f"Resuming {prefix} after {entry.epoch} epochs and {entry.batch} batches, {entry.step} steps")
+        notes += _tell_remembered(wanted, entry)
         entry = dataclasses.replace(entry, arguments=dict(wanted.arguments), settings=settings)
         return Start(entry, snapshot, notes, anew=False)
     if names:
         raise UserError(f"no checkpoint of {prefix} is whole: {notes[0]}")
     return None
+
+
+def _tell_remembered(wanted: Wanted, entry: Entry) -> list[str]:
+    """What holds because an earlier command said so, and whether anything is left to train."""
+    notes = []
+    if wanted.remembered:
+        flags = " ".join(map(write_flag, wanted.remembered, wanted.remembered.values()))
+        notes.append(f"Earlier commands of this run gave, and so it goes on with: {flags}")
+    if entry.epoch >= wanted.epochs:
+        notes.append(f"Nothing is left to train of --epochs {wanted.epochs}: give more of them to train on")
+    return notes
+
+
+def write_flag(name: str, value: object) -> str:
+    """A flag and its value as an entry keeps them, as a command line has them."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name} {value}"
 
 
 def _retrain(wanted: Wanted, settings: Identity, steps_per_epoch: int) -> Start:

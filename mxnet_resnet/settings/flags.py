@@ -39,6 +39,16 @@ def parser() -> Parser:
     return result
 
 
+def list_groups() -> dict[str, list[str]]:
+    """The flags by the titles of their groups, as `parse` names them; one of no group is under ``"general"``."""
+    groups: dict[str, list[str]] = {}
+    command_line = parser()
+    titles = {action.dest: group.title for group in command_line._action_groups[2:] for action in group._group_actions}
+    for name in vars(command_line.parse_args([])):
+        groups.setdefault(titles.get(name) or "general", []).append(name)
+    return groups
+
+
 def given(arguments: Sequence[str] | None) -> Flags:
     """The flags of a command line, and no defaults, as text. Raises UserError for what is no flag or value."""
     unset, command_line = object(), parser()

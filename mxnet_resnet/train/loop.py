@@ -226,7 +226,6 @@ class Loop:
             message = f"Time is up {where}: the same command goes on from there, or --resume --model-prefix {prefix}"
         else:
             message = f"Stopped by {signal.Signals(number).name} {where}; --resume goes on from there"
-        logging.info(message)
         return Interrupted(number, message)
 
     def _diverged(self, end: Diverged) -> str:

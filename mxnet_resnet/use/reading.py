@@ -57,16 +57,15 @@ def read_checkpoint(prefix: str, epoch: Epoch = None, given: Given = NOTHING_GIV
     Raises UserError where its files are missing or damaged.
     """
     graph = checkpoint.load_graph(prefix)
-    notes = []
     if epoch is None:
         latest = checkpoint.find_latest(prefix)
-        notes.append(f"taking {latest}, the latest that is there")
-        epoch, (params, statistics) = "latest", checkpoint.read_params(latest)
+        name = latest.stem.removeprefix(f"{Path(prefix).name}-")
+        epoch, (params, statistics) = int(name) if name.isdecimal() else name, checkpoint.read_params(latest)
     elif isinstance(epoch, str):
         params, statistics = checkpoint.load_named(prefix, epoch)
     else:
         params, statistics = checkpoint.load_params(prefix, epoch)
-    scores = graph.without_softmax()
+    scores, notes = graph.without_softmax(), []
     shape = given.image_shape or graph.noted_image_shape()
     if shape is None:
         shape = SMALL_SHAPE if graph.first_stride() == 1 else LARGE_SHAPE
