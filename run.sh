@@ -10,7 +10,7 @@ curve=log/resnet-digits-20/curve.png
 image=data/digits/val/0021-1.png
 
 "$python" tools/digits2rec.py --out data/digits
-"$python" train_resnet.py --engine "$engine" --data-type digits
+"$python" train_resnet.py --engine "$engine" --data-type digits --resume
 result=$("$python" log/plot_curve.py --logs=log/resnet-digits-20/train.log --out="$curve")
 echo "$image is"
 "$python" predict/predict.py --engine "$engine" --img "$image" --synset data/digits/synset.txt \

@@ -37,11 +37,10 @@ def measure(settings: RunSettings, engine: Engine) -> Result:
     from mxnet_resnet.use import chosen, evaluate, reading
     from mxnet_resnet.use.classifier import Classifier
 
-    prefix = settings.start.prefix
-    epoch = evaluate.choose_epoch(prefix, settings.start.epoch)
+    start = settings.start
     engine.load()
     chosen.tell_reason(engine)
-    net = engine.adopt(reading.read_checkpoint(prefix, epoch, reading.Given(settings.data.image_shape)))
+    net = engine.adopt(reading.read_checkpoint(start.prefix, start.epoch, reading.Given(settings.data.image_shape)))
     chosen.tell_notes(net)
     devices = engine.choose_devices(settings.devices.gpus, settings.devices.cpus)
     predictor = engine.predictor(net, devices, settings.batch_size, settings.devices.dtype)

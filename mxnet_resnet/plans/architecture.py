@@ -196,15 +196,20 @@ def symbolic_v2(depth: int, stem: str) -> Architecture:
     if stem == "imagenet":
         if depth not in IMAGENET_UNITS:
             valid = ", ".join(map(str, IMAGENET_UNITS))
-            raise UserError(f"no ImageNet ResNet has depth {depth}: the depths are {valid}")
+            raise UserError(
+                f"no ImageNet ResNet has depth {depth}: the depths, for images above 64 pixels, are {valid}"
+            )
         plan = _imagenet(depth, True, "[4]")
     else:
         bottleneck = depth >= FIRST_CIFAR_BOTTLENECK
         units, rest = divmod(depth - 2, 9 if bottleneck else 6)
         if units < 1 or rest:
+            of_imagenet = f"preact_resnet{depth}"
+            instead = f"; --network {of_imagenet} is ImageNet's with a 3x3 first convolution"
             raise UserError(
-                f"no CIFAR ResNet has depth {depth}: the depths are 6n+2 below 164 (8, 14, 20, 26, 32, 38, 44, 50, "
-                "..., 110, ..., 158) and 9n+2 from 164 on (164, 173, ..., 1001, ...)"
+                f"no CIFAR ResNet has depth {depth}: the depths, for images up to 64 pixels, are 6n+2 below 164 (8, "
+                "14, 20, 26, 32, 38, 44, 50, ..., 110, ..., 158) and 9n+2 from 164 on (164, 173, ..., 1001, ...)"
+                + (instead if of_imagenet in MODELS else "")
             )
         plan = _cifar(units, bottleneck, True, "[4]")
     return as_symbolic_v2(plan)

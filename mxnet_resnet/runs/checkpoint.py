@@ -17,10 +17,10 @@ import numpy as np
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.runs import graph, ledger, params
+from mxnet_resnet.runs.ledger import GRAPH_ENDING, graph_path
 
 Arrays = dict[str, np.ndarray]
 Shape = tuple[int, ...]
-GRAPH_ENDING = "-symbol.json"  # of the name of a graph, behind the prefix
 PARAMETER, STATISTIC = "arg:", "aux:"  # before the names of arrays in a file
 
 
@@ -48,11 +48,6 @@ def params_path(prefix: str, epoch: int) -> Path:
     return Path(f"{prefix}-{epoch:04d}.params")
 
 
-def graph_path(prefix: str) -> Path:
-    """The file of the graph."""
-    return Path(f"{prefix}{GRAPH_ENDING}")
-
-
 def save(prefix: str, epoch: int, graph_text: str, parameters: Arrays, statistics: Arrays) -> Path:
     """Write the graph, as MXNet's JSON, and the arrays after ``epoch`` epochs, each file whole or not at all.
 
@@ -70,13 +65,15 @@ def save_run(prefix: str, entry: ledger.Entry, graph_text: str, snapshot: Snapsh
 
     The entry gets the snapshot's loss scale. Raises UserError where the system refuses, or the disk is full.
     """
-    paths = [graph_path(prefix), *(ledger.file(prefix, entry.name, suffix) for suffix in ledger.ARRAYS)]
-    with replacing(*paths) as (graph_file, arrays_file, state_file):
-        graph_file.write_text(graph_text)
-        params.write(arrays_file, _prefixed(snapshot.params, snapshot.statistics))
-        params.write(state_file, snapshot.momentum)
     scale = None if snapshot.loss_scale is None else list(snapshot.loss_scale)
-    ledger.write(prefix, dataclasses.replace(entry, loss_scale=scale))
+    entry = dataclasses.replace(entry, loss_scale=scale)
+    paths = [graph_path(prefix), *(ledger.file(prefix, entry.name, suffix) for suffix in ledger.ARRAYS)]
+    with replacing(*paths) as (graph_file, *ready):
+        graph_file.write_text(graph_text)
+        params.write(ready[0], _prefixed(snapshot.params, snapshot.statistics))
+        params.write(ready[1], snapshot.momentum)
+        entry = ledger.announce(prefix, entry, dict(zip(ledger.ARRAYS, ready)))
+    ledger.write(prefix, entry)
 
 
 def load_run(prefix: str, entry: ledger.Entry) -> Snapshot:
@@ -170,6 +167,17 @@ def last_epoch(prefix: str) -> int:
     if not epochs:
         raise UserError(f"there is no checkpoint {prefix}-0000.params or of any other epoch")
     return epochs[-1]
+
+
+def find_latest(prefix: str) -> Path:
+    """The parameters of the newest checkpoint that is there, also one within an epoch; of the latest run if that is
+    known. Raises UserError where there is none.
+    """
+    for name in ledger.names(prefix):
+        path = ledger.file(prefix, name, "params")
+        if path.is_file():
+            return path
+    return params_path(prefix, last_epoch(prefix))
 
 
 def load_named(prefix: str, which: str) -> tuple[Arrays, Arrays]:

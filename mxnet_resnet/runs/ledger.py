@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mxnet_resnet.base import files
@@ -24,6 +25,8 @@ from mxnet_resnet.runs import identity
 NAME = r"\d{4,}(-\d{5,})?"
 ARRAYS = ("params", "state")  # the files of a checkpoint that its entry vouches for
 ENTRY = "entry"
+WRITING = "writing"  # in PREFIX-latest.json: the checkpoint whose files are about to take their places
+GRAPH_ENDING = "-symbol.json"  # of the name of a graph, behind the prefix
 
 
 class LaterVersionError(UserError):
@@ -82,6 +85,17 @@ def file(prefix: str, name: str, suffix: str) -> Path:
     return Path(f"{prefix}-{name}.{suffix}")
 
 
+def graph_path(prefix: str) -> Path:
+    """The file of the graph."""
+    return Path(f"{prefix}{GRAPH_ENDING}")
+
+
+def order(name: str) -> list[int]:
+    """The [epochs, batches] that a checkpoint's name tells."""
+    epoch, _, batch = name.partition("-")
+    return [int(epoch), int(batch or 0)]
+
+
 def begin(prefix: str, entry: Entry, anew: bool) -> None:
     """Note that a run starts, ``anew`` or to go on: from now on it is the one to resume.
 
@@ -101,11 +115,37 @@ def begin(prefix: str, entry: Entry, anew: bool) -> None:
     _point_latest(prefix, entry, None if anew else entry.name)
 
 
+def announce(prefix: str, entry: Entry, ready: Mapping[str, Path]) -> Entry:
+    """Note that the files of a checkpoint, ``ready`` by their suffix, are about to take their places; the entry with
+    their digests. So what a run leaves that is killed before `write` is known to be its own.
+    """
+    digests = {suffix: _digest(path) for suffix, path in ready.items()}
+    _point_latest(prefix, entry, latest(prefix), {WRITING: {"checkpoint": entry.name, "digests": digests}})
+    return dataclasses.replace(entry, digests=digests)
+
+
 def write(prefix: str, entry: Entry) -> None:
-    """Write the entry of a checkpoint whose other files are there, and point to it."""
-    digests = {suffix: _digest(file(prefix, entry.name, suffix)) for suffix in ARRAYS}
-    _write_entry(file(prefix, entry.name, "json"), dataclasses.replace(entry, digests=digests))
+    """Write the entry of a checkpoint that was announced and whose other files are there, and point to it."""
+    _write_entry(file(prefix, entry.name, "json"), entry)
     _point_latest(prefix, entry, entry.name)
+
+
+def vouches(prefix: str, name: str) -> bool:
+    """Whether the files of a checkpoint are known to be of a run of ours: it has an entry, or was announced."""
+    return file(prefix, name, "json").exists() or _is_announced(prefix, name, "params")
+
+
+def knows_run(prefix: str) -> bool:
+    """Whether a run of ours has begun at a prefix."""
+    return _pointer(prefix, "latest").get("run") is not None or bool(all_names(prefix))
+
+
+def _is_announced(prefix: str, name: str, suffix: str) -> bool:
+    """Whether a file is the one that was about to take its place when a run was killed."""
+    writing, path = _pointer(prefix, "latest").get(WRITING), file(prefix, name, suffix)
+    if not isinstance(writing, dict) or writing.get("checkpoint") != name or not path.is_file():
+        return False
+    return _digest(path) == writing.get("digests", {}).get(suffix)
 
 
 def write_validation(prefix: str, entry: Entry) -> None:
@@ -214,7 +254,7 @@ def all_names(prefix: str) -> list[str]:
     folder = Path(prefix).parent
     matches = map(pattern.fullmatch, (path.name for path in folder.iterdir())) if folder.is_dir() else ()
     found = [match[1] for match in matches if match]
-    return sorted(found, key=lambda name: [int(part) for part in name.split("-")], reverse=True)
+    return sorted(found, key=order, reverse=True)
 
 
 def best(prefix: str) -> str | None:
@@ -242,12 +282,13 @@ def prune(prefix: str, entry: Entry, keep: int | None) -> None:
 
 
 def _remove_orphans(prefix: str) -> None:
-    """Remove arrays within an epoch that no entry vouches for: their run was killed before it could write one."""
-    pattern = re.compile(re.escape(Path(prefix).name) + rf"-(\d{{4,}}-\d{{5,}})\.({'|'.join(ARRAYS)})")
-    for path in list(Path(prefix).parent.iterdir()):
-        match = pattern.fullmatch(path.name)
-        if match and not file(prefix, match[1], "json").exists():
-            path.unlink(missing_ok=True)
+    """Remove the arrays of a run that was killed before it could write their entry."""
+    writing = _pointer(prefix, "latest").get(WRITING)
+    name = writing.get("checkpoint") if isinstance(writing, dict) else None
+    if isinstance(name, str) and re.fullmatch(NAME, name) and not file(prefix, name, "json").exists():
+        for suffix in ARRAYS:
+            if _is_announced(prefix, name, suffix):
+                file(prefix, name, suffix).unlink(missing_ok=True)
 
 
 def _remove(prefix: str, name: str) -> None:
@@ -268,8 +309,8 @@ def arguments(prefix: str) -> dict[str, Any]:
     return found or next((entry.arguments for entry in newest(prefix)), {})
 
 
-def _point_latest(prefix: str, entry: Entry, name: str | None) -> None:
-    pointer = {"run": entry.run, "checkpoint": name, "arguments": entry.arguments}
+def _point_latest(prefix: str, entry: Entry, name: str | None, more: Mapping[str, Any] = MappingProxyType({})) -> None:
+    pointer = {"run": entry.run, "checkpoint": name, "arguments": entry.arguments, **more}
     _write(file(prefix, "latest", "json"), pointer)
 
 

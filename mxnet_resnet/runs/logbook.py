@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import explaining_refusals
+from mxnet_resnet.base.interruption import Interrupted
 
 Metrics = Iterable[tuple[str, float]]
 
@@ -59,12 +60,14 @@ class Log:
 
     @contextmanager
     def receiving(self) -> Iterator[None]:
-        """Within it the lines that are logged come here. A UserError that ends it is the last line of the file."""
+        """Within it the lines that are logged come here. The UserError or Interrupted that ends it is the last line of
+        the file.
+        """
         with _receiving(self._file, self._terminal):
             try:
                 yield
-            except UserError as error:
-                self.note(error)
+            except (UserError, Interrupted) as end:
+                self.note(end)
                 raise
 
     def take(self, records: Iterable[logging.LogRecord]) -> None:
@@ -73,9 +76,10 @@ class Log:
             self._file.handle(record)
             self._terminal.handle(record)
 
-    def note(self, error: UserError) -> None:
-        """Write an error to the file alone; whoever it ends tells it on the terminal."""
-        self._file.handle(logging.makeLogRecord({"name": "root", "levelname": "ERROR", "msg": str(error)}))
+    def note(self, end: UserError | Interrupted) -> None:
+        """Write what ends a run to the file alone; the command that it ends tells it on the terminal."""
+        level = "ERROR" if isinstance(end, UserError) else "INFO"
+        self._file.handle(logging.makeLogRecord({"name": "root", "levelname": level, "msg": str(end)}))
 
     def close(self) -> None:
         """Close the file."""

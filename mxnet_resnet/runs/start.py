@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.runs import checkpoint, identity, ledger
+from mxnet_resnet.runs import checkpoint, identity, ledger, ownership
 from mxnet_resnet.runs.checkpoint import Snapshot
 from mxnet_resnet.runs.identity import Identity
 from mxnet_resnet.runs.ledger import Entry, LaterVersionError
@@ -32,7 +32,9 @@ class Wanted:
         new_rate: the learning rate was given, and counts from ``epoch`` on.
         momentum: of the optimizer; 0: there is none to lose.
         keeps_momentum: whether checkpoints have it.
+        epochs: of the run in all.
         arguments: the flags that were given, for the ledger.
+        remembered: those of them that earlier commands of the run gave, and this one did not.
     """
 
     prefix: str
@@ -44,7 +46,9 @@ class Wanted:
     new_rate: bool
     momentum: float
     keeps_momentum: bool
+    epochs: int
     arguments: Mapping[str, Any]
+    remembered: Mapping[str, Any]
 
 
 @dataclass
@@ -71,19 +75,23 @@ class Start:
 
 
 def find_start(
-    wanted: Wanted, settings: Identity, shapes: Mapping[str, tuple[int, ...]], steps_per_epoch: int
+    wanted: Wanted, settings: Identity, shapes: Mapping[str, tuple[int, ...]], steps_per_epoch: int, graph: str
 ) -> Start:
     """The start that is wanted, of a run with these settings, whose parameters and statistics have these shapes.
 
-    Raises UserError where what is on disk does not fit the run.
+    ``graph`` is what it writes. Raises UserError where what is on disk does not fit the run, or would be lost.
     """
+    prefix = wanted.prefix
     start = _resume(wanted, settings) if wanted.resume else None
     if start is None:
         start = _retrain(wanted, settings, steps_per_epoch) if wanted.retrain else Start(_begin(wanted, settings))
         if wanted.resume:
-            start.notes.insert(0, f"There is no checkpoint of {wanted.prefix} to resume: starting")
-        elif not wanted.retrain and ledger.all_names(wanted.prefix):
-            start.notes.append(f"There are checkpoints of another run of {wanted.prefix}: they are written over")
+            start.notes.insert(0, f"There is no checkpoint of {prefix} to resume: starting")
+        if wanted.retrain and wanted.params is None:
+            start.notes += ownership.describe_superseded(prefix, start.entry.epoch)
+        else:
+            start.notes += ownership.check_free(prefix, settings, wanted.epochs, graph, drawn=not wanted.retrain)
+    ownership.check_ahead(prefix, start.entry.epoch, wanted.epochs)
     if start.snapshot is not None:
         checkpoint.check_fit(shapes, start.snapshot.params, start.snapshot.statistics)
     return start
@@ -117,11 +125,30 @@ def _resume(wanted: Wanted, settings: Identity) -> Start | None:
         notes += [f"Not to the bit the same run: {identity.describe(change)}" for change in changes]
         notes += _tell_lost_momentum(wanted, entry, snapshot)
         notes.append(f"Resuming {prefix} after {entry.epoch} epochs and {entry.batch} batches, {entry.step} steps")
+        notes += _tell_remembered(wanted, entry)
         entry = dataclasses.replace(entry, arguments=dict(wanted.arguments), settings=settings)
         return Start(entry, snapshot, notes, anew=False)
     if names:
         raise UserError(f"no checkpoint of {prefix} is whole: {notes[0]}")
     return None
+
+
+def _tell_remembered(wanted: Wanted, entry: Entry) -> list[str]:
+    """What holds because an earlier command said so, and whether anything is left to train."""
+    notes = []
+    if wanted.remembered:
+        flags = " ".join(map(write_flag, wanted.remembered, wanted.remembered.values()))
+        notes.append(f"Earlier commands of this run gave, and so it goes on with: {flags}")
+    if entry.epoch >= wanted.epochs:
+        notes.append(f"Nothing is left to train of --epochs {wanted.epochs}: give more of them to train on")
+    return notes
+
+
+def write_flag(name: str, value: object) -> str:
+    """A flag and its value as an entry keeps them, as a command line has them."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    return f"--{name} {value}"
 
 
 def _retrain(wanted: Wanted, settings: Identity, steps_per_epoch: int) -> Start:
@@ -132,14 +159,14 @@ def _retrain(wanted: Wanted, settings: Identity, steps_per_epoch: int) -> Start:
     if wanted.params is not None:
         snapshot = Snapshot(*checkpoint.read_params(wanted.params))
         return Start(begun, snapshot, [f"Starting from the parameters in {wanted.params}"])
-    snapshot = Snapshot(*checkpoint.load_params(prefix, epoch))
+    path, snapshot = checkpoint.params_path(prefix, epoch), Snapshot(*checkpoint.load_params(prefix, epoch))
     start, before = Start(begun, snapshot), None
     try:
         before = ledger.read(prefix, begun.name)
     except UserError as error:
-        start.notes.append(f"Nothing but parameters is taken from epoch {epoch}: {error}")
+        start.notes.append(f"Nothing but parameters is taken from checkpoint {begun.name}: {error}")
     if before is None:
-        start.notes.append(f"Starting from {checkpoint.params_path(prefix, epoch)}, without momentum")
+        start.notes.append(f"Starting from {path}, without momentum")
         return start
     ledger.verify(prefix, before, "params")
     begun.validation = before.validation
@@ -147,7 +174,9 @@ def _retrain(wanted: Wanted, settings: Identity, steps_per_epoch: int) -> Start:
     if not wanted.new_rate and not OF_STEPS & {change.key for change in changes}:
         begun.step = before.step  # where the schedule stood, whatever --num-examples makes of an epoch in it
     changed = "; ".join(map(identity.describe, changes)) or "nothing"
-    start.notes.append(f"Starting from epoch {epoch}. Changed: {changed}")
+    start.notes.append(
+        f"Starting from {checkpoint.params_path(prefix, epoch)}, after {epoch} epochs. Changed: {changed}"
+    )
     _take_momentum(start, snapshot, before, wanted)
     return start
 

@@ -10,6 +10,7 @@ from typing import Any
 from mxnet_resnet.base.arguments import Parser, integer, integers, number, positive, seeds, shape
 from mxnet_resnet.data.datasets import BACKENDS, DATA_TYPES
 from mxnet_resnet.plans import architecture
+from mxnet_resnet.settings.listing import Listing, list_networks, list_recipes
 from mxnet_resnet.settings.schedule import STEPS, WARMUPS, WAYS
 
 CUSTOM = "custom"
@@ -30,6 +31,8 @@ def parser() -> Parser:
     """The command line of train_resnet.py. A default of None follows from the data type."""
     result = Parser("Train a ResNet on RecordIO images.")
     result.add_argument("--recipe", help="flags from recipes/RECIPE.yaml, or from a file; those given here win")
+    result.add_argument("--list-recipes", action=Listing, text=list_recipes, help="print the recipes and their results")
+    result.add_argument("--list-networks", action=Listing, text=list_networks, help="print the names of --network")
     _add_data(result.add_argument_group("data"))
     _add_network(result.add_argument_group("network"))
     _add_training(result.add_argument_group("training"))
@@ -37,6 +40,16 @@ def parser() -> Parser:
     _add_devices(result.add_argument_group("devices"))
     _add_run(result.add_argument_group("run"))
     return result
+
+
+def list_groups() -> dict[str, list[str]]:
+    """The flags by the titles of their groups, as `parse` names them; one of no group is under ``"general"``."""
+    groups: dict[str, list[str]] = {}
+    command_line = parser()
+    titles = {action.dest: group.title for group in command_line._action_groups[2:] for action in group._group_actions}
+    for name in vars(command_line.parse_args([])):
+        groups.setdefault(titles.get(name) or "general", []).append(name)
+    return groups
 
 
 def given(arguments: Sequence[str] | None) -> Flags:
@@ -93,7 +106,7 @@ def _add_data(data: argparse._ArgumentGroup) -> None:
 
 def _add_network(net: argparse._ArgumentGroup) -> None:
     net.add_argument("--depth", type=int, help="layers of a ResNet-v2: 50 for imagenet, 164 for cifar10")
-    net.add_argument("--network", help="another net instead, by its name in docs/models.md: preact_resnet20")
+    net.add_argument("--network", help="another net instead, by its name: preact_resnet20 (--list-networks)")
     net.add_argument("--width", type=integer(), help="factor on the channels of the 3x3 convolutions")
     net.add_argument(
         "--drop-rate", type=number(0, 1, high_included=False), help="dropout in basic units, from 0 to below 1"

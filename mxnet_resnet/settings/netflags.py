@@ -15,7 +15,8 @@ class NetChoice:
     """Which trained net a command uses, and what is said of it.
 
     Attributes:
-        prefix, epoch: of a Module checkpoint; the epoch may be ``"best"`` or ``"latest"``.
+        prefix, epoch: of a Module checkpoint; the epoch may be ``"best"`` or ``"latest"``, as training noted; None: the
+            latest that is there.
         params: a file of parameters alone, in place of these.
         network: the name of its net.
         image_shape: (C, H, W) of its input.
@@ -25,7 +26,7 @@ class NetChoice:
     """
 
     prefix: str
-    epoch: int | str = 0
+    epoch: int | str | None = None
     params: str | None = None
     network: str | None = None
     image_shape: ImageShape | None = None
@@ -45,7 +46,7 @@ def add(parser: Parser) -> None:
     net = parser.add_argument_group("the net")
     net.add_argument("--prefix", default="resnet-50", help="the checkpoint: PREFIX-symbol.json, PREFIX-0000.params")
     net.add_argument(
-        "--epoch", type=epoch, default=0, help="the number in the name of the .params file, or best or latest"
+        "--epoch", type=epoch, help="the number in the name of the .params file, best or latest (the latest there)"
     )
     net.add_argument("--params", help="instead, a file of parameters alone: of Gluon, or of PyTorch")
     net.add_argument("--network", help="the net of --params, where the file leaves a choice: gluon_resnet50_v1")

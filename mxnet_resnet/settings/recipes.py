@@ -11,8 +11,8 @@ import yaml
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.settings import flags
+from mxnet_resnet.settings.listing import FOLDER
 
-FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 # What says where a run begins or is kept is not part of a result.
 OF_A_RUN = {
     "recipe",

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mxnet_resnet.base.errors import UserError
@@ -81,6 +82,8 @@ def _parse_run(given: Flags, recipe: Flags) -> RunSettings:
             return _settings(flags_now, names)
         names.update(filter(None, begun_names))
         flags_now = {**_over(_over(recipe, begun), given), "resume": True}
+        kept = flags_now.keys() & begun.keys() - given.keys() - {"model-prefix"}
+        return _settings(flags_now, names, {name: value for name, value in begun.items() if name in kept})
     return _settings(flags_now, names)
 
 
@@ -109,8 +112,10 @@ def _over(before: Flags, given: Flags) -> Flags:
     return {**{name: value for name, value in before.items() if name not in gone}, **given}
 
 
-def _settings(given: Flags, names: set[str]) -> RunSettings:
-    """The settings that flags describe, with all defaults; ``names`` are those that no recipe gave."""
+def _settings(given: Flags, names: set[str], remembered: Mapping[str, Any] = MappingProxyType({})) -> RunSettings:
+    """The settings that flags describe, with all defaults; ``names`` are those that no recipe gave, ``remembered``
+    those that earlier commands of the run gave.
+    """
     options = complete(given)
     refuse_contradictions(options, given)
     arguments = {name: value for name, value in given.items() if name not in OF_A_START}
@@ -127,7 +132,9 @@ def _settings(given: Flags, names: set[str]) -> RunSettings:
         new_rate="lr" in names,
         momentum=options.mom,
         keeps_momentum=options.kv_store != "dist_async",
+        epochs=options.epochs,
         arguments=arguments,
+        remembered=remembered,
     )
     saving = SavingSettings(
         prefix=options.model_prefix,

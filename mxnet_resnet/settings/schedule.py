@@ -78,7 +78,7 @@ class Schedule:
         if self.way != STEPS:
             parts.append(f"then by the schedule {self.way} up to step {self.end}")
         elif self.milestones:
-            places = ", ".join(f"{step} (epoch {step / steps_per_epoch:.4g})" for step in self.milestones)
+            places = ", ".join(f"{step} (after {step / steps_per_epoch:.4g} epochs)" for step in self.milestones)
             parts.append(f"times {self.factor:g} from steps {places} on")
         return ", ".join(parts)
 

@@ -25,6 +25,7 @@ from mxnet_resnet.runs.start import Start
 from mxnet_resnet.settings.schedule import Schedule
 from mxnet_resnet.settings.sections import RunSettings
 from mxnet_resnet.train.reading import Reading, Summaries, training_records
+from mxnet_resnet.train.timer import SPENT, Timer
 
 PROGRESS_BAR: dict[str, Any] = {"unit": "batch", "leave": False, "disable": None}  # None: on a terminal only
 
@@ -65,6 +66,7 @@ class Loop:
         self.confusions: Confusions | None = None  # of the last validation
         self.meter = Meter(settings.data.classes, self.session.in_flight)
         self.meter.restore(self.position.meters if self.group.rank == 0 else {})  # the sums are those of rank 0
+        self.timer: Timer | None = None  # of the epoch under way
         self.validate_first = begin.unvalidated
 
     def run(self) -> None:
@@ -86,7 +88,9 @@ class Loop:
             self._validate()
         errors = position.errors
         last, best = position.epoch - 1, min(errors, key=errors.__getitem__)
-        logging.info("Finished: top-1 error %.2f%% (best %.2f%%, epoch %d)", errors[last], errors[best], best)
+        path = ledger.file(self.settings.saving.prefix, position.best, "params")
+        told = "Finished: top-1 error %.2f%% (best %.2f%%, Epoch[%d]: %s)"
+        logging.info(told, errors[last], errors[best], best, path)
 
     def _train_epoch(self) -> Iterator[None]:
         position = self.position
@@ -99,24 +103,25 @@ class Loop:
         bar: Iterable[Batch] = waiting
         if self.bar and not self.group.local_rank:
             bar = tqdm(waiting, f"Epoch[{epoch}]", records.batches, initial=first, **PROGRESS_BAR)
-        started = time.time()
+        before = position.meters.get(SPENT, {}) if first else {}
+        self.timer = timer = Timer(waiting, first, before)
         try:
-            yield from self._train_batches(bar, started)
+            yield from self._train_batches(bar)
             metrics = self.meter.epoch()
         except Diverged as end:
             raise UserError(self._diverged(end)) from None
-        seconds = time.time() - started
-        images = (position.batch - first) * self.settings.batch_size * self.group.count
+        spent = timer.read(position.batch)
+        images = int(spent["batches"]) * self.settings.batch_size * self.group.count
         logbook.write_epoch(epoch, "Train", metrics)
-        logbook.write_time(epoch, seconds)
-        logbook.write_wait(epoch, waiting.seconds)
-        self.metrics.train(epoch, metrics, rate, seconds, images, waiting.seconds)
+        logbook.write_time(epoch, spent["seconds"])
+        logbook.write_wait(epoch, spent["wait"])
+        self.metrics.train(epoch, metrics, rate, spent["seconds"], images, spent["wait"])
         position.epoch, position.batch = epoch + 1, 0
         self._save()
 
-    def _train_batches(self, batches: Iterable[Batch], started: float) -> Iterator[None]:
+    def _train_batches(self, batches: Iterable[Batch]) -> Iterator[None]:
         position, saving = self.position, self.settings.saving
-        window_started, window = started, 0
+        window_started, window = time.time(), 0
         for batch in batches:
             figures = self._step(batch)
             yield
@@ -148,7 +153,7 @@ class Loop:
         """Note that a batch is done."""
         position = self.position
         position.step += figures.updated
-        self.meter.update(figures, f"step {position.step} (epoch {position.epoch}, batch {position.batch})")
+        self.meter.update(figures, f"step {position.step} (Epoch[{position.epoch}], batch {position.batch})")
         position.batch += 1
 
     def _validate(self) -> None:
@@ -161,8 +166,8 @@ class Loop:
             metrics = self._measure(self._until_wished(self._validation_batches()))
         except Diverged as end:
             raise UserError(
-                f"the validation loss after epoch {epoch} is {end.loss}: go back with --retrain --model-load-epoch, "
-                "and a lower --lr"
+                f"the validation loss of Epoch[{epoch}], checkpoint {position.epoch:04d}, is {end.loss}: go back with "
+                "--retrain --model-load-epoch, and a lower --lr"
             ) from None
         logbook.write_epoch(epoch, "Validation", metrics)
         self.metrics.validation(epoch, metrics)
@@ -200,7 +205,8 @@ class Loop:
         """Write a checkpoint of all that the run is."""
         position = self.position
         try:
-            position.meters = self.meter.state() if position.batch else {}
+            spent = {SPENT: self.timer.read(position.batch)} if self.timer else {}
+            position.meters = {**self.meter.state(), **spent} if position.batch else {}
         except Diverged as end:
             raise UserError(self._diverged(end)) from None
         snapshot = self.session.snapshot()
@@ -225,7 +231,6 @@ class Loop:
             message = f"Time is up {where}: the same command goes on from there, or --resume --model-prefix {prefix}"
         else:
             message = f"Stopped by {signal.Signals(number).name} {where}; --resume goes on from there"
-        logging.info(message)
         return Interrupted(number, message)
 
     def _diverged(self, end: Diverged) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import logging
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,10 +12,11 @@ from mxnet_resnet.base.interruption import Wish
 from mxnet_resnet.data import recordio
 from mxnet_resnet.engines.base import Engine, Group, Session
 from mxnet_resnet.plot import report
-from mxnet_resnet.runs import ledger, logbook, metrics
+from mxnet_resnet.runs import ledger, logbook, metrics, ownership
 from mxnet_resnet.runs.logbook import Log
 from mxnet_resnet.runs.metrics import MetricsFile
 from mxnet_resnet.settings.sections import RunSettings
+from mxnet_resnet.train.header import write_header
 from mxnet_resnet.train.loop import Loop, Surroundings
 from mxnet_resnet.train.setup import Plan, planning
 
@@ -77,6 +76,7 @@ def begin(opened: Opened, session: Session, wish: Wish, bar: bool = True) -> Loo
     """The loop of a run, which from now on is the one to resume."""
     plan, place = opened.plan, opened.plan.place
     if place.group.rank == 0:
+        ownership.keep_graph(plan.settings.saving.prefix, plan.model.graph)
         ledger.begin(plan.settings.saving.prefix, plan.begin.entry, plan.begin.anew)
     around = Surroundings(
         engine=place.engine,
@@ -99,34 +99,6 @@ def finish(opened: Opened, loop: Loop) -> None:
     plan, val = opened.plan, opened.plan.settings.data.val
     records = recordio.RecordFile(val, plan.place.summaries[val].offsets)
     report.attempt(log_path(plan.settings, plan.place.group).parent, _describe(plan), records, loop.confusions)
-
-
-def write_header(plan: Plan) -> None:
-    """Log all that is needed to repeat the run."""
-    settings, summaries, data = plan.settings, plan.place.summaries, plan.settings.data
-    logging.info(argparse.Namespace(**settings.flags))  # as MXNet's own scripts log theirs
-    logging.info(", ".join(f"{name} {value}" for name, value in plan.versions.items()))
-    logging.info("%d training images in %s", summaries[data.train].count, data.train)
-    logging.info("%d validation images in %s", summaries[data.val].count, data.val)
-    logging.info("%d parameters", plan.model.parameters)
-    logging.info("Augmentation level %d: %s", data.aug_level, data.augmentation())
-    if data.aug_off_epoch is not None:
-        logging.info("From epoch %d on level 1, with %s", data.aug_off_epoch, data.later_train)
-    for note in plan.notes:
-        logging.info(note)
-    _warn_of_batch(settings, settings.batch_size * plan.place.group.count)
-
-
-def _warn_of_batch(settings: RunSettings, batch: int) -> None:
-    """A learning rate goes with a batch size: tell where only one of them is the recipe's."""
-    rate = settings.rate
-    if batch != rate.batch and "lr" not in settings.given and not rate.scaled:
-        logging.warning(
-            "The learning rate is for batches of %d, these are of %d: --scale-lr multiplies it by %g",
-            rate.batch,
-            batch,
-            batch / rate.batch,
-        )
 
 
 def log_path(settings: RunSettings, group: Group) -> Path:

@@ -19,8 +19,9 @@ from mxnet_resnet.engines.base import Engine, Session
 from mxnet_resnet.plot import aggregate, curves, figures, logreader, means
 from mxnet_resnet.runs import logbook
 from mxnet_resnet.settings.sections import RunSettings
+from mxnet_resnet.train.header import write_header
 from mxnet_resnet.train.loop import PROGRESS_BAR
-from mxnet_resnet.train.run import Opened, begin, finish, log_path, opening, start, train_alone, write_header
+from mxnet_resnet.train.run import Opened, begin, finish, log_path, opening, start, train_alone
 from mxnet_resnet.train.setup import Plan, planning
 
 DONE = object()

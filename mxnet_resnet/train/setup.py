@@ -83,7 +83,7 @@ def plan_run(settings: RunSettings, place: Place) -> Plan:
     model = engine.model(settings.net.plan, spec, devices)
     settings_now = identify(settings, rate, summaries, group.count)
     settings_now.update(identify_machine(engine, model, devices, group))
-    begin = find_start(settings.start, settings_now, model.shapes, steps_per_epoch)
+    begin = find_start(settings.start, settings_now, model.shapes, steps_per_epoch, model.graph)
     check_same(group, json.dumps([settings_now, begin.entry.name, begin.entry.step, begin.anew]))
     model_notes = model.prepare()
     graph = checkpoint.graph_path(settings.saving.prefix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mxnet_resnet.data.datasets import IMAGENET_CLASSES, IMAGENET_SYNSET
 from mxnet_resnet.engines.base import Engine
 from mxnet_resnet.engines.net import TrainedNet, require_classes
 from mxnet_resnet.plans import architecture
+from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.settings.netflags import NetChoice
 from mxnet_resnet.use import reading
 from mxnet_resnet.use.classifier import Classifier
@@ -35,12 +37,19 @@ def _read_net(choice: NetChoice) -> TrainedNet:
         if choice.network:
             raise UserError("--network goes with --params FILE; a checkpoint at --prefix has its graph beside it")
         given = reading.Given(choice.image_shape, choice.mean, choice.std, output=choice.output)
-        return reading.read_checkpoint(choice.prefix, choice.epoch, given)
+        net = reading.read_checkpoint(choice.prefix, choice.epoch, given)
+        return net if choice.epoch is not None else _note_latest(net, choice.prefix)
     if not Path(choice.params).is_file():
         raise UserError(f"there is no file of parameters {choice.params}")
     plan = architecture.find(choice.network) if choice.network else None
     given = reading.Given(choice.image_shape, choice.mean, choice.std, plan, choice.output)
     return reading.read_known(choice.params, given=given)
+
+
+def _note_latest(net: TrainedNet, prefix: str) -> TrainedNet:
+    """Say which checkpoint was taken where none was named."""
+    note = f"taking {checkpoint.find_latest(prefix)}, the latest that is there: --epoch names another"
+    return dataclasses.replace(net, notes=(note, *net.notes))
 
 
 def tell_notes(net: TrainedNet) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 from mxnet_resnet.base.progress import progress
 from mxnet_resnet.data.classnames import number_class
 from mxnet_resnet.engines.net import require_classes
-from mxnet_resnet.runs import checkpoint, ledger
 from mxnet_resnet.use import samples
 from mxnet_resnet.use.classifier import Classifier
 from mxnet_resnet.use.samples import Sample
@@ -102,16 +101,6 @@ def evaluate_records(classifier: Classifier, path: Path, crop: str = "center", t
     Raises UserError where the file is missing or damaged, an image does not decode, or a label is no class of the net.
     """
     return evaluate(classifier, samples.take_all(path, require_classes(classifier.net)), crop, threads)
-
-
-def choose_epoch(prefix: str, epoch: int | None) -> int | str:
-    """The checkpoint of a run that ``train_resnet.py --eval-only`` measures: after ``epoch`` epochs, or the latest one.
-
-    Raises UserError where there is none.
-    """
-    if epoch is not None:
-        return epoch
-    return "latest" if ledger.latest(prefix) else checkpoint.last_epoch(prefix)
 
 
 def describe(result: Result) -> str:

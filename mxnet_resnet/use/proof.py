@@ -171,7 +171,9 @@ def measure_rise(before: np.ndarray, after: np.ndarray) -> tuple[float, float, f
 def describe(net: TrainedNet) -> list[str]:
     """What a net with a plan is, in sentences. Raises UserError where its arrays do not fit its plan."""
     plan, graph = require_plan(net), graphs.build_training_graph(net)
-    layers, parameters = trained.count_layers(graph), trained.count_parameters(graph, plan)
+    layers, projections = trained.count_layers(graph), trained.count_projections(graph)
+    shortcuts = f" and {projections} projections on shortcuts" if projections else ""
+    parameters = trained.count_parameters(graph, plan)
     units = ", ".join(str(units) for units, _ in plan.dimensions[1:])
     planes = ", ".join(str(planes) for _, planes in plan.dimensions[1:])
     kind = "pre-activation" if plan.preact else "post-activation"
@@ -180,5 +182,5 @@ def describe(net: TrainedNet) -> list[str]:
         f"Found: {net.origin}",
         f"  {kind} ResNet of {units} {block} units, {planes} planes, width {plan.width}, {plan.shortcut} shortcuts, "
         f"for {'small' if plan.small_images else 'large'} images, {net.classes or 'no'} classes",
-        f"  {layers} layers, {parameters:,} parameters",
+        f"  {layers - projections} layers{shortcuts}, {parameters:,} parameters",
     ]

@@ -59,10 +59,13 @@ def read_checkpoint(prefix: str, epoch: Epoch = None, given: Given = NOTHING_GIV
     Raises UserError where its files are missing or damaged, or it is not known which of its outputs are scores.
     """
     graph = checkpoint.load_graph(prefix)
-    if isinstance(epoch, str):
+    if epoch is None:
+        latest = checkpoint.find_latest(prefix)
+        name = latest.stem.removeprefix(f"{Path(prefix).name}-")
+        epoch, (params, statistics) = int(name) if name.isdecimal() else name, checkpoint.read_params(latest)
+    elif isinstance(epoch, str):
         params, statistics = checkpoint.load_named(prefix, epoch)
     else:
-        epoch = checkpoint.last_epoch(prefix) if epoch is None else epoch
         params, statistics = checkpoint.load_params(prefix, epoch)
     scores, head, notes = outputs.choose(graph, given.output)
     others = {*graph.variables} - {*scores.variables}  # what other outputs need

@@ -31,3 +31,13 @@ def test_cifar_depths_there_are_not(depth):
 def test_imagenet_depths_there_are_not():
     with pytest.raises(UserError, match="18, 34, 50, 101, 152, 200, 269"):
         architecture.symbolic_v2(20, "imagenet")
+
+
+@pytest.mark.parametrize("depth, told", [(18, True), (269, False)])
+def test_a_depth_of_large_images_names_its_net_for_small_ones(depth, told):
+    """Where there is one."""
+    name = f"preact_resnet{depth}"
+    assert (name in architecture.MODELS) == told
+    with pytest.raises(UserError) as error:
+        architecture.symbolic_v2(depth, "cifar")
+    assert (f"--network {name} is ImageNet's with a 3x3 first convolution" in str(error.value)) == told

@@ -35,7 +35,7 @@ def test_a_run_leaves_its_figures_its_curve_and_its_report(trained):
     pairs = re.findall(r"<b>digit (\d)</b> taken for <b>digit (\d)</b><br><span>(\d+) of (\d+) images", page)
     assert pairs and sum(int(count) for *_, count, _ in pairs) <= round(last / 100 * 360)
     assert all(label != taken for label, taken, *_ in pairs)
-    assert "<p>Learning rate 0.1, times 0.1 from steps 90 (epoch 2) on</p>" in page
+    assert "<p>Learning rate 0.1, times 0.1 from steps 90 (after 2 epochs) on</p>" in page
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
 
 

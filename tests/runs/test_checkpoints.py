@@ -51,12 +51,6 @@ def test_without_a_whole_checkpoint_there_is_nothing_to_resume(three_epochs, dig
         run(digits, folder, "--resume")
 
 
-def test_a_new_run_tells_what_it_writes_over(three_epochs, digits, tmp_path):
-    folder = copy(three_epochs, tmp_path / "run")
-    run(digits, folder, "--epochs", "1")
-    assert "checkpoints of another run" in (folder / "log/net/train.log").read_text()
-
-
 def test_the_best_checkpoint_is_kept_without_its_pointer(three_epochs, tmp_path):
     folder = copy(three_epochs, tmp_path / "run")
     prefix = f"{folder}/model/net"

@@ -97,4 +97,5 @@ def test_mxnets_optimizers_ask_from_1_and_servers_count_every_workers_updates():
 
 def test_a_schedule_is_told_in_a_sentence():
     told = Schedule(0.1, milestones=(20, 30), warmup_steps=5, warmup_lr=0.01).describe(steps_per_epoch=10)
-    assert told == ("Learning rate 0.1, in the first 5 steps 0.01, times 0.1 from steps 20 (epoch 2), 30 (epoch 3) on")
+    places = "20 (after 2 epochs), 30 (after 3 epochs)"
+    assert told == f"Learning rate 0.1, in the first 5 steps 0.01, times 0.1 from steps {places} on"

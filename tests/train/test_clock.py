@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from mxnet_resnet.base.interruption import Interrupted
+from mxnet_resnet.plot import logreader
 from mxnet_resnet.runs import checkpoint, ledger
 from mxnet_resnet.settings.run import parse
 from mxnet_resnet.train.loop import Loop
@@ -100,10 +102,40 @@ def test_a_retrain_goes_on_where_it_is_the_latest_run_and_else_begins(digits, tm
             train_toy(digits, tmp_path / "cut", *retrain, *MINUTES)
     train_toy(digits, tmp_path / "cut", *retrain, *MINUTES)
     log = (tmp_path / "cut/log/net/train.log").read_text()
-    assert log.count("Starting from epoch 2") == log.count("after 3 epochs and 3 batches, ") == 1
+    assert log.count("net-0002.params, after 2 epochs") == log.count("after 3 epochs and 3 batches, ") == 1
     np.testing.assert_array_equal(weight(tmp_path / "cut", 4), weight(tmp_path / "whole", 4))
     train_toy(digits, tmp_path / "cut", *retrain, *MINUTES, "--wd", "0.001")  # another one
-    assert (tmp_path / "cut/log/net/train.log").read_text().count("Starting from epoch 2") == 2
+    assert (tmp_path / "cut/log/net/train.log").read_text().count("net-0002.params, after 2 epochs") == 2
+
+
+@pytest.mark.parametrize("batch", [4, 11])
+def test_the_figures_of_an_epoch_add_up_over_a_stop(digits, tmp_path, monkeypatch, batch):
+    """Also where nothing but its end is left: seconds, images and the wait for data."""
+    with monkeypatch.context() as patch:
+        stop_time(patch, "_step", 1, batch)
+        with pytest.raises(Interrupted):
+            train_toy(digits, tmp_path, *RUN, *MINUTES)
+    entry = ledger.read_found(f"{tmp_path}/model/net", f"0001-{batch + 1:05d}")
+    spent = entry.meters["spent"]
+    assert spent["batches"] == batch + 1 and spent["seconds"] > spent["wait"] > 0
+    entry.meters["spent"].update(seconds=100.0, wait=40.0)
+    ledger._write_entry(ledger.file(f"{tmp_path}/model/net", entry.name, "json"), entry)
+    train_toy(digits, tmp_path, *RUN, *MINUTES)
+    lines = map(json.loads, (tmp_path / "log/net/metrics.jsonl").read_text().splitlines())
+    (noted,) = [line for line in lines if (line["epoch"], line["phase"]) == (1, "train")]
+    epoch = logreader.read(tmp_path / "log/net/train.log").epochs[1]
+    assert noted["images"] == 360
+    assert 100 < noted["seconds"] == pytest.approx(epoch.seconds, abs=1e-3)
+    assert 40 < noted["data_wait"] == pytest.approx(epoch.wait, abs=1e-3)
+    assert noted["images_per_second"] == pytest.approx(360 / noted["seconds"], abs=1e-3)
+
+
+def test_the_end_names_the_file_of_the_best_epoch(digits, tmp_path):
+    train_toy(digits, tmp_path, *RUN)
+    errors = ledger.read_found(f"{tmp_path}/model/net", "0002").errors
+    best = min(errors, key=errors.get)
+    last = (tmp_path / "log/net/train.log").read_text().splitlines()[-2]
+    assert last.endswith(f"(best {errors[best]:.2f}%, Epoch[{best}]: {tmp_path}/model/net-{best + 1:04d}.params)")
 
 
 class Pair(Alone):

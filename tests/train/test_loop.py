@@ -59,7 +59,7 @@ def test_however_many_wait_the_step_that_diverged_is_told(digits, tmp_path, monk
         return figures if number != 13 else Known(Figures(30, 0, None, np.nan))
 
     monkeypatch.setattr(ToySession, "compute", overflow)
-    with pytest.raises(UserError, match=r"the loss is nan at step 14 \(epoch 1, batch 1\): .* is .*net-0001"):
+    with pytest.raises(UserError, match=r"the loss is nan at step 14 \(Epoch\[1\], batch 1\): .* is .*net-0001"):
         train(parse(arguments(digits, tmp_path, *RUN)), ToyEngine())
 
 

@@ -102,16 +102,19 @@ def test_another_number_of_devices_is_noted(three_epochs, digits, tmp_path):
     assert (folder / "log/net/train.log").read_text().count("machine devices was 1, is 2") == 1
 
 
-def test_resume_starts_a_run_that_was_killed_before_its_first_checkpoint(three_epochs, digits, tmp_path):
-    """Not the earlier run of that name, whose checkpoints are still there."""
-    folder = copy(three_epochs, tmp_path / "run")
-    entry = ledger.Entry("another", arguments={"epochs": "1", "seed": "5"})
+def test_resume_starts_a_run_that_was_killed_before_its_first_checkpoint(three_epochs, digits, tmp_path, monkeypatch):
+    """Not the earlier run of that name, whose checkpoints are still there; another run's are not written over."""
+    folder, other = copy(three_epochs, tmp_path / "run"), copy(three_epochs, tmp_path / "other")
+    entry = ledger.Entry("another", arguments={"epochs": "3"})
     ledger.begin(f"{folder}/model/net", entry, anew=True)
-    run(digits, folder, "--resume")
-    log = (folder / "log/net/train.log").read_text()
-    assert "There is no checkpoint" in log
-    assert "seed=5" in log
-    assert [ledger.read(f"{folder}/model/net", name).epoch for name in ledger.names(f"{folder}/model/net")] == [1]
+    monkeypatch.setattr(Loop, "_train_epoch", lambda loop: sys.exit(loop.position.epoch))
+    with pytest.raises(SystemExit) as ended:
+        run(digits, folder, "--resume")
+    assert ended.value.code == 0
+    assert "There is no checkpoint" in (folder / "log/net/train.log").read_text()
+    ledger.begin(f"{other}/model/net", ledger.Entry("another", arguments={"epochs": "3", "seed": "5"}), anew=True)
+    with pytest.raises(UserError, match="seed was 0, is 5"):
+        run(digits, other, "--resume")
 
 
 def test_flags_given_to_a_resumed_run_are_those_of_the_run(three_epochs, digits, tmp_path, monkeypatch):
@@ -142,7 +145,7 @@ def test_a_validation_that_overflows_is_told(three_epochs, digits, tmp_path):
     mx.model.save_checkpoint(str(tmp_path / "theirs"), 0, symbol, args, auxs)
     theirs = ("--retrain", "--load-params", f"{tmp_path}/theirs-0000.params", "--bn-mom", "1", "--epochs", "1")
     for more in (theirs, ("--resume",)):
-        with pytest.raises(UserError, match="the validation loss after epoch 0 is nan"):
+        with pytest.raises(UserError, match=r"the validation loss of Epoch\[0\], checkpoint 0001, is nan"):
             run(digits, tmp_path, *more)
 
 

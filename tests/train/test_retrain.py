@@ -18,7 +18,7 @@ def test_retrain_keeps_the_momentum_and_tells_what_changed(three_epochs, digits,
     same = copy(three_epochs, tmp_path / "same")
     run(digits, same, *retrain)
     assert_same_run(same, three_epochs, "0003")
-    assert "Starting from epoch 2. Changed: nothing" in (same / "log/net/train.log").read_text()
+    assert "net-0002.params, after 2 epochs. Changed: nothing" in (same / "log/net/train.log").read_text()
     for name, more in (("reset", ["--reset-optimizer"]), ("other", ["--lr", "0.05", "--wd", "0.001"])):
         folder = copy(three_epochs, tmp_path / name)
         run(digits, folder, *retrain, *more)
@@ -92,7 +92,9 @@ def test_the_warm_up_of_a_recipe_does_not_come_again(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run(three_epochs, digits, tmp_path):
     folder = copy(three_epochs, tmp_path / "run")
-    with pytest.raises(UserError, match=r"at step \d+ \(epoch 3, batch \d+\): the last good checkpoint is .*net-0003"):
+    with pytest.raises(
+        UserError, match=r"at step \d+ \(Epoch\[3\], batch \d+\): the last good checkpoint is .*net-0003"
+    ):
         run(digits, folder, "--epochs", "5", "--retrain", "--model-load-epoch", "3", "--lr", "1e18")
     for name in ledger.names(f"{folder}/model/net"):
         for array in checkpoint.load_arrays(ledger.file(f"{folder}/model/net", name, "params")).values():

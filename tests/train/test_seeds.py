@@ -119,7 +119,7 @@ def test_one_that_fails_does_not_stop_the_others(digits, folder, alone, together
         train_several(digits, together, "--seeds", "1,2,3")
     for seed in (1, 3):
         np.testing.assert_array_equal(weights(folder, seed), weights(alone, seed))
-    told = r"the loss is nan at step 15 \(epoch 1, batch 2\): the last good checkpoint is model/net-seed2-0001"
+    told = r"the loss is nan at step 15 \(Epoch\[1\], batch 2\): the last good checkpoint is model/net-seed2-0001"
     assert re.search(f"ERROR:root:{told}", (folder / "log/net-seed2/train.log").read_text().splitlines()[-1])
     assert "ERROR" not in (folder / "log/net-seed1/train.log").read_text()
     out, err = capsys.readouterr()

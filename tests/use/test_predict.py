@@ -145,6 +145,17 @@ def test_an_epoch_can_be_the_best_or_the_latest(predict, trained, digits, tmp_pa
     assert status == 2 and f"the prefixes there are {tmp_path}/net" in err
 
 
+def test_without_an_epoch_the_latest_that_is_there_is_taken(predict, trained, digits, tmp_path):
+    image = digits / "val/0021-1.png"
+    for name in ("net-symbol.json", "net-0001.params", "net-0002.params"):
+        (tmp_path / name).write_bytes((trained / "model" / name).read_bytes())
+    for folder, epoch in ((tmp_path, 2), (trained / "model", 3)):
+        _, expected, _ = predict("--img", image, net=("--prefix", folder / "net", "--epoch", epoch))
+        status, out, err = predict("--img", image, net=("--prefix", folder / "net"))
+        assert (status, out) == (0, expected)
+        assert f"taking {folder}/net-{epoch:04d}.params, the latest that is there" in err
+
+
 def test_parameters_alone_make_the_net(predict, trained, digits, tmp_path):
     from mxnet_resnet.use import reading, writing
 

@@ -125,4 +125,4 @@ print("\\n".join(proof.describe(net)))
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPOSITORY, check=True, timeout=100, capture_output=True, text=True
     )
-    assert "22 layers, 272,282 parameters" in done.stdout
+    assert "20 layers and 2 projections on shortcuts, 272,282 parameters" in done.stdout

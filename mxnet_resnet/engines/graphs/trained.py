@@ -28,6 +28,11 @@ def count_layers(graph: Graph) -> int:
     return graph.count("Convolution") + graph.count("FullyConnected")
 
 
+def count_projections(graph: Graph) -> int:
+    """The convolutions on shortcuts of a graph that emission wrote."""
+    return sum(node.op == "Convolution" and node.name.endswith("_sc") for node in graph.nodes)
+
+
 def count_parameters(graph: Graph, plan: Architecture) -> int:
     """The number of trained values in the graph of a plan; running statistics and what is fixed do not count."""
     untrained = {*graph.statistics, *graph.fixed}

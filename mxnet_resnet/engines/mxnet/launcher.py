@@ -22,6 +22,7 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TextIO
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import compat
@@ -29,6 +30,8 @@ from mxnet_resnet.engines.mxnet.cluster import RESUME, address_towards
 
 LAUNCHERS = ("local", "ssh", "mpi", "slurm", "sge", "yarn", "mesos", "kubernetes")
 WITH_LIFELINE = ("local", "ssh")  # whose processes hear the launcher on standard input
+TASK = "DMLC_TASK_ID"
+NUMBERED = ("worker", "server")  # the roles that several processes have
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # a worker that was told to stop, and has
 FORWARDED = {signal.SIGINT: "INT", signal.SIGTERM: "TERM", signal.SIGHUP: "TERM"}
 
@@ -36,6 +39,7 @@ FORWARDED = {signal.SIGINT: "INT", signal.SIGTERM: "TERM", signal.SIGHUP: "TERM"
 AFTER_A_FAILURE = 10
 AFTER_A_STOP = 120  # rank 0 may be writing a large checkpoint
 AFTER_THE_WORKERS = 30
+FOR_LAST_LINES = 5  # of a process that has ended; what it has started may still hold the pipe
 
 # Runs a command in a POSIX shell, passes it the signals named on standard input, and SIGTERM at its end: the launcher
 # has died, or the way to it is cut. Without single quotes, since dmlc_tracker puts it between two for ssh. The shell's
@@ -198,22 +202,42 @@ class Job:
         with self._lock:
             if self._closed:
                 return 0
+            name, role = _describe(command, env or {})
+            outputs = (
+                self._start_titling(name, role, (env or {}).get(TASK)) if self._lifeline else []
+            )  # else it may stand for many
             popen = subprocess.Popen(
                 command,
                 shell=True,
                 executable="/bin/bash",
                 env=env,
                 stdin=subprocess.PIPE if self._lifeline else subprocess.DEVNULL,
+                stdout=outputs[0].stdin if outputs else None,
+                stderr=outputs[1].stdin if outputs else None,
                 start_new_session=True,  # Ctrl-C is for the launcher, which passes it on
             )
-            process = Process(*_describe(command, env or {}), popen)
+            for output in outputs:
+                output.stdin.close()
+            process = Process(name, role, popen)
             self._processes.append(process)
         status = popen.wait()
+        for output in outputs:
+            with suppress(subprocess.TimeoutExpired):
+                output.wait(FOR_LAST_LINES)
         process.ended = time.monotonic()
         process.status = status if status >= 0 else 128 - status
         return 0
 
     check_call = call
+
+    def _start_titling(self, name: str, role: str | None, task: str | None) -> list[subprocess.Popen]:
+        """What takes the outputs of a process, whose lines get its role, its number in this, and its host."""
+        started = sum(other.role == role for other in self._processes)
+        number = task if task and role == "worker" else started  # dmlc_tracker counts servers behind the workers
+        _, _, host = name.partition(" on ")
+        who = f"{role} {number}" if role in NUMBERED else role or name
+        title = f"[{who} on {host}] " if host and role else f"[{who}] "
+        return [_start_titling(title, target) for target in (sys.stdout, sys.stderr)]
 
     def run(self, submit: Callable[[], None]) -> int:
         """Submit the job, wait for its end, and return its status. What does not end with the rest is killed."""
@@ -311,13 +335,21 @@ class Job:
                 os.killpg(process.popen.pid, signal.SIGKILL)
 
 
+def _start_titling(title: str, target: TextIO) -> subprocess.Popen:
+    """A process that passes lines on as they come, with a title. It outlives the launcher, lest what a process says
+    while it saves its work breaks it.
+    """
+    expression = "s/^/" + re.sub(r"([\\/&])", r"\\\1", title) + "/"
+    return subprocess.Popen(["sed", "-u", expression], stdin=subprocess.PIPE, stdout=target, start_new_session=True)
+
+
 def _describe(command: str, environment: dict[str, str]) -> tuple[str, str | None]:
     """What to call a process, and its role."""
     role = environment.get("DMLC_ROLE")
     if found := re.search(r"\bDMLC_ROLE=(\w+)", command):
         role = found[1]
     host = re.match(r"ssh -o StrictHostKeyChecking=no (\S+) -p ", command)
-    name = f"a {role}" if role in ("worker", "server") else f"the {role}" if role else f"`{command.split()[0]}`"
+    name = f"a {role}" if role in NUMBERED else f"the {role}" if role else f"`{command.split()[0]}`"
     return name + (f" on {host[1]}" if host else ""), role
 
 

@@ -34,7 +34,22 @@ def script(folder: Path, text: str) -> Path:
 
 
 def shown(text: str) -> list:
-    return sorted(json.loads(line) for line in text.splitlines() if line.startswith("["))
+    """The lines of SHOW, behind the titles that the launcher gives them."""
+    found = re.findall(r"^\[(\w+)(?: \d+)?(?: on [\d.]+)?\] (\[.*)", text, re.MULTILINE)
+    lines = [(role, json.loads(line)) for role, line in found]
+    assert all(role == line[0] for role, line in lines)
+    return sorted(line for _, line in lines)
+
+
+def test_each_line_tells_whose_it_is(start, tmp_path):
+    """Lines of both outputs, whole."""
+    text = SHOW + "for i in range(50): print(role * 40, file=sys.stderr)\nprint('end of', role)"
+    launched = start([*LAUNCH, "-n", "2", "-s", "1", sys.executable, script(tmp_path, text)])
+    assert launched.wait() == 0, launched.text
+    for name in ("worker 0", "worker 1", "server 0", "scheduler"):
+        role = name.split()[0]
+        assert launched.text.count(f"[{name}] {role * 40}\n") == 50
+        assert f"[{name}] end of {role}\n" in launched.text
 
 
 def test_the_launcher_starts_the_processes_and_keeps_the_words_apart(start, tmp_path):
@@ -140,10 +155,10 @@ def test_ssh_starts_the_processes_on_the_hosts(start, tmp_path):
     command = [*LAUNCH, "-n", "2", "-s", "1", "-H", tmp_path / "hosts", sys.executable, text, *words]
     launched = start(["env", "-C", text.parent, *command], PATH=fake(tmp_path, "ssh", LOCAL_SSH))
     assert launched.wait() == 0, launched.text
-    assert sorted(line for line in launched.text.splitlines() if line.startswith("to ")) == [
-        "to 127.0.0.2:22",
-        "to 127.0.0.2:22",
-        "to 127.0.0.3:2222",
+    assert sorted(re.findall(r"^\[(\w+) \d on (\S+)\] to (\S+)$", launched.text, re.MULTILINE)) == [
+        ("server", "127.0.0.2", "127.0.0.2:22"),
+        ("worker", "127.0.0.2", "127.0.0.2:22"),
+        ("worker", "127.0.0.3", "127.0.0.3:2222"),
     ]
     found = shown(launched.text)
     assert [role for role, *_ in found] == ["scheduler", "server", "worker", "worker"]

@@ -72,7 +72,7 @@ def test_retraining_keeps_the_momentum_of_the_other_engine(undisturbed, digits, 
     retrain = ("--engine", second, "--retrain", "--model-load-epoch", "2", "--epochs", "3", *CALM)
     folder = copy(undisturbed[first], tmp_path / "run")
     run(digits, folder, *retrain)
-    changed = rf"Starting from epoch 2\. Changed: .*machine engine was {first}, is {second}"
+    changed = rf"Starting from \S+-0002\.params, after 2 epochs\. Changed: .*machine engine was {first}, is {second}"
     assert re.search(changed, (folder / "log/net/train.log").read_text())
     without = copy(undisturbed[first], tmp_path / "without")
     run(digits, without, *retrain, "--reset-optimizer")

@@ -1,0 +1,126 @@
+"""Whose the checkpoints at a prefix are: a run writes over nothing that is not known to be its own."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base.files import explaining_refusals
+from mxnet_resnet.runs import identity, ledger
+from mxnet_resnet.runs.identity import Identity
+from mxnet_resnet.runs.ledger import Entry
+
+ELSEWHERE = "give this run another --model-prefix"
+
+
+def find_strangers(prefix: str) -> list[str]:
+    """The names of the checkpoints that no entry vouches for, the oldest first.
+
+    They are those of Module.fit, of other programs, and of ours that were copied without their ``.json``.
+    """
+    pattern = re.compile(re.escape(Path(prefix).name) + rf"-({ledger.NAME})\.params")
+    folder = Path(prefix).parent
+    matches = map(pattern.fullmatch, (path.name for path in folder.iterdir())) if folder.is_dir() else ()
+    names = [match[1] for match in matches if match]
+    return sorted((name for name in names if not ledger.vouches(prefix, name)), key=ledger.order)
+
+
+def check_ahead(prefix: str, epoch: int, last: int) -> None:
+    """Raise UserError where a run that goes on after ``epoch`` epochs would write over checkpoints of strangers."""
+    ahead = [name for name in find_strangers(prefix) if epoch < ledger.order(name)[0] <= last]
+    if ahead:
+        raise UserError(
+            f"{_describe_strangers(prefix, ahead)}, and would be written over: start from the last of them, with "
+            f"--retrain --model-load-epoch {ledger.order(ahead[-1])[0]}, or move them away"
+        )
+
+
+def check_free(prefix: str, settings: Identity, epochs: int, graph: str, drawn: bool) -> list[str]:
+    """Sentences for the log of a run that begins, for which nothing at ``prefix`` is needed.
+
+    ``graph`` is what it writes; ``drawn``: its first weights are drawn from the seed. Raises UserError where it would
+    write over anything but a finished run of the same ``settings`` and ``epochs``, which is that run once more.
+    """
+    if strangers := find_strangers(prefix):
+        whole = [name for name in strangers if "-" not in name]
+        train_on = f"train on from one with --retrain --model-load-epoch {int(whole[-1])}, or " if whole else ""
+        raise UserError(f"{_describe_strangers(prefix, strangers)}: {train_on}{ELSEWHERE}")
+    names = ledger.all_names(prefix)
+    if not names:
+        path = ledger.graph_path(prefix)
+        if not _is_our_graph(prefix, graph):
+            raise UserError(f"{path} is there, and not known to be of this program: {ELSEWHERE}")
+        return []
+    try:
+        entries = [ledger.read_found(prefix, name) for name in names]
+    except UserError as error:
+        raise UserError(f"{error}, and this run would write over it: {ELSEWHERE}") from error
+    problem = _find_difference(entries, settings, epochs)
+    if problem is None and not drawn:
+        problem = "a run that began elsewhere"
+    if problem:
+        raise UserError(f"{prefix} has {_count(names)} of {problem}; {ELSEWHERE} to begin anew, or remove them")
+    return [f"There is a finished run of the same settings at {prefix}: it is trained once more, and written over"]
+
+
+def describe_superseded(prefix: str, epoch: int) -> list[str]:
+    """A sentence for the log of a run that starts from ``epoch``, where later checkpoints of ours lie ahead."""
+    ahead = [name for name in ledger.all_names(prefix)[::-1] if ledger.order(name) > [epoch, 0]]
+    return [f"{_count(ahead)} of an earlier run of {prefix} will be written over"] if ahead else []
+
+
+def keep_graph(prefix: str, graph: str) -> None:
+    """Copy a graph that is not known to be ours to a name with its date, for a run is to write its own there."""
+    if _is_our_graph(prefix, graph):
+        return
+    path = ledger.graph_path(prefix)
+    date = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
+    kept = path.with_name(f"{path.stem}-{date}{path.suffix}")
+    with explaining_refusals(kept):
+        shutil.copy2(path, kept)
+    logging.info("%s was not written by this program: it is kept as %s", path, kept)
+
+
+def _is_our_graph(prefix: str, graph: str) -> bool:
+    """Whether the graph at a prefix may be replaced: none is there, a run of ours wrote it, or it is the same."""
+    path = ledger.graph_path(prefix)
+    if not path.exists() or ledger.knows_run(prefix):
+        return True
+    with explaining_refusals(path):
+        return path.read_bytes() == graph.encode()
+
+
+def _find_difference(entries: Sequence[Entry], settings: Identity, epochs: int) -> str | None:
+    """What is at a prefix, the newest first, in place of the finished run of these settings; None: nothing else."""
+    newest = entries[0]
+    changes = identity.compare(newest.settings, settings)
+    if changes:
+        return f"another run ({'; '.join(map(identity.describe, changes))}): --resume goes on with it, with its values"
+    if len({entry.run for entry in entries}) > 1 or "retrain" in newest.arguments:
+        return "other runs of these settings: --resume goes on with the latest one"
+    if (newest.epoch, newest.batch) != (epochs, 0):
+        done = f"up to {newest.name}" + (f", of which --epochs {epochs} is less" if newest.epoch > epochs else "")
+        return f"this run, {done}: --resume goes on with it"
+    return None
+
+
+def _describe_strangers(prefix: str, names: Sequence[str]) -> str:
+    return f"{prefix} has {_count(names)} that this program did not write, or whose .json is gone"
+
+
+def _count(names: Iterable[str]) -> str:
+    """``"the checkpoints 0001 to 0003 and 0007"``, of names in either order."""
+    spans: list[list[str]] = []
+    for name in sorted(names, key=ledger.order):
+        if spans and "-" not in name + spans[-1][-1] and int(name) == int(spans[-1][-1]) + 1:
+            spans[-1][1:] = [name]
+        else:
+            spans.append([name])
+    *others, last = [" to ".join(span) for span in spans]
+    told = f"{', '.join(others)} and {last}" if others else last
+    return f"the checkpoint{'s' if len(others) or ' ' in last else ''} {told}"
