@@ -105,7 +105,7 @@ def test_the_command_draws(command, capsys, trained, digits, tmp_path):
     assert np.abs(one[:, :, 0] - one[:, :, 2]).max() > 100  # the digits are grey, the map is not
     more = ("--classes", "3,8", "--out", out)
     status, told, err = command(capsys, "predict/explain.py", "--img", *files, tmp_path / "text.png", *flags, *more)
-    assert status == 1 and "text.png is not an image" in err
+    assert status == 1 and "text.png does not decode" in err
     assert [line.count("digit 3") + line.count("digit 8") for line in told.splitlines()] == [2] * 4
     status, told, err = command(capsys, "predict/explain.py", "--img", *files, *flags, "--classes", "10", "--out", out)
     assert (status, told) == (2, "") and "no class 10: the net has 0 to 9" in err
