@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import os
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base.files import read_at
 from mxnet_resnet.data.transform import decode
 
 # dmlc-core, include/dmlc/recordio.h: magic, then 3 bits of continuation flag and 29 of length, then the data to the
@@ -130,7 +130,7 @@ class RecordFile:
         offset = int(self.offsets[number])
         end = int(self.offsets[number + 1]) if number + 1 < len(self.offsets) else self._size
         where = f"{self.path}, record {number}, byte {offset}"
-        data = os.pread(self._file.fileno(), end - offset, offset)  # not mapped: a file cut meanwhile would kill
+        data = read_at(self._file, end - offset, offset)  # not mapped: a file cut meanwhile would kill
         parts = []
         try:
             for _, _, flag, start, length in pieces(data, self.path):

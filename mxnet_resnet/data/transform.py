@@ -171,5 +171,5 @@ def decode_bgr(data: bytes) -> np.ndarray | None:
 
 def silence_opencv() -> None:
     """Keep OpenCV from writing about images that it cannot decode: that is told in our words."""
-    log = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # type: ignore[attr-defined]  # in OpenCV 4.14
+    log = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # there in OpenCV 4.14 and later
     log.setLogLevel(0)
