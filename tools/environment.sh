@@ -1,6 +1,6 @@
 # Sourced by run.sh and test.sh: makes an environment beside this folder, once, and sets `python` to its Python.
 # ENGINE=torch takes PyTorch in place of MXNet, and .venv-torch in place of .venv; GPU=1 takes MXNet for CUDA;
-# PYTHON=python3.10 chooses the Python.
+# PYTHON=python3.10 chooses the Python; NEWEST=1 takes, in .venv-newest, the newest of all that pyproject.toml asks for.
 
 fail() {
     echo "error: $1" >&2
@@ -21,6 +21,12 @@ case $engine in
         ;;
     *) fail "there is no ENGINE=$engine: take mxnet or torch" ;;
 esac
+if [ -n "${NEWEST:-}" ]; then
+    [ "$engine${GPU:-}" = mxnet ] || fail "NEWEST=1 is for MXNet on the CPU"
+    environment=.venv-newest
+    requirements=requirements-newest.txt
+    test_requirements=
+fi
 
 # The Python that PYTHON names, else the first from 3.9 to 3.13 of python3 and the versioned names.
 find_python() {
@@ -55,10 +61,11 @@ show() {
     done
 }
 
-# installed FILE: whether the environment has it, by this clone, the same Python and the same content.
+# installed FILE: whether the environment has it, by this clone, the same Python and the same content; the newest today.
 installed() {
     wanted=$(
         pwd
+        [ -z "${NEWEST:-}" ] || date +%F
         "$base" -c 'import sys; print(sys.version, sys.base_prefix)'
         show "$1"
         cat tools/environment.sh
@@ -75,16 +82,27 @@ install() {
 install_file() {
     case $1 in
         requirements-torch.txt) install -r "$1" ;;
+        requirements-newest.txt)
+            install -r "$1"
+            install --no-deps mxnet==1.9.1
+            ;;
         *) install --no-deps -r "$1" ;;
     esac
     borrow_libraries
 }
 
+# The builds that the registry has of the pinned MXNet and PyTorch.
 check_system() {
-    case "$engine $(uname -sm)" in
-        *" Linux x86_64" | "torch Linux "*) ;;
-        mxnet*) fail "MXNet 1.9.1 has builds for Linux on x86-64 only: ENGINE=torch takes PyTorch in its place" ;;
-        *) fail "this is for Linux" ;;
+    case "$engine${GPU:+-gpu} $(uname -sm)" in
+        *" Linux x86_64" | "mxnet Linux aarch64" | "mxnet Darwin x86_64" | "torch Linux aarch64" | "torch Darwin arm64") ;;
+        mxnet-gpu*) fail "mxnet-cu112 1.9.1 has a build for Linux on x86-64 only" ;;
+        mxnet*" Linux "* | mxnet*" Darwin "*)
+            fail "MXNet 1.9.1 has builds for Linux on x86-64 and aarch64 and macOS on x86-64: ENGINE=torch takes PyTorch"
+            ;;
+        torch*" Linux "* | torch*" Darwin "*)
+            fail "PyTorch has builds for Linux on x86-64 and aarch64 and macOS on arm64: ENGINE=mxnet takes MXNet"
+            ;;
+        *) fail "this sets up on Linux and macOS; elsewhere pip install . has what needs no engine" ;;
     esac
 }
 
@@ -95,7 +113,7 @@ set_up() {
     check_system
     base=$(find_python) || fail "${PYTHON:-python3} is no Python from 3.9 to 3.13: install one, or set PYTHON to its path"
     exec 9>"$environment.lock"
-    flock 9 # another set-up in this clone may be under way
+    "$base" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' # another set-up in this clone may be under way
     python=$environment/bin/python
     if ! installed "$1"; then
         echo "Setting up $environment with $("$base" --version) ..."

@@ -1,15 +1,23 @@
-"""This process: versions and memory for a log and a report, and variables of its environment."""
+"""This process: its share of the machine, versions and memory for a log and a report, variables of its environment."""
 
 from __future__ import annotations
 
+import math
 import os
 import platform
-import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import cv2
 import numpy as np
+
+from mxnet_resnet.base.cgroups import read_cpu_quota
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -27,8 +35,10 @@ def variable(name: str, value: str) -> Iterator[None]:
 
 
 def cores() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The processors that this process may use: those it is bound to, and no more than its container has time on."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = read_cpu_quota()
+    return bound if quota >= bound else max(1, math.ceil(quota))
 
 
 def versions() -> dict[str, str]:
@@ -43,5 +53,8 @@ def versions() -> dict[str, str]:
 
 
 def memory() -> dict[str, float]:
-    """The most main memory that this process has had, in MB."""
-    return {"Main memory, at most": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    """The most main memory that this process has had, in MB; nothing where the system does not tell."""
+    if resource is None:
+        return {}
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"Main memory, at most": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20}

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import unwinding
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_reading = threading.Lock()
 
 
 @contextmanager
@@ -31,7 +38,7 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
                 path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             for source, target in zip(temporary, paths):
-                with source.open("rb") as file:
+                with source.open("rb+") as file:  # Windows syncs no file that is open for reading
                     os.fsync(file.fileno())
                 os.replace(source, target)
             for folder in {path.parent for path in paths}:
@@ -79,8 +86,12 @@ def explaining_refusals(what: object, advice: str = "") -> Iterator[None]:
 def locked(path: Path) -> Iterator[None]:
     """Keep other processes from what ``path`` stands for. Raises UserError where one has it, or it cannot be written.
 
-    Where the file system knows no locks, a line in the log says so.
+    Where the system or the file system knows no locks, a line in the log says so.
     """
+    if fcntl is None:
+        _warn_of_no_lock(path, "not on this system")
+        yield
+        return
     with explaining_refusals(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -104,12 +115,25 @@ def _lock(path: Path) -> IO[str]:
             file.close()
             raise
         except OSError as error:
-            logging.warning("There is no lock on %s (%s): no other run may write there", path, error.strerror)
+            _warn_of_no_lock(path, error.strerror)
             return file
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         file.close()  # its last holder has removed it meanwhile
+
+
+def _warn_of_no_lock(path: Path, reason: str | None) -> None:
+    logging.warning("There is no lock on %s (%s): no other run may write there", path, reason)
+
+
+def read_at(file: BinaryIO, size: int, offset: int) -> bytes:
+    """``size`` bytes of an open file from ``offset`` on, fewer at its end; threads may share the file."""
+    if hasattr(os, "pread"):
+        return os.pread(file.fileno(), size, offset)
+    with _reading:
+        file.seek(offset)
+        return file.read(size)
 
 
 def abandoned(prefix: Path) -> Iterator[tuple[Path, str]]:
@@ -139,7 +163,9 @@ def staged(*paths: Path) -> Iterator[list[Path]]:
 
 
 def _sync(folder: Path) -> None:
-    """Make the names in a folder last beyond a loss of power."""
+    """Make the names in a folder last beyond a loss of power, where the system opens folders."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

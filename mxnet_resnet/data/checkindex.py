@@ -69,7 +69,8 @@ def _read_index(report: Report, path: Path) -> tuple[np.ndarray, np.ndarray, np.
                     report.add_finding(Finding(str(path), None, None, f"{text[:40]!r} is no key and offset", line))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    return tuple(np.array(entries, np.int64).reshape(-1, 3).T)
+    lines, keys, offsets = np.array(entries, np.int64).reshape(-1, 3).T
+    return lines, keys, offsets
 
 
 def _add_findings(report: Report, findings: Sequence[Finding], total: int, together: str) -> None:

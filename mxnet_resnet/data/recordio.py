@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-import os
 import struct
 from array import array
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base.files import read_at
 from mxnet_resnet.data.decoding import ImageError, decode_bgr, looks_plain
 from mxnet_resnet.data.imageheader import find_format
 
@@ -159,7 +159,7 @@ class RecordFile:
         offset = int(self.offsets[number])
         end = int(self.offsets[number + 1]) if number + 1 < len(self.offsets) else self._size
         where = f"{self.path}, record {number}, byte {offset}"
-        data = os.pread(self._file.fileno(), end - offset, offset)  # not mapped: a file cut meanwhile would kill
+        data = read_at(self._file, end - offset, offset)  # not mapped: a file cut meanwhile would kill
         parts = []
         try:
             for _, _, flag, start, length in pieces(data, self.path):

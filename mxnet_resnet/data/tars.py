@@ -19,7 +19,7 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.base.files import replacing
+from mxnet_resnet.base.files import read_at, replacing
 from mxnet_resnet.base.progress import progress
 
 INDEX_VERSION = 1
@@ -61,7 +61,7 @@ class TarImages:
         """The encoded image; threads may share the open tar."""
         offset, size = int(self.table["offset"][number]), int(self.table["size"][number])
         try:
-            data = os.pread(file.fileno(), size, offset)
+            data = read_at(file, size, offset)
         except OSError as error:
             raise UserError(f"cannot read {self.tar}: {error.strerror}") from error
         if len(data) < size:

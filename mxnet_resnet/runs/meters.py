@@ -168,7 +168,7 @@ class Confusions:
         while len(self._pending) > left:
             source, given = self._pending.popleft()
             taken, labels = np.asarray(source.result().classes), given.astype(np.int64)
-            self._totals.update(labels.tolist())
+            self._totals.update(map(int, labels))
             for place in np.flatnonzero(taken != labels):
                 pair = (int(labels[place]), int(taken[place]))
                 self._wrong[pair] += 1

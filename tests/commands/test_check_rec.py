@@ -15,7 +15,7 @@ import pytest
 from mxnet_resnet.data import check, recordio
 from mxnet_resnet.data.decoding import decode
 from tests.helpers.pictures import jpeg, photograph, png
-from tests.helpers.recordfiles import begins, change, contents, header, mutated, write_records, written
+from tests.helpers.recordfiles import begins, change, contents, header, mutated, pack, write_records, written
 
 CHECK = "tools/check_rec.py"
 TRAIN = "digits_train.rec"
@@ -37,7 +37,7 @@ def test_a_file_of_mxnets_own_writer_passes(tmp_path, command, capsys):
     writer = mx.recordio.MXIndexedRecordIO(str(tmp_path / "m.idx"), str(tmp_path / "m.rec"), "w")
     for i in range(9):
         label = [float(i % 3)] if i % 2 else float(i % 3)
-        writer.write_idx(i, mx.recordio.pack(mx.recordio.IRHeader(0, label, i, 0), png(photograph(9, 9, i))))
+        writer.write_idx(i, pack(label, i, png(photograph(9, 9, i))))
     writer.close()
     status, out, _ = command(capsys, CHECK, tmp_path / "m.rec")
     assert status == 0 and out.startswith(f"{tmp_path}/m.rec: 9 records, 9 of them good") and "note" not in out

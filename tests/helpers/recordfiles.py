@@ -5,16 +5,25 @@ import struct
 from pathlib import Path
 
 import mxnet as mx
+import numpy as np
 
 from mxnet_resnet.data import recordio
 from mxnet_resnet.data.writer import RecordWriter
+
+
+def pack(label, number: int, image: bytes) -> bytes:
+    """What ``mx.recordio.pack`` gives, which NumPy from 2.3 on breaks for several labels."""
+    if np.ndim(label) == 0:
+        return mx.recordio.pack(mx.recordio.IRHeader(0, label, number, 0), image)
+    labels = np.asarray(label, np.float32)
+    return struct.pack("<IfQQ", labels.size, 0, number, 0) + labels.tobytes() + image
 
 
 def write_records(path: Path, images: list[bytes], labels=None) -> Path:
     writer = mx.recordio.MXRecordIO(str(path), "w")
     for number, image in enumerate(images):
         label = labels[number] if labels else 0.0
-        writer.write(mx.recordio.pack(mx.recordio.IRHeader(0, label, number, 0), image))
+        writer.write(pack(label, number, image))
     writer.close()
     return path
 

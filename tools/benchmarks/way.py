@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import time
@@ -15,9 +14,10 @@ from dataclasses import dataclass, field
 from importlib import import_module
 
 from benchmarks.common import TOOLS, Net, not_installed, output, peak_memory, title
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import run
 
-CORES = len(os.sched_getaffinity(0))
+CORES = cores()
 WARM_UP = 3  # steps: the first choose kernels and allocate
 LEAST = 3  # steps that are measured, whatever they take
 

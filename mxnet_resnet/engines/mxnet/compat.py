@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 
 # Loaded before libmxnet.so, each after the ones it needs. cuDNN loads its parts by name when it is first called.
@@ -112,7 +113,7 @@ def _set_environment() -> None:
     """Set what MXNet reads from the environment when it loads, each unless the user has set it."""
     # MXNet counts on hyper-threads and takes half of the cores.
     if "MXNET_OMP_MAX_THREADS" not in os.environ:
-        _choose("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+        _choose("OMP_NUM_THREADS", str(cores()))
     # MXNet folds a convolution into the BatchNorm behind it even where a shortcut needs the unfolded output,
     # as every identity shortcut of a pre-activation net does, and then answers wrongly without a word.
     _choose("MXNET_DISABLE_MKLDNN_FUSE_CONV_BN", "1")
@@ -226,4 +227,5 @@ def missing_library(error: OSError) -> str | None:
 
 def has_bfloat16() -> bool:
     """Whether this CPU computes bfloat16 (AVX512-BF16)."""
-    return "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    processor = Path("/proc/cpuinfo")  # Linux's
+    return processor.exists() and "avx512_bf16" in processor.read_text()

@@ -76,8 +76,10 @@ def read_command() -> list[str]:
     Raises UserError where it names no program, as in a notebook.
     """
     line = Path("/proc/self/cmdline")
-    given = line.read_bytes().split(b"\0")[:-1] if line.exists() else map(os.fsencode, sys.orig_argv)
-    words = list(map(os.fsdecode, given))[1:]
+    if line.exists():
+        words = list(map(os.fsdecode, line.read_bytes().split(b"\0")[:-1]))[1:]
+    else:
+        words = list(getattr(sys, "orig_argv", [sys.executable, *sys.argv]))[1:]
     program = getattr(sys.modules["__main__"], "__file__", "")
     if not Path(program).is_file() and "-c" not in words:
         raise UserError("each device gets a process that runs this program again: put it into a file")
