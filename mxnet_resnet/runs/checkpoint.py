@@ -17,10 +17,10 @@ import numpy as np
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.runs import graph, ledger, params
-from mxnet_resnet.runs.ledger import GRAPH_ENDING, graph_path
 
 Arrays = dict[str, np.ndarray]
 Shape = tuple[int, ...]
+GRAPH_ENDING = "-symbol.json"  # of the name of a graph, behind the prefix
 PARAMETER, STATISTIC = "arg:", "aux:"  # before the names of arrays in a file
 
 
@@ -46,6 +46,11 @@ class Snapshot:
 def params_path(prefix: str, epoch: int) -> Path:
     """The file of the parameters after ``epoch`` epochs."""
     return Path(f"{prefix}-{epoch:04d}.params")
+
+
+def graph_path(prefix: str) -> Path:
+    """The file of the graph."""
+    return Path(f"{prefix}{GRAPH_ENDING}")
 
 
 def save(prefix: str, epoch: int, graph_text: str, parameters: Arrays, statistics: Arrays) -> Path:

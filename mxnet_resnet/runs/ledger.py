@@ -26,7 +26,6 @@ NAME = r"\d{4,}(-\d{5,})?"
 ARRAYS = ("params", "state")  # the files of a checkpoint that its entry vouches for
 ENTRY = "entry"
 WRITING = "writing"  # in PREFIX-latest.json: the checkpoint whose files are about to take their places
-GRAPH_ENDING = "-symbol.json"  # of the name of a graph, behind the prefix
 
 
 class LaterVersionError(UserError):
@@ -83,11 +82,6 @@ class Entry:
 def file(prefix: str, name: str, suffix: str) -> Path:
     """A file of the checkpoint called ``name``."""
     return Path(f"{prefix}-{name}.{suffix}")
-
-
-def graph_path(prefix: str) -> Path:
-    """The file of the graph."""
-    return Path(f"{prefix}{GRAPH_ENDING}")
 
 
 def order(name: str) -> list[int]:

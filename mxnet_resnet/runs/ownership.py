@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import explaining_refusals
-from mxnet_resnet.runs import identity, ledger
+from mxnet_resnet.runs import checkpoint, identity, ledger
 from mxnet_resnet.runs.identity import Identity
 from mxnet_resnet.runs.ledger import Entry
 
@@ -52,7 +52,7 @@ def check_free(prefix: str, settings: Identity, epochs: int, graph: str, drawn: 
         raise UserError(f"{_describe_strangers(prefix, strangers)}: {train_on}{ELSEWHERE}")
     names = ledger.all_names(prefix)
     if not names:
-        path = ledger.graph_path(prefix)
+        path = checkpoint.graph_path(prefix)
         if not _is_our_graph(prefix, graph):
             raise UserError(f"{path} is there, and not known to be of this program: {ELSEWHERE}")
         return []
@@ -78,7 +78,7 @@ def keep_graph(prefix: str, graph: str) -> None:
     """Copy a graph that is not known to be ours to a name with its date, for a run is to write its own there."""
     if _is_our_graph(prefix, graph):
         return
-    path = ledger.graph_path(prefix)
+    path = checkpoint.graph_path(prefix)
     date = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
     kept = path.with_name(f"{path.stem}-{date}{path.suffix}")
     with explaining_refusals(kept):
@@ -88,7 +88,7 @@ def keep_graph(prefix: str, graph: str) -> None:
 
 def _is_our_graph(prefix: str, graph: str) -> bool:
     """Whether the graph at a prefix may be replaced: none is there, a run of ours wrote it, or it is the same."""
-    path = ledger.graph_path(prefix)
+    path = checkpoint.graph_path(prefix)
     if not path.exists() or ledger.knows_run(prefix):
         return True
     with explaining_refusals(path):

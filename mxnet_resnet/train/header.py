@@ -18,7 +18,8 @@ KEPT_IN_LINE = {"seed", "resume"}  # in the line for programs even where they ar
 def write_header(plan: Plan) -> None:
     """Log the settings as a table, and in a line as MXNet's own scripts have them; then what they have led to."""
     settings, summaries, data = plan.settings, plan.place.summaries, plan.settings.data
-    logging.info("Settings, those with * given here or by a recipe\n%s", "\n".join(tabulate(settings)))
+    for line in ("Settings, those with * given here or by a recipe", *tabulate(settings)):
+        logging.info(line)
     logging.info(make_namespace(settings))
     logging.info(", ".join(f"{name} {value}" for name, value in plan.versions.items()))
     logging.info("%d training images in %s", summaries[data.train].count, data.train)

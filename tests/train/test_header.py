@@ -26,7 +26,7 @@ def test_a_log_begins_with_a_table_of_settings(digits, tmp_path):
     log = write_log(digits, tmp_path, "--epochs", "1", "--seed", "0", "--optimizer", "sgd")
     table = log[: log.index("INFO:root:Namespace(")]
     assert table.startswith("INFO:root:Settings")
-    rows = dict(re.findall(r"^  ([ *] [\w-]+) +(\S+)$", table, re.MULTILINE))
+    rows = dict(re.findall(r"^INFO:root:  ([ *] [\w-]+) +(\S+)$", table, re.MULTILINE))
     given = {"* epochs": "1", "* seed": "0", "* optimizer": "sgd", "* lr": "0.05", "* gpus": "none"}
     assert {**rows, **given, "  mom": "0.9", "  lr-steps": "12,17", "  num-classes": "10"} == rows
     assert max(map(len, table.splitlines())) < 200 and "None" not in table and "memonger" not in table
