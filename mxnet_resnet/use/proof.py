@@ -172,7 +172,7 @@ def describe(net: TrainedNet) -> list[str]:
     """What a net with a plan is, in sentences. Raises UserError where its arrays do not fit its plan."""
     plan, graph = require_plan(net), graphs.build_training_graph(net)
     layers, projections = trained.count_layers(graph), trained.count_projections(graph)
-    shortcuts = f" and {projections} projections on shortcuts" if projections else ""
+    shortcuts = f" and {projections} projection{'s' * (projections > 1)} on shortcuts" if projections else ""
     parameters = trained.count_parameters(graph, plan)
     units = ", ".join(str(units) for units, _ in plan.dimensions[1:])
     planes = ", ".join(str(planes) for _, planes in plan.dimensions[1:])

@@ -112,7 +112,7 @@ def encode_kinds() -> dict[str, tuple[bytes, np.ndarray]]:
         "PNG, one transparent grey": (encode(red, "PNG", transparency=int(red[5, 0])), hidden),
         "PNG, one transparent colour": (encode(rgb, "PNG", transparency=tuple(map(int, rgb[3, 4]))), colour_hidden),
         "PNG, one transparent grey of 16 bits": (
-            encode_png(red.astype(int) * 257, 0, struct.pack(">H", red[5, 0] * 257)),
+            encode_png(red.astype(int) * 257, 0, struct.pack(">H", int(red[5, 0]) * 257)),
             hidden,
         ),
         "APNG": (encode(rgba, "PNG", **more), shown),

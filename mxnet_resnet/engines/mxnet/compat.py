@@ -86,6 +86,12 @@ def _restore_numpy_names() -> None:
                 setattr(np, name, value)
 
 
+def _restore_numpy_numbers() -> None:
+    """Let NumPy 2 write a number as NumPy 1 does, ``8`` and not ``np.int64(8)``: MXNet tells operators theirs so."""
+    if int(np.__version__.split(".")[0]) >= 2:
+        np.set_printoptions(legacy="1.25")
+
+
 def _restore_distutils() -> None:
     """Give Python 3.12 and later the version comparison of ``distutils``, all that MXNet and GluonCV use of it."""
     if sys.version_info < (3, 12):
@@ -157,6 +163,7 @@ def _load_cuda_libraries() -> None:
 def prepare() -> None:
     """Make this process ready for ``import mxnet``: NumPy's names, modules, the environment, warnings, libraries."""
     _restore_numpy_names()
+    _restore_numpy_numbers()
     _restore_distutils()
     _restore_threads()
     _set_environment()

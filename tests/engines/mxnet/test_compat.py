@@ -94,3 +94,11 @@ def test_distutils_versions_compare():
     from distutils.version import LooseVersion
 
     assert LooseVersion("1.10.0") > LooseVersion("1.9.1")
+
+
+def test_mxnet_takes_numbers_of_numpy():
+    """Within tuples, which it writes out, as its own initializers do."""
+    import mxnet as mx
+
+    drawn = mx.nd.random.uniform(shape=(2, np.prod((2, 4))))
+    assert drawn.shape == (2, 8)
