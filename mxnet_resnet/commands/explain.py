@@ -58,4 +58,5 @@ def main() -> int:
         print(f"{seen.source.name}: " + "; ".join(f"{answer.name} ({answer.probability:.2%})" for answer in shown))
     if drawn:
         drawing.save(drawing.overlays(drawn, heats), arguments.out)
+    tally.tell()
     return tally.status

@@ -49,4 +49,5 @@ def main() -> int:
         drawing.save(drawing.grid(drawn), arguments.out)
         if tally.good > len(drawn):
             print(f"{arguments.out} has the first {len(drawn)} of {tally.good} images", file=sys.stderr)
+    tally.tell()
     return tally.status

@@ -41,6 +41,8 @@ def measure(settings: RunSettings, engine: Engine) -> Result:
     engine.load()
     chosen.tell_reason(engine)
     net = engine.adopt(reading.read_checkpoint(start.prefix, start.epoch, reading.Given(settings.data.image_shape)))
+    if start.epoch is None:
+        net = chosen.note_latest(net, start.prefix, "--model-load-epoch")
     chosen.tell_notes(net)
     devices = engine.choose_devices(settings.devices.gpus, settings.devices.cpus)
     predictor = engine.predictor(net, devices, settings.batch_size, settings.devices.dtype)

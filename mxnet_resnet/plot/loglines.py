@@ -67,7 +67,7 @@ class Unread:
 Item = Union[Event, Told, Unread]
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|nan|inf)"
-_METRIC = re.compile(rf"([\w-]+)=({_NUMBER})(%?)(?=[\s,;)|]|$)", re.IGNORECASE)
+_METRIC = re.compile(rf"([\w-]+)=({_NUMBER})(%?)(?=[\s;)|]|,(?!\d)|$)", re.IGNORECASE)
 _MARK = re.compile(  # before what a line tells: Node[1], worker 1, algo-1, [1,1]<stderr>: of mpirun, 1: of srun
     r"\b((?:node|rank|worker|seed|algo|host|task)(?:\[\d+\]|[ _:=-]{0,2}\d+))|^(\[\d+(?:,\d+)?\]<\w+>|\d+(?=: ))",
     re.IGNORECASE,

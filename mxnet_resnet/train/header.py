@@ -62,9 +62,10 @@ def make_namespace(settings: RunSettings) -> argparse.Namespace:
 
 
 def find_odds(plan: Plan) -> Iterator[str]:
-    """Sentences on settings that do not go together, or lead to nothing."""
+    """Sentences on records or settings that do not go together, or lead to nothing."""
     settings, workers = plan.settings, plan.place.group.count
     counted = plan.place.summaries[settings.data.train].count
+    yield from plan.doubts
     yield from _find_idle_flags(settings)
     yield from _find_unreached(plan, count_steps(settings, counted, workers))
     rate, batch = settings.rate, settings.batch_size * workers

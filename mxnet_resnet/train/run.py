@@ -116,7 +116,7 @@ def _describe(plan: Plan) -> report.Subject:
         title=f"{settings.net.title} on {data.kind}, {epochs}",
         arguments=settings.flags,
         given=frozenset(name.replace("-", "_") for name in settings.start.arguments),
-        notes=plan.notes,
+        notes=[*plan.notes, *plan.doubts],
         versions=plan.versions,
         memory={**environment.memory(), **plan.place.engine.memory(plan.place.devices)},
         classes=report.name_classes(data.val, data.classes, of_imagenet=data.kind == "imagenet"),

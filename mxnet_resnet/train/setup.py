@@ -13,7 +13,7 @@ from pathlib import Path
 from mxnet_resnet.base import environment, files, interruption
 from mxnet_resnet.base.interruption import Wish
 from mxnet_resnet.engines.base import Devices, Engine, Group, Model, TrainingSpec
-from mxnet_resnet.runs import checkpoint, metrics
+from mxnet_resnet.runs import ledger, metrics
 from mxnet_resnet.runs.start import Start, find_start
 from mxnet_resnet.settings.schedule import Schedule
 from mxnet_resnet.settings.sections import RunSettings
@@ -39,7 +39,7 @@ class Plan:
     Attributes:
         spec: of the net, as the engine gets it.
         begin: where it starts.
-        notes, versions: for the log, and the report.
+        notes, doubts, versions: for the log, and the report; doubts are of records that may not go together.
     """
 
     place: Place
@@ -49,6 +49,7 @@ class Plan:
     model: Model
     begin: Start
     notes: list[str]
+    doubts: list[str]
     versions: dict[str, str]
 
 
@@ -86,12 +87,12 @@ def plan_run(settings: RunSettings, place: Place) -> Plan:
     begin = find_start(settings.start, settings_now, model.shapes, steps_per_epoch, model.graph)
     check_same(group, json.dumps([settings_now, begin.entry.name, begin.entry.step, begin.anew]))
     model_notes = model.prepare()
-    graph = checkpoint.graph_path(settings.saving.prefix)
+    graph = ledger.graph_path(settings.saving.prefix)
     files.check_writable(graph, f"checkpoints to {graph.parent}")
     notes = [note for note in (engine.reason, devices.note) if note]
-    notes += [rate.describe(steps_per_epoch), *model_notes, *note_records(settings, summaries), *begin.notes]
+    notes += [rate.describe(steps_per_epoch), *model_notes, *begin.notes]
     versions = {**environment.versions(), **engine.versions()}
-    return Plan(place, settings, rate, spec, model, begin, notes, versions)
+    return Plan(place, settings, rate, spec, model, begin, notes, note_records(settings, summaries), versions)
 
 
 def training_spec(settings: RunSettings, rate: Schedule, steps: int = 0) -> TrainingSpec:

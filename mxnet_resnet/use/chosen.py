@@ -38,7 +38,7 @@ def _read_net(choice: NetChoice) -> TrainedNet:
             raise UserError("--network goes with --params FILE; a checkpoint at --prefix has its graph beside it")
         given = reading.Given(choice.image_shape, choice.mean, choice.std, output=choice.output)
         net = reading.read_checkpoint(choice.prefix, choice.epoch, given)
-        return net if choice.epoch is not None else _note_latest(net, choice.prefix)
+        return net if choice.epoch is not None else note_latest(net, choice.prefix, "--epoch")
     if not Path(choice.params).is_file():
         raise UserError(f"there is no file of parameters {choice.params}")
     plan = architecture.find(choice.network) if choice.network else None
@@ -46,9 +46,9 @@ def _read_net(choice: NetChoice) -> TrainedNet:
     return reading.read_known(choice.params, given=given)
 
 
-def _note_latest(net: TrainedNet, prefix: str) -> TrainedNet:
-    """Say which checkpoint was taken where none was named."""
-    note = f"taking {checkpoint.find_latest(prefix)}, the latest that is there: --epoch names another"
+def note_latest(net: TrainedNet, prefix: str, flag: str) -> TrainedNet:
+    """The net, with a note of which checkpoint was taken where ``flag`` named none."""
+    note = f"taking {checkpoint.find_latest(prefix)}, the latest that is there: {flag} names another"
     return dataclasses.replace(net, notes=(note, *net.notes))
 
 

@@ -42,6 +42,11 @@ class Tally:
         """Of the command: 0, 1 where some images could not be used, 2 where none could."""
         return 0 if not self.bad else 1 if self.good else 2
 
+    def tell(self) -> None:
+        """Say on standard error how many images were passed over, where some were among others."""
+        if self.bad and self.bad + self.good > 1:
+            print(f"{self.bad:,} passed over, {self.good:,} classified", file=sys.stderr)
+
 
 def classify(
     images: Iterable[Input], classifier: Classifier, crop: str, tally: Tally, thumbnails: bool = False

@@ -275,3 +275,11 @@ def test_an_epoch_that_is_nan_in_one_run_is_nan_in_their_mean(read):
     assert curves.summary(mean) == "top-1 error nan in epoch 1, the last (best 45.00%)" and not left_out
     row = aggregate.row("net", runs, "top1")
     assert math.isnan(row["last mean"]) and row["best max"] == 45
+
+
+def test_a_comma_in_a_number_is_not_the_end_of_it(read):
+    """``0,55000`` is no 0, which would be an error of 100%."""
+    (run,) = read(PLAIN + "INFO:root:Epoch[2] Validation-accuracy=0,75000\n")
+    assert validations(run) == [(0, 45), (1, 35)]
+    (note,) = run.notes
+    assert "of a form that is not known tell of a validation: 1, the first is 9" in note

@@ -9,6 +9,8 @@ import pytest
 from mxnet_resnet.base.interruption import Interrupted
 from mxnet_resnet.settings.run import parse
 from mxnet_resnet.train.run import train
+from tests.helpers.pictures import photograph, png
+from tests.helpers.recordfiles import write_records
 from tests.helpers.runs import arguments
 from tests.helpers.toy import ToyEngine
 
@@ -78,3 +80,14 @@ def test_a_stop_is_told_once_on_the_terminal_and_in_the_log(digits, tmp_path, ca
     assert "Time is up" not in capsys.readouterr().err  # the command says it
     log = (tmp_path / "log/net/train.log").read_text()
     assert log.count("Time is up") == 1 and log.splitlines()[-1] == f"INFO:root:{end.value}"
+
+
+def test_records_that_may_not_go_together_are_a_warning(digits, tmp_path):
+    files = {}
+    for name, labels in (("train", 3), ("val", 1)):
+        files[name] = write_records(
+            tmp_path / f"{name}.rec", [png(photograph(32, 32))] * 30, [n % labels for n in range(30)]
+        )
+    flags = f"--data-train {files['train']} --data-val {files['val']} --epochs 1 --lr-steps none"
+    (sentence,) = warnings(write_log(digits, tmp_path, *flags.split()))
+    assert sentence.startswith("1 class has validation images, and 3 training images: none of 1, 2")

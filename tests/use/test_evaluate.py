@@ -48,7 +48,8 @@ def test_the_error_is_that_of_training_whatever_the_batch(evaluate, trained, bat
 def test_train_resnet_evaluates_the_latest_or_a_named_epoch(command, capsys, evaluate, trained, digits):
     before = sorted((path, path.stat().st_mtime_ns) for path in trained.rglob("*"))
     arguments = [*train_arguments(digits, trained), "--eval-only"]
-    status, latest, _ = command(capsys, "train_resnet.py", *arguments)
+    status, latest, err = command(capsys, "train_resnet.py", *arguments)
+    assert err.count("net-0003.params, the latest that is there: --model-load-epoch names another") == 1
     assert status == 0 and error(latest) == pytest.approx(logged_error(trained), abs=0.006)
     status, first, _ = command(capsys, "train_resnet.py", *arguments, "--model-load-epoch", 1)
     assert status == 0 and first == evaluate(net=("--prefix", trained / "model/net", "--epoch", 1))[1] != latest

@@ -17,6 +17,7 @@ PASSING = {
 CLASSIFIERS = {"FullyConnected", "Convolution", "dot", "_sg_mkldnn_fully_connected", "_sg_mkldnn_conv"}
 # A softmax of these is that of their input.
 LOG_SOFTMAXES = {"log_softmax"}
+OF_CLASSES = {-1, 1}  # axes of (N, classes) whose softmax gives probabilities of classes
 SIGMOIDS = {"sigmoid", "LogisticRegressionOutput"}
 MARGINS = {"SVMOutput"}
 LOSSES = {"MakeLoss", "LinearRegressionOutput", "MAERegressionOutput"}  # in prediction what they are given
@@ -113,10 +114,10 @@ def _read(graph: Graph, output: Output) -> Head:
         before = _skip(graph, last.inputs[0])
         if graph.nodes[before.node].op in SOFTMAXES:
             last = graph.nodes[before.node]
-    if last.op in SOFTMAXES:
+    if last.op in SOFTMAXES | LOG_SOFTMAXES and int(last.setting("axis", -1)) in OF_CLASSES:
         return Head(name, last.inputs[0], SOFTMAX, True, last.op, float(last.setting("temperature", None) or 1))
-    if last.op in LOG_SOFTMAXES or last.op in MARGINS:
-        return Head(name, last.inputs[0], SOFTMAX, last.op in LOG_SOFTMAXES, last.op)
+    if last.op in MARGINS:
+        return Head(name, last.inputs[0], SOFTMAX, False, last.op)
     if last.op in SIGMOIDS or (last.op == "Activation" and last.setting("act_type", "") == "sigmoid"):
         return Head(name, last.inputs[0], SIGMOID, True, "sigmoid")
     if last.op in LOSSES:

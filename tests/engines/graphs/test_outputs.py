@@ -30,9 +30,11 @@ PROBABILITIES = {
 }
 LOGARITHMS = {
     "log_softmax": lambda: mx.sym.log_softmax(dense()),
+    "log_softmax of a temperature": lambda: mx.sym.log_softmax(5 * dense(), temperature=4.0),
     "log of a softmax": lambda: mx.sym.log(mx.sym.identity(mx.sym.softmax(dense()))),
 }
 NO_SCORES = {
+    "a softmax over the images": (lambda: mx.sym.softmax(dense(), axis=0), "what softmax gives"),
     "features": (lambda: mx.sym.Flatten(features()), "what Pooling gives"),
     "a face embedding": (lambda: mx.sym.BatchNorm(dense(8), name="bn", fix_gamma=True), "what BatchNorm gives"),
     "a unit vector": (lambda: mx.sym.L2Normalization(dense(8)), "what L2Normalization gives"),
