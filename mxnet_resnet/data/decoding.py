@@ -155,5 +155,5 @@ def _strict_pillow() -> Iterator[None]:
 
 def silence_opencv() -> None:
     """Keep OpenCV from writing about images that it cannot decode: that is told in our words."""
-    log = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # type: ignore[attr-defined]  # in OpenCV 4.14
+    log = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # the latter before OpenCV 4.14
     log.setLogLevel(0)

@@ -13,7 +13,7 @@ from pathlib import Path
 from mxnet_resnet.base import environment, files, interruption
 from mxnet_resnet.base.interruption import Wish
 from mxnet_resnet.engines.base import Devices, Engine, Group, Model, TrainingSpec
-from mxnet_resnet.runs import ledger, metrics
+from mxnet_resnet.runs import checkpoint, metrics
 from mxnet_resnet.runs.start import Start, find_start
 from mxnet_resnet.settings.schedule import Schedule
 from mxnet_resnet.settings.sections import RunSettings
@@ -87,7 +87,7 @@ def plan_run(settings: RunSettings, place: Place) -> Plan:
     begin = find_start(settings.start, settings_now, model.shapes, steps_per_epoch, model.graph)
     check_same(group, json.dumps([settings_now, begin.entry.name, begin.entry.step, begin.anew]))
     model_notes = model.prepare()
-    graph = ledger.graph_path(settings.saving.prefix)
+    graph = checkpoint.graph_path(settings.saving.prefix)
     files.check_writable(graph, f"checkpoints to {graph.parent}")
     notes = [note for note in (engine.reason, devices.note) if note]
     notes += [rate.describe(steps_per_epoch), *model_notes, *begin.notes]

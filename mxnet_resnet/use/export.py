@@ -13,7 +13,7 @@ from mxnet_resnet import engines
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import staged
 from mxnet_resnet.engines.net import TrainedNet, require_classes, require_graph
-from mxnet_resnet.runs import checkpoint, ledger
+from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.runs.graph import Graph
 from mxnet_resnet.use import evaluate, proof, reading, samples, writing
 from mxnet_resnet.use.classifier import Classifier
@@ -160,8 +160,8 @@ def write_proven(prefix: str, net: TrainedNet, prove: Callable[[TrainedNet, Grap
     ``prove`` gets the net as it is loaded from the files, and the graph in them, to probabilities. Returns what it
     says; what it raises leaves no file.
     """
-    with staged(ledger.graph_path(prefix), checkpoint.params_path(prefix, 0)) as (graph_path, _):
-        staging = str(graph_path).removesuffix(ledger.GRAPH_ENDING)
+    with staged(checkpoint.graph_path(prefix), checkpoint.params_path(prefix, 0)) as (graph_path, _):
+        staging = str(graph_path).removesuffix(checkpoint.GRAPH_ENDING)
         writing.write_probabilities(staging, net)
         graph = checkpoint.load_graph(staging)
         params, statistics = checkpoint.load_params(staging, 0)

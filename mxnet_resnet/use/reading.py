@@ -18,7 +18,7 @@ from mxnet_resnet.engines.graphs import images, outputs, recognition
 from mxnet_resnet.engines.net import IMAGENET_MEAN, IMAGENET_STD, TrainedNet, require_plan
 from mxnet_resnet.plans import layouts
 from mxnet_resnet.plans.architecture import Architecture
-from mxnet_resnet.runs import checkpoint, ledger, params
+from mxnet_resnet.runs import checkpoint, params
 from mxnet_resnet.runs.checkpoint import Arrays
 from mxnet_resnet.runs.graph import STATISTICS
 from mxnet_resnet.use import graphs
@@ -93,7 +93,7 @@ def read_known(source: str, epoch: Epoch = None, given: Given = NOTHING_GIVEN) -
     if place is None:
         return _read_parameters(Path(source), given)
     found = read_checkpoint(*place, given)
-    return recognise(replace(found, name=str(ledger.graph_path(place[0]))), given.plan)
+    return recognise(replace(found, name=str(checkpoint.graph_path(place[0]))), given.plan)
 
 
 def recognise(net: TrainedNet, plan: Architecture | None = None) -> TrainedNet:
@@ -146,12 +146,12 @@ def find_kind(path: Path) -> str | None:
 def _module_of(source: str, epoch: Epoch) -> tuple[str, Epoch] | None:
     """The prefix and the epoch of a Module checkpoint, or None where ``source`` is a file of parameters alone."""
     match = MODULE_CHECKPOINT.fullmatch(source)
-    if find_kind(Path(source)) and not (match and ledger.graph_path(match[1]).is_file()):
+    if find_kind(Path(source)) and not (match and checkpoint.graph_path(match[1]).is_file()):
         if epoch is not None:
             raise UserError(f"{source} is one file, which has no epoch {epoch}")
         return None
-    if source.endswith(ledger.GRAPH_ENDING):
-        return source.removesuffix(ledger.GRAPH_ENDING), epoch
+    if source.endswith(checkpoint.GRAPH_ENDING):
+        return source.removesuffix(checkpoint.GRAPH_ENDING), epoch
     return (match[1], int(match[2])) if match else (source, epoch)
 
 
