@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.base import TrainingSpec
-from mxnet_resnet.engines.torch import nets
+from mxnet_resnet.engines.torch import models, nets
 from mxnet_resnet.plans.architecture import Architecture
 
 # A step that is not compiled takes at least so long on an H100, as one CUDA graph in bfloat16: seconds a convolution,
@@ -118,7 +118,7 @@ def estimate_seconds(plan: Architecture, spec: TrainingSpec) -> float:
     with torch.device("meta"):
         net = nets.build(plan, spec.classes)
         images = torch.empty(2, *spec.image_shape)  # one value a channel is too few for BatchNorm
-    convolutions = sum(isinstance(layer, nn.Conv2d) for layer in net.modules())
+    convolutions = models.count_layers(net, (nn.Conv2d,))
     with FlopCounterMode(display=False) as counter:
         net(images)
     operations = 3 * counter.get_total_flops() / len(images)  # the gradients of images and of weights cost as much each
