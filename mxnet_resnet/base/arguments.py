@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base.places import STDOUT, find_descriptor, is_same
 
 LARGEST_SEED = 2**31 - 1  # MXNet's seeds are C integers
 
@@ -19,11 +22,41 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescription
         return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
+def output(text: str) -> Path:
+    """A file to write to; ``-`` is the standard output."""
+    return STDOUT if text == "-" else Path(text)
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises UserError, so that a command ends with one sentence and status 2."""
+    """An argument parser that raises UserError, so that a command ends with one sentence and status 2.
+
+    Where an `output` goes to the standard output, what the command tells goes to standard error.
+    """
 
     def __init__(self, description: str, **kwargs: Any):
         super().__init__(description=description, formatter_class=_Formatter, **kwargs)
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        found = super().parse_args(args, namespace)
+        outputs = {action: getattr(found, action.dest) for action in self._actions if action.type is output}
+        for action, path in outputs.items():
+            if path is not None:
+                self._check_apart(action, path, found)
+        if any(find_descriptor(path) == 1 for path in outputs.values() if path is not None):
+            sys.stdout = sys.stderr
+        return found
+
+    def _check_apart(self, action: argparse.Action, path: Path, found: argparse.Namespace) -> None:
+        """Raise UserError where another flag names the file that is to be written."""
+        for other in self._actions:
+            value = getattr(found, other.dest, None)
+            named = value if isinstance(value, list) else [value]
+            files = (Path(one) for one in named if isinstance(one, (str, Path)) and other is not action)
+            if any(is_same(path, file) for file in files):
+                name, theirs = (one.option_strings[0] if one.option_strings else one.dest for one in (action, other))
+                raise UserError(f"{name} {path} would take the place of the file that {theirs} names")
 
     def error(self, message: str) -> NoReturn:
         raise UserError(message)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import re
+import secrets
+import stat
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import unwinding
+from mxnet_resnet.base.places import Place, find_place, find_suffix
 
 try:
     import fcntl
@@ -27,46 +31,93 @@ _reading = threading.Lock()
 def replacing(*paths: Path) -> Iterator[list[Path]]:
     """Temporary paths to write to, which take the places of ``paths`` when the block ends well, and vanish otherwise.
 
-    Makes the folders. Raises UserError where the system refuses to write.
+    Makes the folders. What takes the place of a file has its mode and owner; a link stays, and the file that it leads
+    to is replaced; what is for a pipe or a character device goes through it once all of it is there. Raises UserError
+    where the system refuses to write.
     """
-    for path in paths:
-        check_writable(path)
-    temporary = [path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}") for path in paths]
+    places = [check_writable(path) for path in paths]
+    with ExitStack() as stack:
+        stack.enter_context(explaining_refusals(paths[0]))
+        temporary = [stack.enter_context(_temporary(place)) for place in places]
+        yield temporary
+        whole = [(source, place.target) for source, place in zip(temporary, places) if not place.stream]
+        for source, _ in whole:
+            with source.open("rb+") as file:  # Windows syncs no file that is open for reading
+                os.fsync(file.fileno())
+        for source, target in whole:
+            keep_owner(source, target)
+            os.replace(source, target)
+        for folder in {target.parent for _, target in whole}:
+            _sync(folder)
+        for source, place in zip(temporary, places):
+            if place.stream:
+                place.send(source)
+
+
+@contextmanager
+def _temporary(place: Place) -> Iterator[Path]:
+    """An empty file, of a name that nobody can guess, beside the place that it is to take, or anywhere for a stream."""
+    folder = Path(tempfile.gettempdir()) if place.stream else place.target.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    named = place.path if place.stream else place.target
+    path = folder / f".{named.stem}.{secrets.token_hex(8)}{named.suffix}"
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if place.stream else 0o666))
     try:
-        with explaining_refusals(paths[0]):
-            for path in paths:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            for source, target in zip(temporary, paths):
-                with source.open("rb+") as file:  # Windows syncs no file that is open for reading
-                    os.fsync(file.fileno())
-                os.replace(source, target)
-            for folder in {path.parent for path in paths}:
-                _sync(folder)
+        yield path
     finally:
-        for path in temporary:
-            with suppress(OSError):
-                path.unlink()
+        with suppress(OSError):
+            path.unlink()
 
 
-def check_writable(path: Path, what: str = "") -> None:
+def keep_owner(source: Path, target: Path) -> None:
+    """Give ``source`` the mode of the file that it is to replace, and its owner where the system lets us."""
+    if not target.exists():
+        return
+    before = target.stat()
+    if hasattr(os, "chown"):
+        with suppress(PermissionError):
+            os.chown(source, before.st_uid, before.st_gid)
+    source.chmod(stat.S_IMODE(before.st_mode) & 0o777)
+
+
+def check_writable(path: Path, what: str = "") -> Place:
     """Raise UserError where a file can not be written to ``path``, as far as can be told before; nothing is left there.
 
-    The folders that ``path`` lies in need not be there yet. ``what`` is what the sentence calls the file.
+    The folders that ``path`` lies in need not be there yet. ``what`` is what the sentence calls the file. Returns what
+    stands there.
     """
     with explaining_refusals(what or path):
-        if not path.name or path.is_dir():
-            raise UserError(f"cannot write {what or path}: it is a folder")
-        folder = next(folder for folder in path.absolute().parents if folder.exists())
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        place = find_place(path, what)
+        if not place.stream:
+            folder = next(folder for folder in place.target.parents if folder.exists())
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+    return place
+
+
+def check_own(*paths: Path) -> None:
+    """Raise UserError where a file in which a job keeps what it goes on with is a link, or another user's."""
+    for path in paths:
+        with explaining_refusals(path):
+            if os.path.lexists(path):
+                found = path.lstat()
+                strange = hasattr(os, "geteuid") and found.st_uid != os.geteuid()
+                if strange or not stat.S_ISREG(found.st_mode):
+                    raise UserError(f"{path} is not a file of yours that an interrupted job has left: remove it")
+
+
+def name_by_date(path: Path) -> Path:
+    """A name for an older file that stays beside a new one: with its date, and a number where that is taken."""
+    date = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
+    names = (path.with_name(f"{path.stem}-{date}{number}{path.suffix}") for number in ("", *range(-2, -1000, -1)))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def check_picture(path: Path, suffixes: Sequence[str] = (".png",)) -> None:
-    """Raise UserError unless the name of ``path`` has one of the suffixes, in small or capital letters, and a file can
-    be written there.
+    """Raise UserError unless the name of ``path`` has one of the suffixes, in small or capital letters, or is a stream,
+    and a file can be written there.
     """
-    if path.suffix.lower() not in suffixes:
+    if find_suffix(path) not in suffixes:
         *others, last = suffixes
         told = f"{', '.join(others)} or {last}" if others else last
         raise UserError(f"cannot draw to {path}: its name has to end in {told}")
@@ -75,16 +126,22 @@ def check_picture(path: Path, suffixes: Sequence[str] = (".png",)) -> None:
 
 @contextmanager
 def explaining_refusals(what: object, advice: str = "") -> Iterator[None]:
-    """Within it, where the system refuses to write, UserError is raised: ``what`` cannot be written, and why."""
+    """Within it, where the system refuses to write, UserError is raised: ``what`` cannot be written, and why.
+
+    A pipe that nobody reads any more is none of it: see base/errors.py.
+    """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise UserError(f"cannot write {what}: {error.strerror}{advice}") from error
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep other processes from what ``path`` stands for. Raises UserError where one has it, or it cannot be written.
+def locked(path: Path, advice: str = "give this one another --model-prefix") -> Iterator[None]:
+    """Keep other processes from what ``path`` stands for. Raises UserError where one has it, with
+    ``advice``, or it cannot be written.
 
     Where the system or the file system knows no locks, a line in the log says so.
     """
@@ -97,7 +154,7 @@ def locked(path: Path) -> Iterator[None]:
         try:
             file = _lock(path)
         except BlockingIOError as error:
-            raise UserError(f"another run has {path}: give this one another --model-prefix") from error
+            raise UserError(f"another run has {path}: {advice}") from error
     with file:
         try:
             yield
@@ -108,7 +165,7 @@ def locked(path: Path) -> Iterator[None]:
 def _lock(path: Path) -> IO[str]:
     """The file at ``path``, open and locked. Raises OSError, a BlockingIOError where another process has it."""
     while True:
-        file = path.open("w")
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "w")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -140,7 +197,7 @@ def abandoned(prefix: Path) -> Iterator[tuple[Path, str]]:
     """What `replacing` was writing when its process was killed, at paths that begin with ``prefix``: the file, and the
     rest of the path's name without its suffix.
     """
-    pattern = re.compile(re.escape(f".{prefix.name}") + r"(.*)\.\d+\.\w+")
+    pattern = re.compile(re.escape(f".{prefix.name}") + r"(.*)\.[0-9a-f]+\.\w+")  # of before: the process's number
     for path in prefix.parent.iterdir():
         match = pattern.fullmatch(path.name)
         if match:
@@ -153,7 +210,7 @@ def staged(*paths: Path) -> Iterator[list[Path]]:
     with (
         unwinding() as go_on,
         replacing(*paths) as temporary,
-        tempfile.TemporaryDirectory(prefix=".", dir=paths[0].parent) as folder,
+        tempfile.TemporaryDirectory(prefix=".", dir=temporary[0].parent) as folder,
     ):
         staging = [Path(folder, path.name) for path in paths]
         yield staging

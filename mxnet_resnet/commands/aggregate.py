@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import csv
 import re
-from pathlib import Path
 
-from mxnet_resnet.base.arguments import Parser
-from mxnet_resnet.base.files import replacing
+from mxnet_resnet.base.arguments import Parser, output
+from mxnet_resnet.base.files import check_writable, replacing
 from mxnet_resnet.plot import aggregate, curves, logreader, logtext
+from mxnet_resnet.runs import ownership
 
 
 def main() -> None:
@@ -22,8 +22,11 @@ def main() -> None:
     parser.add_argument("--logs", nargs="+", required=True, help="train.log or metrics.jsonl of each run, or patterns")
     parser.add_argument("--metric", default="top1", help="what to sum up: top1, top5, cross-entropy ...")
     parser.add_argument("--seed", type=pattern, default=aggregate.SEED, help="what names of a group differ in")
-    parser.add_argument("--csv", type=Path, help="also write the table to this file, a column a figure")
+    parser.add_argument("--csv", type=output, help="also write the table to this file, a column a figure")
     arguments = parser.parse_args()
+    if arguments.csv:
+        check_writable(arguments.csv)
+        ownership.check_no_checkpoint(arguments.csv)
     paths = logtext.find_logs(arguments.logs)
     aggregate.check_different(paths)
     runs = [found for path in paths for found in logreader.read_all(path)]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mxnet_resnet.base.arguments import Parser, integer
+from mxnet_resnet.base.arguments import Parser, integer, output
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import check_picture
 from mxnet_resnet.data.check import Report, check_file, find_copies, summarize
@@ -55,7 +55,7 @@ def main() -> int:
     parser = Parser(__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a .rec")
     sheet = "draw random images over their label and # the number of their record (1: or 2: is the file, of several)"
-    parser.add_argument("--sheet", type=Path, metavar="PNG", help=sheet)
+    parser.add_argument("--sheet", type=output, metavar="PNG", help=sheet)
     mended = "write OUT.rec, .idx and .lst without bad records, and shuffled where the labels are in order"
     parser.add_argument("--seed", type=integer(0), default=0, help="of --sheet, and of the order of --repair")
     parser.add_argument("--repair", type=Path, metavar="OUT", help=mended)

@@ -17,6 +17,7 @@ from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.plans import architecture
+from mxnet_resnet.runs import checkpoint, ownership
 from mxnet_resnet.use import proof, reading, writing
 
 OTHER_SUFFIXES = (".th", ".bin", ".onnx", ".json", ".tar", ".pkl", ".npz", ".h5", ".rec")
@@ -60,6 +61,8 @@ def check_target(source: str, target: str, layout: str | None) -> None:
         raise UserError(f"{target} is the name of an epoch of an MXNet checkpoint: give its prefix, or another name")
     if re.sub(r"-\d{4,}\.params$|-symbol\.json$", "", source) == target:
         raise UserError(f"the target {target} would take the place of the source")
+    written = (Path(target), reading.note_path(Path(target)), checkpoint.graph_path(target))
+    ownership.check_no_checkpoint(*written)
     if layout and suffix not in writing.TORCH_SUFFIXES:
         raise UserError(f"--layout is for PyTorch targets ({', '.join(writing.TORCH_SUFFIXES)}), not for {target}")
 

@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 
 from mxnet_resnet.base import files
-from mxnet_resnet.base.arguments import Parser, integer
+from mxnet_resnet.base.arguments import Parser, integer, output
+from mxnet_resnet.runs import ownership
 from mxnet_resnet.settings import netflags
 from mxnet_resnet.use import chosen, evaluate
 from mxnet_resnet.use.evaluate import Result
@@ -20,13 +21,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the .rec")
     parser.add_argument("--per-class", action="store_true", help="print the error of each class")
     parser.add_argument("--confusion", type=integer(), default=0, metavar="N", help="print the N most frequent errors")
-    parser.add_argument("--json", type=Path, help="write all of it to a file")
+    parser.add_argument("--json", type=output, help="write all of it to a file")
     netflags.add_crops(parser, batch_size=64)
     netflags.add_gpu(parser)
     netflags.add(parser)
     arguments = parser.parse_args()
     if arguments.json:
         files.check_writable(arguments.json)
+        ownership.check_no_checkpoint(arguments.json)
 
     engine = chosen.open_engine(arguments.engine, arguments.gpu)
 

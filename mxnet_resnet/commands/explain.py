@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mxnet_resnet.base.arguments import Parser, integer, integers
+from mxnet_resnet.base.arguments import Parser, integer, integers, output
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import inputs
 from mxnet_resnet.plot import answers, drawing
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument(
         "--topk", type=integer(high=MOST_CLASSES), default=1, help="how many of the best classes to look for"
     )
-    parser.add_argument("--out", type=Path, default=Path("heat.png"), help="the picture")
+    parser.add_argument("--out", type=output, default=Path("heat.png"), help="the picture")
     netflags.add_gpu(parser)
     netflags.add(parser)
     arguments = parser.parse_args()

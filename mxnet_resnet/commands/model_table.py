@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mxnet_resnet import engines
-from mxnet_resnet.base.arguments import Parser
+from mxnet_resnet.base.arguments import Parser, output
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.plans.architecture import Architecture
@@ -121,7 +121,7 @@ def page() -> str:
 
 def main() -> None:
     parser = Parser(__doc__)
-    parser.add_argument("--out", type=Path, default=Path("docs/models.md"), help="the page")
+    parser.add_argument("--out", type=output, default=Path("docs/models.md"), help="the page")
     arguments = parser.parse_args()
 
     engines.choose("mxnet").load()

@@ -16,23 +16,24 @@ import time
 from pathlib import Path
 
 from mxnet_resnet.base import files
-from mxnet_resnet.base.arguments import Parser, integer
+from mxnet_resnet.base.arguments import Parser, integer, output
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.plot import aggregate, curves, figures, logreader, logtext, means
+from mxnet_resnet.runs import ownership
 
 
 def parse() -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("--logs", nargs="+", required=True, help="logs, separated by spaces or commas, or patterns (*)")
     parser.add_argument("--names", help="of the runs in the legend, in their order, separated by commas")
-    parser.add_argument("--out", type=Path, default=Path("curve.png"), help="the picture, or page")
+    parser.add_argument("--out", type=output, default=Path("curve.png"), help="the picture, or page")
     parser.add_argument("--metric", help="what to draw: top1, top5, cross-entropy ... (top1, and top5 if told)")
     parser.add_argument("--mean", action="store_true", help="draw runs that differ in their seed as mean and deviation")
     parser.add_argument("--over", choices=curves.AXES, default="epoch", help="what to draw it over")
     parser.add_argument("--from", type=integer(0), default=0, dest="first", help="first epoch")
     parser.add_argument("--to", type=integer(0), dest="last", help="last epoch (all)")
     parser.add_argument("--table", action="store_true", help="print last and best values, time an epoch and images/s")
-    parser.add_argument("--csv", type=Path, help="also write the values to this file")
+    parser.add_argument("--csv", type=output, help="also write the values to this file")
     parser.add_argument(
         "--watch",
         nargs="?",
@@ -104,6 +105,7 @@ def main() -> None:
     figures.check_format(arguments.out)
     if arguments.csv:
         files.check_writable(arguments.csv)
+        ownership.check_no_checkpoint(arguments.csv)
     if arguments.watch:
         watch(arguments)
     else:

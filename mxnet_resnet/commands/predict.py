@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mxnet_resnet.base.arguments import Parser, integer
+from mxnet_resnet.base.arguments import Parser, integer, output
 from mxnet_resnet.data import inputs
 from mxnet_resnet.plot import answers, drawing
 from mxnet_resnet.settings import netflags
@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--root", type=Path, help="where the paths in a .lst begin (its folder, or the current one)")
     parser.add_argument("--topk", type=integer(), default=5, help="classes to tell of each image")
     parser.add_argument("--format", choices=answers.FORMATS, default="text", help="of the output")
-    parser.add_argument("--out", type=Path, help="draw the images with bars of their best classes")
+    parser.add_argument("--out", type=output, help="draw the images with bars of their best classes")
     netflags.add_crops(parser, batch_size=32)
     netflags.add_gpu(parser)
     netflags.add(parser)

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mxnet_resnet.base.arguments import Parser, integer
+from mxnet_resnet.base.arguments import Parser, integer, output
 from mxnet_resnet.base.files import check_picture, replacing
 from mxnet_resnet.data import augment
 from mxnet_resnet.data.transform import check_sides, read_image
@@ -20,7 +20,7 @@ GAP = 6
 def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("image", help="the photograph")
-    parser.add_argument("--out", type=Path, default=Path("augment.png"), help="the picture")
+    parser.add_argument("--out", type=output, default=Path("augment.png"), help="the picture")
     parser.add_argument("--columns", type=integer(high=50), default=8, help="crops of each level")
     parser.add_argument("--seed", type=integer(0), default=0, help="of the augmentation")
     arguments = parser.parse_args()

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from mxnet_resnet.base.ahead import compute_ahead
-from mxnet_resnet.base.files import explaining_refusals, replacing
+from mxnet_resnet.base.files import check_own, explaining_refusals, replacing
 from mxnet_resnet.base.progress import progress
 from mxnet_resnet.data.encoder import Encoder
 from mxnet_resnet.data.lists import ListLine, Skipped, read_list
@@ -27,6 +27,7 @@ class SkippedFile:
     """
 
     def __init__(self, path: Path, settings: str):
+        check_own(path)
         self.path, self.settings = path, settings
         lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
         lines = lines[1:] if lines[:1] == [settings] else []

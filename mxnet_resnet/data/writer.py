@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.base.files import explaining_refusals
+from mxnet_resnet.base.files import check_own, check_writable, explaining_refusals, keep_owner, locked
 from mxnet_resnet.data.recordio import (
     FIRST_PART,
     IMAGE_HEADER,
@@ -61,23 +61,35 @@ class RecordWriter:
                 writer.write(key, label, image, name)
 
     Without ``listing`` there is no .lst at the end. An exception inside the block leaves the parts for the next time.
-    Raises UserError where the system does not write.
+    Raises UserError where the system does not write, or another process writes the same records.
     """
 
     def __init__(self, prefix: Path, settings: Mapping[str, object] | None = None, listing: bool = True):
         self.targets = [prefix.with_name(f"{prefix.name}{suffix}") for suffix in (".rec", ".idx", ".lst")]
+        self._written = self.targets if listing else self.targets[:2]
         self._parts = [path.with_name(f".{path.name}.part") for path in self.targets]
         self._note = prefix.with_name(f".{prefix.name}.settings.part")
+        self._lock = prefix.with_name(f".{prefix.name}.lock")
+        self._locked = ExitStack()
         self._resumable = settings is not None
-        self._listing = listing
         self._advice = "; run again to go on" if self._resumable else ""
         self._settings = json.dumps(settings, sort_keys=True, default=str)
         self.last_key: int | None = None
         self.count = 0
 
     def __enter__(self) -> RecordWriter:
+        with ExitStack() as stack:
+            stack.enter_context(locked(self._lock, "these records are being written, wait until they are there"))
+            self._open()
+            self._locked = stack.pop_all()
+        return self
+
+    def _open(self) -> None:
+        for target in self._written:
+            if check_writable(target).stream or target.is_symlink():
+                raise UserError(f"cannot write records to {target}: it is a link, a device or a pipe")
+        check_own(*self._parts, self._note)
         with explaining_refusals(self.targets[0]):
-            self.targets[0].parent.mkdir(parents=True, exist_ok=True)
             if self._resumable and self._note.is_file() and self._note.read_text() == self._settings:
                 self._recover()
             else:
@@ -85,7 +97,6 @@ class RecordWriter:
                     part.write_bytes(b"")
                 self._note.write_text(self._settings)
             self._record, self._index, self._list = (part.open("ab") for part in self._parts)
-        return self
 
     def _recover(self) -> None:
         """Cut the parts behind the last record that is whole in all three."""
@@ -116,6 +127,10 @@ class RecordWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with self._locked:
+            self._close(kind)
+
+    def _close(self, kind: type[BaseException] | None) -> None:
         files = (self._record, self._index, self._list)
         refusals = explaining_refusals(self.targets[0], self._advice) if kind is None else suppress(OSError)
         with refusals:
@@ -126,9 +141,9 @@ class RecordWriter:
                     file.flush()
                     os.fsync(file.fileno())
             if kind is None:
-                for part, target in reversed(list(zip(self._parts, self.targets))):
-                    if self._listing or target.suffix != ".lst":
-                        os.replace(part, target)
+                for part, target in reversed(list(zip(self._parts, self._written))):
+                    keep_owner(part, target)
+                    os.replace(part, target)
             if kind is None or not self._resumable:
                 for path in (*self._parts, self._note):
                     path.unlink(missing_ok=True)

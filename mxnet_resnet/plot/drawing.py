@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mxnet_resnet.base.files import check_picture, replacing
+from mxnet_resnet.base.places import find_suffix
 from mxnet_resnet.plot import figures
 from mxnet_resnet.plot.answers import Answer
 
@@ -79,7 +80,7 @@ def check_target(out: Path) -> None:
 def save(figure: Figure, out: Path) -> None:
     """Write a picture whole or not at all. Raises UserError where the system refuses."""
     with replacing(out) as (temporary,):
-        figures.write(figure, temporary, out.suffix[1:].lower(), dpi=100)
+        figures.write(figure, temporary, find_suffix(out)[1:], dpi=100)
 
 
 def _show(axes: Axes, image: np.ndarray, title: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
+from mxnet_resnet.base.places import find_suffix
 from mxnet_resnet.plot import curves
 from mxnet_resnet.plot.curves import Curve, View
 from mxnet_resnet.plot.run import PHASES, Run
@@ -33,14 +34,14 @@ def check_format(out: Path) -> None:
     from matplotlib.backend_bases import FigureCanvasBase
 
     formats = {*FigureCanvasBase.get_supported_filetypes(), "html"} - {"pgf"}  # which needs LaTeX
-    if out.suffix[1:].lower() not in formats:
+    if find_suffix(out)[1:] not in formats:
         raise UserError(f"cannot draw to {out}: its name has to end in one of {', '.join(sorted(formats))}")
 
 
 def draw(runs: Sequence[Run], view: View, out: Path) -> None:
     """Draw curves to ``out``, in the format that its suffix names. Raises UserError."""
     check_format(out)
-    suffix = out.suffix[1:].lower()
+    suffix = find_suffix(out)[1:]
     if suffix == "html":
         text = page(runs, view).to_html(include_plotlyjs=True, config={"displaylogo": False, "responsive": True})
         with replacing(out) as (temporary,):

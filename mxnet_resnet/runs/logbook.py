@@ -6,8 +6,8 @@ The lines written are those of MXNet's own training loop, which existing tools p
 from __future__ import annotations
 
 import logging
+import os
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -15,8 +15,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.base.files import explaining_refusals
+from mxnet_resnet.base.files import explaining_refusals, name_by_date
 from mxnet_resnet.base.interruption import Interrupted
+from mxnet_resnet.base.places import find_descriptor
 
 Metrics = Iterable[tuple[str, float]]
 
@@ -150,10 +151,10 @@ def _receiving(*handlers: logging.Handler) -> Iterator[None]:
 
 
 def set_aside(path: Path) -> None:
-    """Give an older log, if there is one, a name with its date. Raises OSError."""
-    if path.exists():
-        date = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
-        path.rename(path.with_name(f"{path.stem}-{date}{path.suffix}"))
+    """Give an older log, if there is one, a name with its date; links, pipes and devices stay. Raises OSError."""
+    target = Path(os.path.realpath(path))
+    if find_descriptor(path) is None and (target.is_file() or target.is_dir()):
+        target.rename(name_by_date(target))
 
 
 def write_batch(epoch: int, batch: int, speed: float, metrics: Metrics) -> None:

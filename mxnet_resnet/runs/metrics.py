@@ -60,8 +60,8 @@ class MetricsFile:
 
 def _append(path: Path, line: str) -> None:
     """Add a line, below one that was cut off when its writer was killed, if there is such."""
-    with path.open("ab+") as file:
-        if file.tell():
+    with path.open("ab+" if path.is_file() else "ab") as file:
+        if path.is_file() and file.tell():
             file.seek(-1, 2)
             line = line if file.read() == b"\n" else f"\n{line}"
         file.write(f"{line}\n".encode())

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.base.files import explaining_refusals
+from mxnet_resnet.base.files import explaining_refusals, name_by_date
 from mxnet_resnet.runs import checkpoint, identity, ledger
 from mxnet_resnet.runs.identity import Identity
 from mxnet_resnet.runs.ledger import Entry
@@ -28,6 +27,15 @@ def find_strangers(prefix: str) -> list[str]:
     matches = map(pattern.fullmatch, (path.name for path in folder.iterdir())) if folder.is_dir() else ()
     names = [match[1] for match in matches if match]
     return sorted((name for name in names if not ledger.vouches(prefix, name)), key=ledger.order)
+
+
+def check_no_checkpoint(*paths: Path) -> None:
+    """Raise UserError where a path is that of a file of a run's checkpoints, for a command that writes other things."""
+    for path in paths:
+        match = re.fullmatch(rf"(.+)-(symbol|latest|best|{ledger.NAME})\.(params|state|json)", path.name)
+        prefix = str(path.with_name(match[1])) if match else ""
+        if match and ledger.knows_run(prefix):
+            raise UserError(f"cannot write {path}: it is of the checkpoints of the run {prefix}, give another name")
 
 
 def check_ahead(prefix: str, epoch: int, last: int) -> None:
@@ -79,8 +87,7 @@ def keep_graph(prefix: str, graph: str) -> None:
     if _is_our_graph(prefix, graph):
         return
     path = checkpoint.graph_path(prefix)
-    date = time.strftime("%Y%m%d-%H%M%S", time.localtime(path.stat().st_mtime))
-    kept = path.with_name(f"{path.stem}-{date}{path.suffix}")
+    kept = name_by_date(path)
     with explaining_refusals(kept):
         shutil.copy2(path, kept)
     logging.info("%s was not written by this program: it is kept as %s", path, kept)
