@@ -13,6 +13,8 @@ from typing import Callable
 from mxnet_resnet.base.interruption import Interrupted
 from mxnet_resnet.base.workers import claim_word, is_launched
 
+STDOUT = 1  # its descriptor
+
 
 class UserError(ValueError):
     """Input that cannot be used. The message is one sentence: what, where, what was expected, what to do."""
@@ -69,6 +71,8 @@ def _explain(error: BaseException) -> tuple[int, str]:
 
 def _of_system(error: OSError) -> str | None:
     """What a user can do about an error of the system; None where it is our fault."""
+    if isinstance(error, BrokenPipeError):
+        return "nobody reads what is written any more"
     if error.errno == errno.ENAMETOOLONG:
         return f"the name {error.filename} is too long"
     return None
@@ -77,11 +81,8 @@ def _of_system(error: OSError) -> str | None:
 def _nobody_reads() -> bool:
     """Whether it is the standard output that is broken; from then on it goes nowhere, lest Python complains at exit."""
     poll = select.poll()
-    try:
-        poll.register(sys.stdout.fileno(), 0)
-    except (OSError, ValueError):  # not a file
-        return False
+    poll.register(STDOUT, 0)
     broken = any(flags & select.POLLERR for _, flags in poll.poll(0))
     if broken:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
     return broken

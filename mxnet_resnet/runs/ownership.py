@@ -31,11 +31,12 @@ def find_strangers(prefix: str) -> list[str]:
 
 def check_no_checkpoint(*paths: Path) -> None:
     """Raise UserError where a path is that of a file of a run's checkpoints, for a command that writes other things."""
+    ending = re.compile(rf"-(symbol|latest|best|{ledger.NAME})\.(params|state|json)")
     for path in paths:
-        match = re.fullmatch(rf"(.+)-(symbol|latest|best|{ledger.NAME})\.(params|state|json)", path.name)
-        prefix = str(path.with_name(match[1])) if match else ""
-        if match and ledger.knows_run(prefix):
-            raise UserError(f"cannot write {path}: it is of the checkpoints of the run {prefix}, give another name")
+        ends = [dash.start() for dash in re.finditer("-", path.name) if ending.fullmatch(path.name, dash.start())]
+        for prefix in (str(path.with_name(path.name[:end])) for end in ends if end):
+            if ledger.knows_run(prefix):
+                raise UserError(f"cannot write {path}: it is of the checkpoints of the run {prefix}, give another name")
 
 
 def check_ahead(prefix: str, epoch: int, last: int) -> None:
