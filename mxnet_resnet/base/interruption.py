@@ -1,4 +1,4 @@
-"""SIGTERM, Ctrl-C and the clock: a wish to stop after the batch under way, or an end that leaves nothing half done."""
+"""SIGTERM, SIGHUP, Ctrl-C and the clock: a wish to stop after the batch under way, or an end with nothing half done."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # Windows knows no SIGHUP.
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+SIGNALS = (signal.SIGINT, *ENDING)
 
 
 class Interrupted(BaseException):
@@ -51,7 +51,7 @@ def watching(deadline: float = math.inf) -> Iterator[Wish]:
     if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
         yield wish
         return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: signal.getsignal(number) for number in _heeded(SIGNALS)}
 
     def note(number: int, _: object) -> None:
         wish.signal = number
@@ -61,7 +61,7 @@ def watching(deadline: float = math.inf) -> Iterator[Wish]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    for number in SIGNALS:
+    for number in before:
         signal.signal(number, note)
     try:
         yield wish
@@ -89,9 +89,14 @@ def unwinding() -> Iterator[Callable[[], None]]:
         received.append(number)
         raise_again()
 
-    before = {number: signal.signal(number, end) for number in ENDING}
+    before = {number: signal.signal(number, end) for number in _heeded(ENDING)}
     try:
         yield raise_again
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _heeded(numbers: tuple[signal.Signals, ...]) -> list[signal.Signals]:
+    """The signals but for those that are ignored, as nohup has it for SIGHUP."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]

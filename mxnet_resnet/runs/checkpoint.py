@@ -129,9 +129,12 @@ def read_params(path: Path) -> tuple[Arrays, Arrays]:
 
 
 def load_arrays(path: Path) -> Arrays:
-    """The named arrays of an MXNet parameter file. Raises UserError where it is missing or damaged."""
+    """The named arrays of an MXNet parameter file. Raises UserError where it is missing or damaged, also by what the
+    entry of a run says of it.
+    """
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
+    ledger.check_written(path)
     return params.read(path)
 
 

@@ -98,7 +98,7 @@ def compare(before: Identity, after: Identity) -> list[Change]:
     before, after = _as_stored(before), _as_stored(after)
     keys = dict.fromkeys([*FIELDS, *before, *after])
     pairs = ((key, _value(before, key), _value(after, key)) for key in keys)
-    changes = [Change(*pair) for pair in pairs if pair[1] != pair[2]]
+    changes = [Change(*pair) for pair in pairs if _differ(*pair[1:])]
     moved = any(change.key == ENGINE for change in changes)
     return [change for change in changes if not (moved and change.key in OF_ENGINE)]
 
@@ -109,9 +109,19 @@ def describe(change: Change) -> str:
     return f"{label} was {_shown(change.before)}, is {_shown(change.after)}"
 
 
-def identify_records(count: int, digest: str) -> dict[str, Any]:
-    """A record file as an identity has it: the number of its images, and the beginning of its digest."""
-    return {"images": count, "digest": digest[:12]}
+def identify_records(count: int, digest: str, content: str) -> dict[str, Any]:
+    """A record file as an identity has it: the number of its images, and the beginnings of the digests of its offsets
+    and labels and of its bytes.
+    """
+    return {"images": count, "digest": digest[:12], "content": content[:12]}
+
+
+def _differ(before: Any, after: Any) -> bool:
+    """Whether two values are not the same; of records, entries of before do not tell the content."""
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        told = before.keys() & after.keys()
+        return not told or any(before[key] != after[key] for key in told)
+    return before != after
 
 
 def _value(identity: Identity, key: str) -> Any:
@@ -127,8 +137,9 @@ def _as_stored(identity: Identity) -> Identity:
 def _shown(value: Any) -> str:
     if value is None:
         return "none"
-    if isinstance(value, Mapping) and value.keys() == {"images", "digest"}:
-        return f"{value['images']} images ({value['digest']})"
+    if isinstance(value, Mapping) and {"images", "digest"} <= value.keys():
+        content = f", bytes {value['content']}" if "content" in value else ""
+        return f"{value['images']} images ({value['digest']}{content})"
     return str(value)
 
 
@@ -187,7 +198,7 @@ def migrate(settings: Mapping[str, Any], schema: int) -> Identity:
             told = re.fullmatch(r"(\d+) images \((\w+)\)", value)
             if told is None:
                 raise ValueError(f"{value!r} are no records")
-            found[OLD_LABELS[label]] = identify_records(int(told[1]), told[2])
+            found[OLD_LABELS[label]] = {"images": int(told[1]), "digest": told[2]}
         else:
             found[OLD_LABELS[label]] = value
     return found

@@ -2,6 +2,7 @@
 
 ``PREFIX-latest.json`` names the run and its newest checkpoint, ``PREFIX-best.json`` the one with the lowest validation
 error. The entry of a checkpoint is written last, with the digests of its files: a checkpoint is whole if they agree.
+Each of these files has a digest of what it says itself.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from mxnet_resnet.runs import identity
 
 NAME = r"\d{4,}(-\d{5,})?"
 ARRAYS = ("params", "state")  # the files of a checkpoint that its entry vouches for
-ENTRY = "entry"
+ENTRY, DIGEST = "entry", "digest"
 WRITING = "writing"  # in PREFIX-latest.json: the checkpoint whose files are about to take their places
 
 
@@ -103,9 +104,17 @@ def begin(prefix: str, entry: Entry, anew: bool) -> None:
             if "-" in name:
                 _remove(prefix, name)
         file(prefix, "best", "json").unlink(missing_ok=True)
-    _remove_orphans(prefix)
     if entry.errors:
         _point_best(prefix, entry)
+    note_start(prefix, entry, anew)
+
+
+def note_start(prefix: str, entry: Entry, anew: bool) -> None:
+    """Note which run has begun, before it has a checkpoint: from now on it is the one to resume.
+
+    Removes the arrays of a checkpoint that an earlier run was killed in writing, which its pointer tells of.
+    """
+    _remove_orphans(prefix)
     _point_latest(prefix, entry, None if anew else entry.name)
 
 
@@ -151,7 +160,7 @@ def write_validation(prefix: str, entry: Entry) -> None:
 
 def _point_best(prefix: str, entry: Entry) -> None:
     pointer = {"run": entry.run, "checkpoint": entry.best, "top-1 error, %": round(min(entry.errors.values()), 4)}
-    _write(file(prefix, "best", "json"), pointer)
+    _write_pointer(file(prefix, "best", "json"), pointer)
 
 
 def _write_entry(path: Path, entry: Entry) -> None:
@@ -163,7 +172,11 @@ def _write_entry(path: Path, entry: Entry) -> None:
 def _digest_entry(content: Mapping[str, Any]) -> str:
     """SHA-256 of all that an entry says, but for itself."""
     digests = {suffix: digest for suffix, digest in content["digests"].items() if suffix != ENTRY}
-    return hashlib.sha256(json.dumps({**content, "digests": digests}, sort_keys=True).encode()).hexdigest()
+    return _digest_content({**content, "digests": digests})
+
+
+def _digest_content(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read(prefix: str, name: str) -> Entry | None:
@@ -217,6 +230,22 @@ def verify(prefix: str, entry: Entry, *suffixes: str) -> None:
             raise UserError(f"{path} is damaged")
 
 
+def check_written(path: Path) -> None:
+    """Raise UserError where an entry lies beside a file of a checkpoint and vouches for other bytes, or is damaged."""
+    entry = path.with_suffix(".json")
+    if path.suffix[1:] not in ARRAYS or not re.search(rf"-{NAME}$", path.stem) or not entry.is_file():
+        return
+    try:
+        content = json.loads(entry.read_text())
+        expected = content["digests"][path.suffix[1:]] if isinstance(content, dict) and "run" in content else None
+    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{entry}, which tells whether {path.name} is whole, is damaged: move it away to do without"
+        ) from error
+    if expected is not None and _digest(path) != expected:
+        raise UserError(f"{path} is damaged: it is not what {entry.name} says was written")
+
+
 def find_whole(prefix: str) -> str | None:
     """The name of the newest checkpoint that is there as it was written."""
     for entry in newest(prefix):
@@ -253,12 +282,18 @@ def all_names(prefix: str) -> list[str]:
 
 def best(prefix: str) -> str | None:
     """The name of the checkpoint with the lowest validation error."""
-    return _pointer(prefix, "best").get("checkpoint")
+    return _named(_pointer(prefix, "best"))
 
 
 def latest(prefix: str) -> str | None:
     """The name of the newest checkpoint, or None where its pointer is missing or damaged."""
-    return _pointer(prefix, "latest").get("checkpoint")
+    return _named(_pointer(prefix, "latest"))
+
+
+def _named(pointer: Mapping[str, Any]) -> str | None:
+    """The checkpoint that a pointer names, if that is the name of one."""
+    name = pointer.get("checkpoint")
+    return name if isinstance(name, str) and re.fullmatch(NAME, name) else None
 
 
 def prune(prefix: str, entry: Entry, keep: int | None) -> None:
@@ -278,15 +313,15 @@ def prune(prefix: str, entry: Entry, keep: int | None) -> None:
 def _remove_orphans(prefix: str) -> None:
     """Remove the arrays of a run that was killed before it could write their entry."""
     writing = _pointer(prefix, "latest").get(WRITING)
-    name = writing.get("checkpoint") if isinstance(writing, dict) else None
-    if isinstance(name, str) and re.fullmatch(NAME, name) and not file(prefix, name, "json").exists():
+    name = _named(writing) if isinstance(writing, dict) else None
+    if name and not file(prefix, name, "json").exists():
         for suffix in ARRAYS:
             if _is_announced(prefix, name, suffix):
                 file(prefix, name, suffix).unlink(missing_ok=True)
 
 
 def _remove(prefix: str, name: str) -> None:
-    for suffix in ("json", *ARRAYS):  # the entry first: without it the rest is no checkpoint
+    for suffix in (*ARRAYS, "json"):  # the entry last: arrays without one are taken for a stranger's
         file(prefix, name, suffix).unlink(missing_ok=True)
 
 
@@ -305,7 +340,11 @@ def arguments(prefix: str) -> dict[str, Any]:
 
 def _point_latest(prefix: str, entry: Entry, name: str | None, more: Mapping[str, Any] = MappingProxyType({})) -> None:
     pointer = {"run": entry.run, "checkpoint": name, "arguments": entry.arguments, **more}
-    _write(file(prefix, "latest", "json"), pointer)
+    _write_pointer(file(prefix, "latest", "json"), pointer)
+
+
+def _write_pointer(path: Path, content: dict[str, Any]) -> None:
+    _write(path, {**content, DIGEST: _digest_content(content)})
 
 
 def _run(prefix: str, name: str) -> str | None:
@@ -315,9 +354,11 @@ def _run(prefix: str, name: str) -> str | None:
 
 
 def _pointer(prefix: str, name: str) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
+    """What a pointer says; nothing where it is missing or damaged. Those of before have no digest."""
+    with suppress(OSError, ValueError, RecursionError):
         content = json.loads(file(prefix, name, "json").read_text())
-        return content if isinstance(content, dict) else {}
+        if isinstance(content, dict) and content.pop(DIGEST, None) in (None, _digest_content(content)):
+            return content
     return {}
 
 

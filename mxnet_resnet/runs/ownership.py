@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import shutil
 from collections.abc import Iterable, Sequence
@@ -73,25 +72,27 @@ def check_free(prefix: str, settings: Identity, epochs: int, graph: str, drawn: 
     if problem is None and not drawn:
         problem = "a run that began elsewhere"
     if problem:
-        raise UserError(f"{prefix} has {_count(names)} of {problem}; {ELSEWHERE} to begin anew, or remove them")
+        raise UserError(f"{prefix} has {count(names)} of {problem}; {ELSEWHERE} to begin anew, or remove them")
     return [f"There is a finished run of the same settings at {prefix}: it is trained once more, and written over"]
 
 
 def describe_superseded(prefix: str, epoch: int) -> list[str]:
     """A sentence for the log of a run that starts from ``epoch``, where later checkpoints of ours lie ahead."""
     ahead = [name for name in ledger.all_names(prefix)[::-1] if ledger.order(name) > [epoch, 0]]
-    return [f"{_count(ahead)} of an earlier run of {prefix} will be written over"] if ahead else []
+    return [f"{count(ahead)} of an earlier run of {prefix} will be written over"] if ahead else []
 
 
-def keep_graph(prefix: str, graph: str) -> None:
-    """Copy a graph that is not known to be ours to a name with its date, for a run is to write its own there."""
+def keep_graph(prefix: str, graph: str) -> list[str]:
+    """Copy a graph that is not known to be ours to a name with its date, for a run is to write its own there: a
+    sentence on it, if there is one.
+    """
     if _is_our_graph(prefix, graph):
-        return
+        return []
     path = checkpoint.graph_path(prefix)
     kept = name_by_date(path)
     with explaining_refusals(kept):
         shutil.copy2(path, kept)
-    logging.info("%s was not written by this program: it is kept as %s", path, kept)
+    return [f"{path} was not written by this program: it is kept as {kept}"]
 
 
 def _is_our_graph(prefix: str, graph: str) -> bool:
@@ -118,10 +119,10 @@ def _find_difference(entries: Sequence[Entry], settings: Identity, epochs: int) 
 
 
 def _describe_strangers(prefix: str, names: Sequence[str]) -> str:
-    return f"{prefix} has {_count(names)} that this program did not write, or whose .json is gone"
+    return f"{prefix} has {count(names)} that this program did not write, or whose .json is gone"
 
 
-def _count(names: Iterable[str]) -> str:
+def count(names: Iterable[str]) -> str:
     """``"the checkpoints 0001 to 0003 and 0007"``, of names in either order."""
     spans: list[list[str]] = []
     for name in sorted(names, key=ledger.order):

@@ -85,6 +85,8 @@ def find_start(
     start = _resume(wanted, settings) if wanted.resume else None
     if start is None:
         start = _retrain(wanted, settings, steps_per_epoch) if wanted.retrain else Start(_begin(wanted, settings))
+        if wanted.resume and not wanted.retrain:
+            _check_none(prefix)
         if wanted.resume:
             start.notes.insert(0, f"There is no checkpoint of {prefix} to resume: starting")
         if wanted.retrain and wanted.params is None:
@@ -95,6 +97,15 @@ def find_start(
     if start.snapshot is not None:
         checkpoint.check_fit(shapes, start.snapshot.params, start.snapshot.statistics)
     return start
+
+
+def _check_none(prefix: str) -> None:
+    """Raise UserError where there are checkpoints, though none of the run that is to be resumed."""
+    if names := ledger.all_names(prefix)[::-1]:
+        raise UserError(
+            f"{prefix}-latest.json names a run that has no checkpoint, and there are {ownership.count(names)} of "
+            "another: without --resume a run begins anew; to resume that of the checkpoints, remove this file"
+        )
 
 
 def _begin(wanted: Wanted, settings: Identity) -> Entry:

@@ -76,4 +76,7 @@ def note_records(settings: RunSettings, summaries: Summaries) -> list[str]:
         stages.append((data.later_train, data.augmentation(data.aug_off_epoch)))
     for path, preset in dict.fromkeys(stages):
         notes += pairing.compare_scales(path, summaries[path], data.image_shape, preset)
+    for path in dict.fromkeys((data.train, data.later_train, data.val)):
+        if path is not None:
+            notes += recordio.describe_sampling(path, summaries[path])
     return notes

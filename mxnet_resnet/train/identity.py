@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from typing import Any
 
+from mxnet_resnet.data.recordio import Summary
 from mxnet_resnet.engines.base import Devices, Engine, Group, Model
 from mxnet_resnet.runs import identity
 from mxnet_resnet.runs.identity import Identity
@@ -28,7 +30,7 @@ def identify(settings: RunSettings, rate: Schedule, summaries: Summaries, worker
         "net.bn_momentum": net.bn_momentum,
         "data.classes": data.classes,
         "data.image_shape": list(data.image_shape),
-        **{f"data.{name}": identity.identify_records(found.count, found.digest) for name, found in known.items()},
+        **{f"data.{name}": _identify_records(found) for name, found in known.items()},
         "batch_size": settings.batch_size * workers,
         "data.augmentation": dataclasses.asdict(data.augmentation()),
         "data.aug_off_epoch": data.aug_off_epoch,
@@ -45,6 +47,10 @@ def identify(settings: RunSettings, rate: Schedule, summaries: Summaries, worker
         "seed": settings.seed,
         "dtype": settings.devices.dtype,
     }
+
+
+def _identify_records(found: Summary) -> dict[str, Any]:
+    return identity.identify_records(found.count, found.digest, found.content)
 
 
 def identify_machine(engine: Engine, model: Model, devices: Devices, group: Group) -> Identity:

@@ -12,7 +12,7 @@ from mxnet_resnet.base.interruption import Wish
 from mxnet_resnet.data import recordio
 from mxnet_resnet.engines.base import Engine, Group, Session
 from mxnet_resnet.plot import report
-from mxnet_resnet.runs import ledger, logbook, metrics, ownership
+from mxnet_resnet.runs import ledger, logbook, metrics
 from mxnet_resnet.runs.logbook import Log
 from mxnet_resnet.runs.metrics import MetricsFile
 from mxnet_resnet.settings.sections import RunSettings
@@ -76,8 +76,9 @@ def begin(opened: Opened, session: Session, wish: Wish, bar: bool = True) -> Loo
     """The loop of a run, which from now on is the one to resume."""
     plan, place = opened.plan, opened.plan.place
     if place.group.rank == 0:
-        ownership.keep_graph(plan.settings.saving.prefix, plan.model.graph)
         ledger.begin(plan.settings.saving.prefix, plan.begin.entry, plan.begin.anew)
+        if not plan.begin.anew and not plan.begin.unvalidated:
+            ledger.prune(plan.settings.saving.prefix, plan.begin.entry, plan.settings.saving.keep)
     around = Surroundings(
         engine=place.engine,
         session=session,

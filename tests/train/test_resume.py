@@ -1,5 +1,6 @@
 """A run that was stopped ends as the one that was not."""
 
+import json
 import os
 import signal
 import subprocess
@@ -102,19 +103,51 @@ def test_another_number_of_devices_is_noted(three_epochs, digits, tmp_path):
     assert (folder / "log/net/train.log").read_text().count("machine devices was 1, is 2") == 1
 
 
-def test_resume_starts_a_run_that_was_killed_before_its_first_checkpoint(three_epochs, digits, tmp_path, monkeypatch):
-    """Not the earlier run of that name, whose checkpoints are still there; another run's are not written over."""
-    folder, other = copy(three_epochs, tmp_path / "run"), copy(three_epochs, tmp_path / "other")
-    entry = ledger.Entry("another", arguments={"epochs": "3"})
-    ledger.begin(f"{folder}/model/net", entry, anew=True)
+def test_resume_starts_a_run_that_was_killed_before_its_first_checkpoint(digits, tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    ledger.begin(f"{tmp_path}/model/net", ledger.Entry("ours", arguments={"epochs": "3"}), anew=True)
+    monkeypatch.setattr(Loop, "_train_epoch", lambda loop: sys.exit(loop.position.epoch))
+    with pytest.raises(SystemExit) as ended:
+        run(digits, tmp_path, "--resume")
+    assert ended.value.code == 0
+    assert "There is no checkpoint" in (tmp_path / "log/net/train.log").read_text()
+
+
+def test_checkpoints_of_another_run_are_never_begun_over_by_resume(three_epochs, digits, tmp_path):
+    """A run was killed before its first checkpoint, where those of an earlier run are."""
+    folder = copy(three_epochs, tmp_path / "run")
+    ledger.begin(f"{folder}/model/net", ledger.Entry("another", arguments={"epochs": "3"}), anew=True)
+    before = {path: path.read_bytes() for path in (folder / "model").iterdir()}
+    with pytest.raises(UserError, match="there are the checkpoints 0001 to 0003 of another: without --resume"):
+        run(digits, folder, "--resume")
+    assert {path: path.read_bytes() for path in (folder / "model").iterdir()} == before
+    (folder / "model/net-latest.json").unlink()
+    run(digits, folder, "--resume")
+    assert "after 3 epochs" in (folder / "log/net/train.log").read_text()
+
+
+@pytest.mark.parametrize("kind", ["run", "checkpoint", "digest"])
+def test_a_flipped_bit_in_the_pointer_loses_no_run(three_epochs, digits, tmp_path, kind):
+    folder = copy(three_epochs, tmp_path / "run")
+    pointer = folder / "model/net-latest.json"
+    content = json.loads(pointer.read_text())
+    content[kind] = chr(ord(content[kind][0]) ^ 1) + content[kind][1:]
+    pointer.write_text(json.dumps(content))
+    run(digits, folder, "--resume")
+    assert "after 3 epochs" in (folder / "log/net/train.log").read_text()
+
+
+def test_a_retrain_that_was_killed_in_set_up_is_not_the_run_before(three_epochs, digits, tmp_path, monkeypatch):
+    folder = copy(three_epochs, tmp_path / "run")
+    monkeypatch.setattr("mxnet_resnet.train.run.start", lambda plan: sys.exit(9))
+    with pytest.raises(SystemExit):
+        run(digits, folder, "--retrain", "--model-load-epoch", "2", "--lr", "0.03", "--epochs", "4")
+    monkeypatch.undo()
     monkeypatch.setattr(Loop, "_train_epoch", lambda loop: sys.exit(loop.position.epoch))
     with pytest.raises(SystemExit) as ended:
         run(digits, folder, "--resume")
-    assert ended.value.code == 0
-    assert "There is no checkpoint" in (folder / "log/net/train.log").read_text()
-    ledger.begin(f"{other}/model/net", ledger.Entry("another", arguments={"epochs": "3", "seed": "5"}), anew=True)
-    with pytest.raises(UserError, match="seed was 0, is 5"):
-        run(digits, other, "--resume")
+    assert ended.value.code == 2
+    assert "learning rate lr was 0.1, is 0.03" in (folder / "log/net/train.log").read_text()
 
 
 def test_flags_given_to_a_resumed_run_are_those_of_the_run(three_epochs, digits, tmp_path, monkeypatch):
