@@ -19,6 +19,7 @@ from mxnet_resnet.base.files import explaining_refusals, name_by_date
 from mxnet_resnet.base.interruption import Interrupted
 from mxnet_resnet.base.places import find_descriptor
 
+OWNER = "prefix.txt"  # in the folder of a log: the prefix of its run, from there
 Metrics = Iterable[tuple[str, float]]
 
 
@@ -108,14 +109,42 @@ class Held(logging.Handler):
         return popped
 
 
+def find_folder(log_dir: Path, prefix: str) -> Path:
+    """The folder of the log of the run at ``prefix``: ``LOG_DIR/NAME``, or ``LOG_DIR/NAME-2`` and so on where a run of
+    this name in another folder has that.
+    """
+    name = Path(prefix).name
+    folders = (log_dir / f"{name}{ending}" for ending in ("", *(f"-{number}" for number in range(2, 10000))))
+    return next(folder for folder in folders if _read_owner(folder) in (None, _name_owner(folder, prefix)))
+
+
+def _name_owner(folder: Path, prefix: str) -> str:
+    """The prefix of a run as the folder of its log names it: from there, so that both may move together."""
+    try:
+        return os.path.relpath(prefix, folder)
+    except ValueError:  # Windows, on another drive
+        return os.path.abspath(prefix)
+
+
+def _read_owner(folder: Path) -> str | None:
+    """Whose a folder of logs is; None of one that is not there, or is of before."""
+    try:
+        return (folder / OWNER).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
+
+
 @contextmanager
-def opening(path: Path, append: bool, title: str = "") -> Iterator[Log]:
-    """A log at ``path``; without ``append`` an older one there is kept under its date.
+def opening(path: Path, append: bool, title: str = "", prefix: str | None = None) -> Iterator[Log]:
+    """A log at ``path``, in a folder that is from now on that of the run at ``prefix``; without ``append`` an older log
+    there is kept under its date.
 
     Raises UserError where ``path`` cannot be written.
     """
     with explaining_refusals(f"the log {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
+        if prefix is not None and _read_owner(path.parent) is None:
+            (path.parent / OWNER).write_text(f"{_name_owner(path.parent, prefix)}\n", encoding="utf-8")
         if not append:
             set_aside(path)
         log = Log(path, title)

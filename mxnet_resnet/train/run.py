@@ -61,7 +61,7 @@ def opening(plan: Plan, title: str = "") -> Iterator[Opened]:
     append = settings.start.retrain or not plan.begin.anew
     folder = None if group.rank else path.parent
     with (
-        nullcontext() if group.local_rank else logbook.opening(path, append, title) as log,
+        nullcontext() if group.local_rank else logbook.opening(path, append, title, settings.saving.prefix) as log,
         metrics.writing(folder, append, settings.saving.tensorboard, plan.begin.entry.epoch) as metrics_file,
     ):
         yield Opened(plan, log, metrics_file)
@@ -106,7 +106,7 @@ def log_path(settings: RunSettings, group: Group) -> Path:
     """The log of the workers on a machine."""
     machine = group.rank // group.local_count
     name = f"train-worker{machine}.log" if machine else "train.log"
-    return settings.saving.log_dir / Path(settings.saving.prefix).name / name
+    return logbook.find_folder(settings.saving.log_dir, settings.saving.prefix) / name
 
 
 def _describe(plan: Plan) -> report.Subject:

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -148,7 +149,8 @@ def _sum_up(plans: Sequence[Plan]) -> None:
     try:
         runs = [logreader.read(log_path(plan.settings, plan.place.group)) for plan in plans]
         print(aggregate.markdown([aggregate.row(name, runs, "top1")], curves.LABELS["top1"]), flush=True)
-        path = settings.saving.log_dir / f"{name}-seeds.png"
+        number = log_path(settings, plans[0].place.group).parent.name.removeprefix(Path(settings.saving.prefix).name)
+        path = settings.saving.log_dir / f"{name}{number}-seeds.png"  # as the folders of its logs
         (mean,), _ = means.average({name: runs})
         figures.draw([mean], curves.View(curves.choose_metrics([mean], None)), path)
         print(f"Saved the curves of the seeds to {path}", file=sys.stderr)
