@@ -21,6 +21,7 @@ from mxnet_resnet.base import files
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.runs import identity
+from mxnet_resnet.runs.pointers import read_pointer, write_pointer
 
 NAME = r"\d{4,}(-\d{5,})?"
 ARRAYS = ("params", "state")  # the files of a checkpoint that its entry vouches for
@@ -151,7 +152,7 @@ def write_validation(prefix: str, entry: Entry) -> None:
 
 def _point_best(prefix: str, entry: Entry) -> None:
     pointer = {"run": entry.run, "checkpoint": entry.best, "top-1 error, %": round(min(entry.errors.values()), 4)}
-    _write(file(prefix, "best", "json"), pointer)
+    write_pointer(file(prefix, "best", "json"), pointer)
 
 
 def _write_entry(path: Path, entry: Entry) -> None:
@@ -234,7 +235,7 @@ def names(prefix: str) -> list[str]:
     found = all_names(prefix)
     run = _pointer(prefix, "latest").get("run")
     if run is not None:
-        return [name for name in found if _run(prefix, name) in (run, None)]
+        return [name for name in found if is_of(prefix, name, run)]
     if len({_run(prefix, name) for name in found} - {None}) > 1:
         raise UserError(
             f"{prefix}-latest.json is missing or damaged, and there are checkpoints of several runs: move some away"
@@ -305,7 +306,12 @@ def arguments(prefix: str) -> dict[str, Any]:
 
 def _point_latest(prefix: str, entry: Entry, name: str | None, more: Mapping[str, Any] = MappingProxyType({})) -> None:
     pointer = {"run": entry.run, "checkpoint": name, "arguments": entry.arguments, **more}
-    _write(file(prefix, "latest", "json"), pointer)
+    write_pointer(file(prefix, "latest", "json"), pointer)
+
+
+def is_of(prefix: str, name: str, run: str) -> bool:
+    """Whether a checkpoint is one of ``run``, or its entry cannot be read."""
+    return _run(prefix, name) in (run, None)
 
 
 def _run(prefix: str, name: str) -> str | None:
@@ -315,10 +321,14 @@ def _run(prefix: str, name: str) -> str | None:
 
 
 def _pointer(prefix: str, name: str) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        content = json.loads(file(prefix, name, "json").read_text())
-        return content if isinstance(content, dict) else {}
-    return {}
+    """What a pointer says; nothing where it is missing or damaged, or names a checkpoint of another run as the latest
+    one of its own.
+    """
+    content = read_pointer(file(prefix, name, "json"))
+    run, checkpoint = content.get("run"), content.get("checkpoint")
+    if name == "latest" and None not in (run, checkpoint) and _run(prefix, checkpoint) not in (run, None):
+        return {}
+    return content
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
