@@ -26,7 +26,7 @@ from mxnet_resnet.data.encoder import Encoder
 from mxnet_resnet.data.folders import list_folder
 from mxnet_resnet.data.imageheader import EXTENSIONS
 from mxnet_resnet.data.listrecords import SkippedFile, write_records, write_report
-from mxnet_resnet.data.lists import Division, count_classes, count_further_labels, divide, find_lists, write_lists
+from mxnet_resnet.data.lists import Division, count_classes, divide, find_lists, note_further_labels, write_lists
 
 QUALITIES = {".jpg": range(1, 101), ".png": range(10)}
 
@@ -56,8 +56,7 @@ def make_records(arguments: argparse.Namespace, lists: list[Path], listing: Skip
     encoder = Encoder(*(getattr(arguments, name) for name in names))
     jobs, unreadable = [listing], []
     for path in lists:
-        if several := count_further_labels(path):
-            tell_notes([f"{path}: {several:,} lines have more than one label, and records get the first"])
+        tell_notes(note_further_labels(path))
         lines, job = write_records(path, arguments.root, encoder, arguments.num_workers)
         written = [line for line in lines if line.key not in job.skipped]
         counts = f"{len(written):,} records of {count_classes(written):,} classes, {len(job.skipped):,} skipped"

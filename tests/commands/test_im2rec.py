@@ -314,4 +314,4 @@ def test_further_labels_of_a_list_are_told(tmp_path, im2rec):
     root = save_classes(tmp_path / "photos", a=2)
     (tmp_path / "x.lst").write_text("0\t1\t0.5\t3\ta/000.jpg\n1\t0\ta/001.jpg\n")
     out = im2rec(tmp_path / "x", root)
-    assert f"note: {tmp_path}/x.lst: 1 lines have more than one label, and records get the first" in out
+    assert f"note: {tmp_path}/x.lst: 1 line has more than one label, and the first one counts" in out
