@@ -75,5 +75,5 @@ def note_records(settings: RunSettings, summaries: Summaries) -> list[str]:
     if data.aug_off_epoch is not None and data.later_train is not None:
         stages.append((data.later_train, data.augmentation(data.aug_off_epoch)))
     for path, preset in dict.fromkeys(stages):
-        notes += pairing.compare_scales(path, summaries[path], data.image_shape, preset)
+        notes += pairing.compare_scales(path, summaries[path], data.image_shape, preset, data.pad)
     return notes
