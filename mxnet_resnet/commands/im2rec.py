@@ -20,7 +20,7 @@ from pathlib import Path
 from mxnet_resnet.base.arguments import Parser, integer, number
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data.classnames import SYNSET, read_names
+from mxnet_resnet.data.classnames import SYNSET, name_some, read_names
 from mxnet_resnet.data.decoding import silence_opencv
 from mxnet_resnet.data.encoder import Encoder
 from mxnet_resnet.data.folders import list_folder
@@ -64,6 +64,8 @@ def make_records(arguments: argparse.Namespace, lists: list[Path], listing: Skip
         jobs.append(job)
         if not written:
             unreadable.append(path)
+        elif lost := sorted({line.label for line in lines} - {line.label for line in written}):
+            tell_notes([f"{path}: no image with the label {name_some([f'{label:g}' for label in lost])} can be read"])
     tell_skipped(report, jobs)
     if unreadable:
         raise UserError(f"no image of {unreadable[0]} can be read: {report} has the reasons")
@@ -161,7 +163,7 @@ def main() -> None:
     if lists:
         if arguments.synset:
             check_order(prefix, arguments.synset)
-        print(f"Lists found: {', '.join(path.name for path in lists)}")
+        print(f"Lists found: {', '.join(path.name for path in lists)} (the folder is not listed again)")
     else:
         lists = make_lists(arguments, True, listing)
     make_records(arguments, lists, listing, report)

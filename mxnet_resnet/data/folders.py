@@ -126,6 +126,8 @@ def _note_classes(
             f"{root} has no images of {len(missing):,} of the {len(classes):,} classes of {synset}: "
             f"{name_some(missing)}"
         )
+    if hidden := [folder for folder in walk.images if Path(folder).name.startswith(".") and folder != os.curdir]:
+        notes.append(f"hidden folders with images are classes too: {name_some(hidden)}")
     first = next(iter(walk.images))  # the folder itself, where it has images
     if len(labels) == 1:
         name = _name_folder(root, first)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.augment import Augmentation, find_enlargement
-from mxnet_resnet.data.classnames import find_names, name_some, read_names
+from mxnet_resnet.data.classnames import MOST_NAMED, find_names, name_some, read_names
 from mxnet_resnet.data.imageheader import stored_shape
 from mxnet_resnet.data.recordio import RecordFile, Summary
 from mxnet_resnet.data.transform import ImageShape, short_side
@@ -19,9 +20,17 @@ FAR_APART = 1.2
 FEW = 0.1  # of the images that are looked at: so many may be of another scale
 
 
-def compare_labels(train: Summary, val: Summary) -> list[str]:
-    """What is to be said of validation that has not the classes of training."""
+def compare_labels(train: Summary, val: Summary, classes: int) -> list[str]:
+    """What is to be said of training that has not all ``classes`` of the net, and of validation that has not those of
+    training.
+    """
     notes = []
+    if without := classes - len(train.labels):
+        first = list(islice((label for label in range(classes) if label not in train.labels), MOST_NAMED))
+        notes.append(
+            f"Training has images of {len(train.labels):,} of the {classes:,} classes: none of "
+            f"{name_some(first, without)}. Does --num-classes fit?"
+        )
     if missing := sorted(train.labels - val.labels):
         have = "1 class has" if len(val.labels) == 1 else f"{len(val.labels):,} classes have"
         notes.append(

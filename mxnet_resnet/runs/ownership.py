@@ -71,8 +71,8 @@ def check_free(prefix: str, settings: Identity, epochs: int, graph: str, argumen
 
 
 def describe_superseded(prefix: str, entry: Entry, last: int) -> list[str]:
-    """Sentences for the log of a run that trains from ``entry`` to the epoch ``last``, where checkpoints of others of
-    our runs lie ahead.
+    """A sentence for the log of a run that trains from ``entry`` to the epoch ``last``, where checkpoints of another
+    run of ours lie ahead.
     """
     later = [name for name in ledger.all_names(prefix)[::-1] if ledger.order(name) > [entry.epoch, entry.batch]]
     ahead = [name for name in later if not ledger.is_of(prefix, name, entry.run)]
@@ -80,7 +80,8 @@ def describe_superseded(prefix: str, entry: Entry, last: int) -> list[str]:
     stay = [name for name in ahead if "-" not in name and ledger.order(name)[0] > last]
     within = [name for name in ahead if "-" in name]
     told = ((over, "will be written over"), (within, "will be removed"), (stay, "will stay"))
-    return [f"{_count(names)} of an earlier run of {prefix} {will}" for names, will in told if names]
+    some = [f"{_count(names)} {will}" for names, will in told if names]
+    return [f"Of an earlier run of {prefix} {', '.join(some)}"] if some else []
 
 
 def keep_graph(prefix: str, graph: str) -> None:

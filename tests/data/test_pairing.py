@@ -28,8 +28,15 @@ def summary_of(*labels: int) -> recordio.Summary:
     ],
 )
 def test_classes_that_differ_are_told(train, val, said):
-    notes = pairing.compare_labels(summary_of(*train), summary_of(*val))
+    notes = pairing.compare_labels(summary_of(*train), summary_of(*val), len(train))
     assert len(notes) == len(said) and all(note.startswith(start) for note, start in zip(notes, said))
+
+
+def test_classes_of_the_net_without_images_are_told():
+    labels = range(1, 990)
+    (note,) = pairing.compare_labels(summary_of(*labels), summary_of(*labels), 1000)
+    assert note.startswith("Training has images of 989 of the 1,000 classes: none of 0, 990, 991,")
+    assert note.endswith(" and 1 more. Does --num-classes fit?")
 
 
 def test_a_summary_has_the_labels_that_there_are(tmp_path):
