@@ -88,8 +88,14 @@ def seeds(text: str) -> list[int]:
 def shape(text: str) -> tuple[int, ...]:
     """``"3,224,224"`` as three whole numbers from 1 on: channels, height and width, of at most 4096 pixels."""
     parts = text.split(",")
-    if len(parts) != 3 or not all(part.isdecimal() and 1 <= int(part) <= 4096 for part in parts) or parts[0] != "3":
-        raise argparse.ArgumentTypeError(f"{text!r} is not 3,HEIGHT,WIDTH: images have the channels R, G and B")
+    if len(parts) != 3 or not all(part.isdecimal() and 1 <= int(part) <= 4096 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not 3,HEIGHT,WIDTH, with 1 to 4096 pixels a side")
+    if parts[0] != "3":
+        rgb = ",".join(["3", *parts[1:]])
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has {parts[0]} channel{'s' * (parts[0] != '1')}, and all images, grey ones too, are read as R, "
+            f"G and B: take {rgb}"
+        )
     return tuple(map(int, parts))
 
 

@@ -20,13 +20,13 @@ from pathlib import Path
 from mxnet_resnet.base.arguments import Parser, integer, number
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data.classnames import SYNSET, read_names
+from mxnet_resnet.data.classnames import SYNSET, name_some, read_names
 from mxnet_resnet.data.decoding import silence_opencv
 from mxnet_resnet.data.encoder import Encoder
 from mxnet_resnet.data.folders import list_folder
 from mxnet_resnet.data.imageheader import EXTENSIONS
 from mxnet_resnet.data.listrecords import SkippedFile, write_records, write_report
-from mxnet_resnet.data.lists import Division, count_classes, count_further_labels, divide, find_lists, write_lists
+from mxnet_resnet.data.lists import Division, count_classes, divide, find_lists, note_further_labels, write_lists
 
 QUALITIES = {".jpg": range(1, 101), ".png": range(10)}
 
@@ -56,8 +56,7 @@ def make_records(arguments: argparse.Namespace, lists: list[Path], listing: Skip
     encoder = Encoder(*(getattr(arguments, name) for name in names))
     jobs, unreadable = [listing], []
     for path in lists:
-        if several := count_further_labels(path):
-            tell_notes([f"{path}: {several:,} lines have more than one label, and records get the first"])
+        tell_notes(note_further_labels(path))
         lines, job = write_records(path, arguments.root, encoder, arguments.num_workers)
         written = [line for line in lines if line.key not in job.skipped]
         counts = f"{len(written):,} records of {count_classes(written):,} classes, {len(job.skipped):,} skipped"
@@ -65,6 +64,8 @@ def make_records(arguments: argparse.Namespace, lists: list[Path], listing: Skip
         jobs.append(job)
         if not written:
             unreadable.append(path)
+        elif lost := sorted({line.label for line in lines} - {line.label for line in written}):
+            tell_notes([f"{path}: no image with the label {name_some([f'{label:g}' for label in lost])} can be read"])
     tell_skipped(report, jobs)
     if unreadable:
         raise UserError(f"no image of {unreadable[0]} can be read: {report} has the reasons")
@@ -162,7 +163,7 @@ def main() -> None:
     if lists:
         if arguments.synset:
             check_order(prefix, arguments.synset)
-        print(f"Lists found: {', '.join(path.name for path in lists)}")
+        print(f"Lists found: {', '.join(path.name for path in lists)} (the folder is not listed again)")
     else:
         lists = make_lists(arguments, True, listing)
     make_records(arguments, lists, listing, report)

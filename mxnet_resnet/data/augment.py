@@ -80,8 +80,7 @@ def augment(
     height, width = size
     draws = draws.astype(np.float64)  # else NumPy 1 and 2 round differently
     matrix, (new_height, new_width) = _warp(image.shape[:2], draws, preset)
-    if new_height + 2 * pad < height or new_width + 2 * pad < width:
-        factor = max((height - 2 * pad) / new_height, (width - 2 * pad) / new_width)
+    if (factor := find_enlargement((new_height, new_width), size, pad)) > 1:
         larger = [ceil(side * factor) + 1 for side in image.shape[1::-1]]
         check_sides(larger)
         image = cv2.resize(image, larger, interpolation=cv2.INTER_LINEAR)
@@ -94,6 +93,11 @@ def augment(
         crop = _plain_crop(image, (top - pad, left - pad), size)
     crop = _shift_colours(crop, draws, preset) if preset.colours else cv2.cvtColor(crop, cv2.COLOR_BGR2RGB)
     return cv2.flip(crop, 1) if mirror and draws[6] < 0.5 else crop
+
+
+def find_enlargement(image: tuple[float, float], size: tuple[int, int], pad: int) -> float:
+    """The factor on an image (H, W) that is too small, with ``pad`` pixels around it, for a crop of ``size``; else 1."""
+    return max(1.0, *((wanted - 2 * pad) / side for side, wanted in zip(image, size)))
 
 
 def _between(draw: float, limit: float) -> float:

@@ -171,11 +171,21 @@ def check_file(path: Path) -> Report:
 
 
 def _note_labels(report: Report) -> None:
-    """Note labels that no image has, below the greatest."""
+    """Note labels that no image has: those between the least and the greatest, and where they do not begin at 0."""
     counts = report.order.counts
-    if missing := max(counts, default=-1) + 1 - len(counts):  # labels can be as large as a float
-        first = list(islice((label for label in count() if label not in counts), min(missing, MOST_NAMED)))
+    if not counts:
+        return
+    least = min(counts)
+    if least:
+        report.notes.append(f"the labels begin at {least}: a net's classes begin at 0")
+    if missing := _count_missing(counts):  # labels can be as large as a float
+        first = list(islice((label for label in count(least) if label not in counts), min(missing, MOST_NAMED)))
         report.notes.append(f"no image has the label {name_some(first, missing)}")
+
+
+def _count_missing(counts: Counter) -> int:
+    """The labels between the least and the greatest that no image has."""
+    return max(counts) - min(counts) + 1 - len(counts)
 
 
 def _check_order(report: Report) -> None:
@@ -230,7 +240,7 @@ def summarize(report: Report) -> dict:
     return {
         **told,
         "labels": {str(label): counts[label] for label in sorted(counts)},
-        "missing_labels": max(counts) - min(counts) + 1 - len(counts),
+        "missing_labels": _count_missing(counts),
         "order": {"changes": report.order.changes, "expected": expected, "unshuffled": report.order.unshuffled()},
         "width": _spread(width),
         "height": _spread(height),

@@ -107,7 +107,7 @@ def _walk(root: Path, extensions: Collection[str], recursive: bool) -> _Walk:
         others = Counter(_ending(file) for file in files if file not in listed and not file.startswith("."))
         if others:
             walk.others[inner] = others
-        inside = sorted(one for one in folders if _worth_a_visit(folder, one, extensions))
+        inside = sorted(one for one in folders if _ending(one) not in extensions and not leads_back(folder, one))
         if inner not in walk.images and (listed or not inside or others.keys() & EXTENSIONS):
             walk.bare.append(inner)
         walk.unvisited += 0 if recursive else len(inside)
@@ -126,6 +126,8 @@ def _note_classes(
             f"{root} has no images of {len(missing):,} of the {len(classes):,} classes of {synset}: "
             f"{name_some(missing)}"
         )
+    if hidden := [folder for folder in walk.images if Path(folder).name.startswith(".") and folder != os.curdir]:
+        notes.append(f"hidden folders with images are classes too: {name_some(hidden)}")
     first = next(iter(walk.images))  # the folder itself, where it has images
     if len(labels) == 1:
         name = _name_folder(root, first)
@@ -140,19 +142,21 @@ def _note_rest(root: Path, walk: _Walk, extensions: Collection[str]) -> list[str
     """Folders without images and files of other names."""
     notes = []
     for folder in walk.bare[:MOST_NAMED]:
-        found = f"{_count(walk.others[folder])}, and none that --exts names" if folder in walk.others else "no image"
+        found = (
+            f"{count_endings(walk.others[folder])}, and none that --exts names" if folder in walk.others else "no image"
+        )
         notes.append(f"{_name_folder(root, folder)} is no class: it has {found}")
     if len(walk.bare) > MOST_NAMED:
         notes.append(f"{len(walk.bare) - MOST_NAMED:,} folders more are no classes")
     if rest := sum(walk.others.values(), Counter()):
-        notes.append(f"left out, as --exts ({' '.join(sorted(extensions))}) does not name them: {_count(rest)}")
+        notes.append(f"left out, as --exts ({' '.join(sorted(extensions))}) does not name them: {count_endings(rest)}")
     if walk.unvisited:
         notes.append(f"{walk.unvisited:,} subfolders are not looked into without --recursive")
     return notes
 
 
-def _count(endings: Counter[str]) -> str:
-    """``8 files (.bmp 4, .webp 4)``."""
+def count_endings(endings: Counter[str]) -> str:
+    """``8 files (.bmp 4, .webp 4)``, of counts by the endings of names."""
     total = sum(endings.values())
     frequent = sorted(endings.items(), key=lambda one: (-one[1], one[0]))
     each = [f"{ending or 'without an ending'} {count:,}" for ending, count in frequent[:MOST_NAMED]]
@@ -175,12 +179,10 @@ def _unlistable(path: str, root: Path) -> str:
     return explain_no_file(root / path)
 
 
-def _worth_a_visit(folder: str, name: str, extensions: Collection[str]) -> bool:
-    """Whether a subfolder is to be walked: not where it has the name of an image, or a link leads back up."""
-    if _ending(name) in extensions:
-        return False
+def leads_back(folder: str, name: str) -> bool:
+    """Whether a subfolder is a link to a folder that it lies in, so that a walk would not end."""
     path = Path(folder, name)
     if not path.is_symlink():
-        return True
+        return False
     here = Path(os.path.abspath(folder))
-    return not any(above.resolve().is_relative_to(path.resolve()) for above in (here, *here.parents))
+    return any(above.resolve().is_relative_to(path.resolve()) for above in (here, *here.parents))

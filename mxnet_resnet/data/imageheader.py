@@ -38,8 +38,10 @@ LARGEST_IMAGE, DENSEST_IMAGE = 1 << 28, 10_000
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that tell the size
 ALONE = {0x01, *range(0xD0, 0xDA)}  # JPEG markers that no length follows
 # Tags of TIFF, and of EXIF data, which are one.
-WIDTH, HEIGHT, PHOTOMETRIC, ORIENTATION, SAMPLES = 256, 257, 262, 274, 277
+WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION, SAMPLES, SAMPLE_FORMAT = 256, 257, 258, 262, 274, 277, 339
+WHOLE_NUMBERS, SIGNED, FLOATS = 1, 2, 3  # values of SAMPLE_FORMAT
 COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}  # samples that a pixel has without transparency, by PHOTOMETRIC, where more than 1
+SHORT, LONG = 3, 4  # kinds of values of tags
 
 _ANY_FORMAT = re.compile(b"|".join(b"(%b)" % first for first in (*FORMATS.values(), *OTHERS.values())), re.DOTALL)
 _NAMES = (*FORMATS, *OTHERS)
@@ -66,7 +68,21 @@ def explain_refusal(image: bytes) -> str:
             f"its {len(image):,} bytes claim {width}x{height} pixels, and {LARGEST_IMAGE:,} are the most that are "
             f"read, {DENSEST_IMAGE:,} a byte"
         )
+    if name == "TIFF" and (reason := _explain_tiff(image)):
+        return reason
     return "" if _is_whole(image, name) else "it is cut short"
+
+
+def _explain_tiff(image: bytes) -> str:
+    """Why the values of a TIFF are no colours, or nothing."""
+    tags = read_tags(image)
+    bits, kind = tags.get(BITS, 1), tags.get(SAMPLE_FORMAT, WHOLE_NUMBERS)
+    if kind in (SIGNED, FLOATS) or bits > 16:
+        values = {SIGNED: "signed numbers", FLOATS: "fractions"}.get(kind, "whole numbers")
+        return f"its values are {values} of {bits} bits: save it with whole numbers of 8 or 16"
+    if bits == 16 and tags.get(SAMPLES, 1) == 2:
+        return "it is a TIFF of 16-bit grey with transparency: save it with 8 bits, or as a PNG"
+    return ""
 
 
 def stored_shape(image: bytes) -> tuple[int, int, int]:
@@ -142,16 +158,18 @@ _SHAPES: dict[str, Callable[[bytes], tuple[int, int, int]]] = {
 
 
 def read_tags(data: bytes) -> dict[int, int]:
-    """The tags of the first directory of a TIFF, or of EXIF data, whose value is one whole number."""
+    """The tags of the first directory of a TIFF, or of EXIF data, whose values are whole numbers: the first of each."""
     tags: dict[int, int] = {}
     order = "<" if data.startswith(b"II") else ">"
     try:
         (at,) = struct.unpack_from(f"{order}I", data, 4)
         (count,) = struct.unpack_from(f"{order}H", data, at)
         for entry in range(at + 2, at + 2 + 12 * count, 12):
-            tag, kind, _ = struct.unpack_from(f"{order}HHI", data, entry)
-            if kind in (3, 4):
-                (tags[tag],) = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", data, entry + 8)
+            tag, kind, values = struct.unpack_from(f"{order}HHI", data, entry)
+            if kind in (SHORT, LONG):
+                inside = values * (2 if kind == SHORT else 4) <= 4
+                place = entry + 8 if inside else struct.unpack_from(f"{order}I", data, entry + 8)[0]
+                (tags[tag],) = struct.unpack_from(f"{order}{'H' if kind == SHORT else 'I'}", data, place)
     except struct.error:
         pass  # what was read before counts
     return tags

@@ -6,6 +6,7 @@ import glob
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import lists, recordio
+from mxnet_resnet.data.folders import count_endings, leads_back
 from mxnet_resnet.data.imageheader import EXTENSIONS
 from mxnet_resnet.data.survey import Damage, survey
 from mxnet_resnet.data.transform import photograph, read_bytes
@@ -54,7 +56,8 @@ def find(sources: Sequence[str], root: Path | None = None) -> Iterator[Input]:
 
     The paths in a list begin at ``root``, or else at the folder of the list, or at the current one.
 
-    What is not there is an Input whose ``read`` raises, so that the rest is looked at.
+    What is not there is an Input whose ``read`` raises, so that the rest is looked at; what of a folder or a list is
+    passed over is counted on standard error.
     """
     for source in sources:
         try:
@@ -97,15 +100,24 @@ def _in_lines(lines: TextIO, root: Path | None) -> Iterator[Input]:
 
 
 def _in_folder(folder: str) -> Iterator[Input]:
-    paths = sorted(
-        os.path.join(inner, name)
-        for inner, _, names in os.walk(folder)
-        for name in names
-        if os.path.splitext(name)[1].lower() in EXTENSIONS
-    )
-    if not paths:
+    """The images in a folder and those below it; what of these folders cannot be read is an Input that raises."""
+    paths: list[str] = []
+    others, unread = Counter[str](), list[OSError]()
+    for inner, folders, names in os.walk(folder, onerror=unread.append, followlinks=True):
+        folders[:] = [name for name in folders if not leads_back(inner, name)]
+        for name in names:
+            ending = os.path.splitext(name)[1].lower()
+            if ending in EXTENSIONS:
+                paths.append(os.path.join(inner, name))
+            elif not name.startswith("."):
+                others[ending] += 1
+    if others:
+        _note(f"{count_endings(others)} in {folder} passed over: not images, by the ending of the name")
+    for error in unread:
+        yield Input(str(error.filename), partial(_fail, UserError(f"cannot read {error.filename}: {error.strerror}")))
+    if not paths and not unread:
         raise UserError(f"{folder} is a folder without images ({' '.join(sorted(EXTENSIONS))})")
-    for path in paths:
+    for path in sorted(paths):
         yield Input(path, partial(read_bytes, path))
 
 
@@ -128,6 +140,8 @@ def _in_records(path: Path) -> Iterator[Input]:
 
 def _in_list(path: Path, root: Path | None) -> Iterator[Input]:
     """The images of a list, whose paths begin at ``root``, or else at its folder, or at the current one."""
+    for note in lists.note_further_labels(path):
+        _note(note)
     folders = [folder for folder in (root, path.parent, Path()) if folder is not None]
     for entry in lists.read_lines(path):
         if isinstance(entry, UserError):
@@ -140,6 +154,10 @@ def _in_list(path: Path, root: Path | None) -> Iterator[Input]:
 
 def _label(label: float) -> int | None:
     return int(label) if label >= 0 and float(label).is_integer() else None
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 def _fail(error: UserError) -> bytes:

@@ -139,9 +139,11 @@ def read_list(path: Path) -> list[ListLine]:
     return lines
 
 
-def count_further_labels(path: Path) -> int:
-    """The lines of a list that have more than one label."""
-    return sum(text.count("\t") > 2 for text in read_text(path, "the list").split("\n"))
+def note_further_labels(path: Path) -> list[str]:
+    """A sentence on the lines of a list that have more than one label, or none."""
+    several = sum(text.count("\t") > 2 for text in read_text(path, "the list").split("\n"))
+    lines = f"{several:,} lines have" if several > 1 else "1 line has"
+    return [f"{path}: {lines} more than one label, and the first one counts"] if several else []
 
 
 def read_lines(path: Path) -> Iterator[ListLine | UserError]:

@@ -22,10 +22,11 @@ from mxnet_resnet.base import files
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.runs import identity
+from mxnet_resnet.runs.pointers import read_pointer, write_pointer
 
 NAME = r"\d{4,}(-\d{5,})?"
 ARRAYS = ("params", "state")  # the files of a checkpoint that its entry vouches for
-ENTRY, DIGEST = "entry", "digest"
+ENTRY = "entry"
 WRITING = "writing"  # in PREFIX-latest.json: the checkpoint whose files are about to take their places
 
 
@@ -160,7 +161,7 @@ def write_validation(prefix: str, entry: Entry) -> None:
 
 def _point_best(prefix: str, entry: Entry) -> None:
     pointer = {"run": entry.run, "checkpoint": entry.best, "top-1 error, %": round(min(entry.errors.values()), 4)}
-    _write_pointer(file(prefix, "best", "json"), pointer)
+    write_pointer(file(prefix, "best", "json"), pointer)
 
 
 def _write_entry(path: Path, entry: Entry) -> None:
@@ -172,11 +173,7 @@ def _write_entry(path: Path, entry: Entry) -> None:
 def _digest_entry(content: Mapping[str, Any]) -> str:
     """SHA-256 of all that an entry says, but for itself."""
     digests = {suffix: digest for suffix, digest in content["digests"].items() if suffix != ENTRY}
-    return _digest_content({**content, "digests": digests})
-
-
-def _digest_content(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps({**content, "digests": digests}, sort_keys=True).encode()).hexdigest()
 
 
 def read(prefix: str, name: str) -> Entry | None:
@@ -263,7 +260,7 @@ def names(prefix: str) -> list[str]:
     found = all_names(prefix)
     run = _pointer(prefix, "latest").get("run")
     if run is not None:
-        return [name for name in found if _run(prefix, name) in (run, None)]
+        return [name for name in found if is_of(prefix, name, run)]
     if len({_run(prefix, name) for name in found} - {None}) > 1:
         raise UserError(
             f"{prefix}-latest.json is missing or damaged, and there are checkpoints of several runs: move some away"
@@ -340,11 +337,12 @@ def arguments(prefix: str) -> dict[str, Any]:
 
 def _point_latest(prefix: str, entry: Entry, name: str | None, more: Mapping[str, Any] = MappingProxyType({})) -> None:
     pointer = {"run": entry.run, "checkpoint": name, "arguments": entry.arguments, **more}
-    _write_pointer(file(prefix, "latest", "json"), pointer)
+    write_pointer(file(prefix, "latest", "json"), pointer)
 
 
-def _write_pointer(path: Path, content: dict[str, Any]) -> None:
-    _write(path, {**content, DIGEST: _digest_content(content)})
+def is_of(prefix: str, name: str, run: str) -> bool:
+    """Whether a checkpoint is one of ``run``, or its entry cannot be read."""
+    return _run(prefix, name) in (run, None)
 
 
 def _run(prefix: str, name: str) -> str | None:
@@ -354,12 +352,14 @@ def _run(prefix: str, name: str) -> str | None:
 
 
 def _pointer(prefix: str, name: str) -> dict[str, Any]:
-    """What a pointer says; nothing where it is missing or damaged. Those of before have no digest."""
-    with suppress(OSError, ValueError, RecursionError):
-        content = json.loads(file(prefix, name, "json").read_text())
-        if isinstance(content, dict) and content.pop(DIGEST, None) in (None, _digest_content(content)):
-            return content
-    return {}
+    """What a pointer says; nothing where it is missing or damaged, or names a checkpoint of another run as the latest
+    one of its own.
+    """
+    content = read_pointer(file(prefix, name, "json"))
+    run, checkpoint = content.get("run"), _named(content)
+    if name == "latest" and None not in (run, checkpoint) and _run(prefix, checkpoint) not in (run, None):
+        return {}
+    return content
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import explaining_refusals, name_by_date
@@ -14,6 +15,7 @@ from mxnet_resnet.runs.identity import Identity
 from mxnet_resnet.runs.ledger import Entry
 
 ELSEWHERE = "give this run another --model-prefix"
+FROM_SEED = "random weights"
 
 
 def find_strangers(prefix: str) -> list[str]:
@@ -48,11 +50,11 @@ def check_ahead(prefix: str, epoch: int, last: int) -> None:
         )
 
 
-def check_free(prefix: str, settings: Identity, epochs: int, graph: str, drawn: bool) -> list[str]:
+def check_free(prefix: str, settings: Identity, epochs: int, graph: str, arguments: Mapping[str, Any]) -> list[str]:
     """Sentences for the log of a run that begins, for which nothing at ``prefix`` is needed.
 
-    ``graph`` is what it writes; ``drawn``: its first weights are drawn from the seed. Raises UserError where it would
-    write over anything but a finished run of the same ``settings`` and ``epochs``, which is that run once more.
+    ``graph`` is what it writes; ``arguments`` are its flags. Raises UserError where it would write over anything but a
+    finished run of the same ``settings`` and ``epochs``, from weights that the seed gives: that is this run once more.
     """
     if strangers := find_strangers(prefix):
         whole = [name for name in strangers if "-" not in name]
@@ -68,18 +70,26 @@ def check_free(prefix: str, settings: Identity, epochs: int, graph: str, drawn: 
         entries = [ledger.read_found(prefix, name) for name in names]
     except UserError as error:
         raise UserError(f"{error}, and this run would write over it: {ELSEWHERE}") from error
-    problem = _find_difference(entries, settings, epochs)
-    if problem is None and not drawn:
-        problem = "a run that began elsewhere"
-    if problem:
-        raise UserError(f"{prefix} has {count(names)} of {problem}; {ELSEWHERE} to begin anew, or remove them")
+    if problem := _find_difference(entries, settings, epochs, arguments):
+        latest = "it" if len({entry.run for entry in entries}) == 1 else "the latest of them"
+        goes_on = f"; --resume goes on with {latest}" if ledger.names(prefix) else ""
+        anew = f"to begin anew, {ELSEWHERE}, or remove {'them' if len(names) > 1 else 'it'}"
+        raise UserError(f"{prefix} has {count(names)} of {problem}{goes_on}; {anew}")
     return [f"There is a finished run of the same settings at {prefix}: it is trained once more, and written over"]
 
 
-def describe_superseded(prefix: str, epoch: int) -> list[str]:
-    """A sentence for the log of a run that starts from ``epoch``, where later checkpoints of ours lie ahead."""
-    ahead = [name for name in ledger.all_names(prefix)[::-1] if ledger.order(name) > [epoch, 0]]
-    return [f"{count(ahead)} of an earlier run of {prefix} will be written over"] if ahead else []
+def describe_superseded(prefix: str, entry: Entry, last: int) -> list[str]:
+    """A sentence for the log of a run that trains from ``entry`` to the epoch ``last``, where checkpoints of another
+    run of ours lie ahead.
+    """
+    later = [name for name in ledger.all_names(prefix)[::-1] if ledger.order(name) > [entry.epoch, entry.batch]]
+    ahead = [name for name in later if not ledger.is_of(prefix, name, entry.run)]
+    over = [name for name in ahead if "-" not in name and ledger.order(name)[0] <= last]
+    stay = [name for name in ahead if "-" not in name and ledger.order(name)[0] > last]
+    within = [name for name in ahead if "-" in name]
+    told = ((over, "will be written over"), (within, "will be removed"), (stay, "will stay"))
+    some = [f"{count(names)} {will}" for names, will in told if names]
+    return [f"Of an earlier run of {prefix} {', '.join(some)}"] if some else []
 
 
 def keep_graph(prefix: str, graph: str) -> list[str]:
@@ -104,18 +114,34 @@ def _is_our_graph(prefix: str, graph: str) -> bool:
         return path.read_bytes() == graph.encode()
 
 
-def _find_difference(entries: Sequence[Entry], settings: Identity, epochs: int) -> str | None:
+def _find_difference(
+    entries: Sequence[Entry], settings: Identity, epochs: int, arguments: Mapping[str, Any]
+) -> str | None:
     """What is at a prefix, the newest first, in place of the finished run of these settings; None: nothing else."""
     newest = entries[0]
-    changes = identity.compare(newest.settings, settings)
-    if changes:
-        return f"another run ({'; '.join(map(identity.describe, changes))}): --resume goes on with it, with its values"
-    if len({entry.run for entry in entries}) > 1 or "retrain" in newest.arguments:
-        return "other runs of these settings: --resume goes on with the latest one"
+    if changes := identity.compare(newest.settings, settings):
+        return f"another run ({'; '.join(map(identity.describe, changes))})"
+    if len({entry.run for entry in entries}) > 1:
+        return "several runs of these settings"
+    began = _describe_beginning(newest.arguments)
+    if began != _describe_beginning(arguments):
+        return f"a run of these settings that began from {began}"
+    if newest.epoch > epochs:
+        return f"this run, and --epochs {epochs} is less"
     if (newest.epoch, newest.batch) != (epochs, 0):
-        done = f"up to {newest.name}" + (f", of which --epochs {epochs} is less" if newest.epoch > epochs else "")
-        return f"this run, {done}: --resume goes on with it"
+        return f"this run, which has not come to the end of --epochs {epochs}"
+    if began != FROM_SEED:  # what that is now is not known
+        return f"this run, which has finished, and began from {began}"
     return None
+
+
+def _describe_beginning(arguments: Mapping[str, Any]) -> str:
+    """What a run with these flags begins from."""
+    if "load-params" in arguments:
+        return f"the parameters in {arguments['load-params']}"
+    if "retrain" in arguments:
+        return f"epoch {arguments.get('model-load-epoch', 0)} of another run"
+    return FROM_SEED
 
 
 def _describe_strangers(prefix: str, names: Sequence[str]) -> str:

@@ -89,10 +89,10 @@ def find_start(
             _check_none(prefix)
         if wanted.resume:
             start.notes.insert(0, f"There is no checkpoint of {prefix} to resume: starting")
-        if wanted.retrain and wanted.params is None:
-            start.notes += ownership.describe_superseded(prefix, start.entry.epoch)
-        else:
-            start.notes += ownership.check_free(prefix, settings, wanted.epochs, graph, drawn=not wanted.retrain)
+        if not wanted.retrain or wanted.params is not None:
+            start.notes += ownership.check_free(prefix, settings, wanted.epochs, graph, wanted.arguments)
+    if not start.anew or (wanted.retrain and wanted.params is None):
+        start.notes += ownership.describe_superseded(prefix, start.entry, wanted.epochs)
     ownership.check_ahead(prefix, start.entry.epoch, wanted.epochs)
     if start.snapshot is not None:
         checkpoint.check_fit(shapes, start.snapshot.params, start.snapshot.statistics)

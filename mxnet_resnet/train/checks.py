@@ -70,12 +70,13 @@ def check_records(settings: RunSettings, workers: int) -> Summaries:
 def note_records(settings: RunSettings, summaries: Summaries) -> list[str]:
     """What is to be said of training and validation records that may not go together."""
     data, val = settings.data, summaries[settings.data.val]
-    notes = [*pairing.compare_labels(summaries[data.train], val), *pairing.compare_names(data.train, data.val)]
+    notes = pairing.compare_labels(summaries[data.train], val, data.classes)
+    notes += pairing.compare_names(data.train, data.val)
     stages = [(data.train, data.augmentation())]
     if data.aug_off_epoch is not None and data.later_train is not None:
         stages.append((data.later_train, data.augmentation(data.aug_off_epoch)))
     for path, preset in dict.fromkeys(stages):
-        notes += pairing.compare_scales(path, summaries[path], data.image_shape, preset)
+        notes += pairing.compare_scales(path, summaries[path], data.image_shape, preset, data.pad)
     for path in dict.fromkeys((data.train, data.later_train, data.val)):
         if path is not None:
             notes += recordio.describe_sampling(path, summaries[path])

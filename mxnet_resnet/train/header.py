@@ -83,10 +83,8 @@ def _find_unreached(plan: Plan, steps_per_epoch: int) -> Iterator[str]:
     ends = f"the run ends after {settings.epochs}"
     if late:
         places = ", ".join(f"{epoch:.4g}" for epoch in late)
-        yield (
-            f"The learning rate would fall after {places} epochs, and {ends}: --lr-steps says when it does, and "
-            "--lr-schedule cosine ends with the run"
-        )
+        instead = ": --lr-steps says when it does, and --lr-schedule cosine ends with the run"
+        yield f"The learning rate would fall after {places} epochs, and {ends}{instead if plan.begin.anew else ''}"
     warmup = settings.rate.warmup_steps
     if warmup and plan.rate.warmed_up >= last:
         yield f"The warm-up of {warmup} steps lasts to the end of the run, which is step {last}"

@@ -17,7 +17,7 @@ from mxnet_resnet.data.reader import TrainingRecords, ValidationRecords
 from mxnet_resnet.data.transform import read_image
 from mxnet_resnet.data.writer import RecordWriter
 from mxnet_resnet.use import samples
-from tests.helpers.kinds import SIDE, encode_kinds
+from tests.helpers.kinds import SIDE, encode, encode_kinds, encode_tiff
 from tests.helpers.pictures import jpeg, photograph
 
 KINDS = encode_kinds()
@@ -108,15 +108,44 @@ def test_what_is_plain_is_not_looked_at_twice():
 )
 def test_a_format_that_is_not_on_the_list_is_refused_everywhere(tmp_path, name, data):
     """Whatever it is called: a decoder that is not needed has no door."""
-    (tmp_path / "a.jpg").write_bytes(data)
-    path = write_record(tmp_path, data)
     message = f"does not decode: it is {name}, and what is read is JPEG, PNG, GIF, BMP, WebP, TIFF, PNM"
-    assert Encoder().read(tmp_path / "a.jpg") == Encoder(pass_through=True).read(tmp_path / "a.jpg") == message
+    assert_refused_everywhere(tmp_path, data, message)
+
+
+def assert_refused_everywhere(folder: Path, data: bytes, message: str) -> None:
+    """With one sentence on all ways in."""
+    (folder / "a.jpg").write_bytes(data)
+    path = write_record(folder, data)
+    assert Encoder().read(folder / "a.jpg") == Encoder(pass_through=True).read(folder / "a.jpg") == message
     for read in (lambda path: recordio.scan(path, decoding=True), *ENTRIES.values()):
         with pytest.raises(UserError, match=message):
             read(path)
     with pytest.raises(UserError, match=f"a.jpg {message}"):
-        read_image(tmp_path / "a.jpg")
+        read_image(folder / "a.jpg")
+
+
+GREY = np.arange(48).reshape(6, 8)
+
+
+@pytest.mark.parametrize(
+    "data, reason",
+    [
+        (encode(GREY.astype(np.float32), "TIFF"), "its values are fractions of 32 bits"),
+        (cv2.imencode(".tif", np.dstack([GREY / 48] * 3).astype(np.float32))[1].tobytes(), "fractions of 32 bits"),
+        (cv2.imencode(".tif", GREY / 48)[1].tobytes(), "its values are fractions of 64 bits"),
+        (encode(GREY.astype(np.int32), "TIFF"), "its values are signed numbers of 32 bits"),
+        (encode_tiff(np.dstack([GREY] * 3).astype(np.uint32), 2, 0), "its values are whole numbers of 32 bits"),
+        (encode_tiff(np.dstack([GREY] * 2).astype(np.uint16), 1, 2), "it is a TIFF of 16-bit grey with transparency"),
+    ],
+)
+def test_a_tiff_whose_values_are_no_colours_is_refused_everywhere(tmp_path, data, reason):
+    try:
+        decoding.decode(data)
+    except decoding.ImageError as error:
+        assert reason in str(error) and ": save it with " in str(error)
+        assert_refused_everywhere(tmp_path, data, str(error))
+    else:
+        pytest.fail("it decodes")
 
 
 def test_headers_tell_the_size_of_each_kind():

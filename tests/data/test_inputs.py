@@ -85,3 +85,19 @@ def test_names_in_another_encoding_are_refused_in_a_sentence(tmp_path):
     (tmp_path / "names.txt").write_bytes("Flügel\n".encode("latin-1"))
     with pytest.raises(UserError, match=r"names.txt: byte 2 is not UTF-8 text: save it in UTF-8$"):
         classnames.read_class_names(tmp_path / "names.txt", 1)
+
+
+def test_what_is_passed_over_in_folders_and_lists_is_counted(tmp_path, capsys):
+    save(tmp_path / "photos/a/0.png")
+    save(tmp_path / "elsewhere/1.png")
+    for name in ("notes.txt", "a/scan.pdf", "a/more.txt", ".hidden"):
+        (tmp_path / "photos" / name).touch()
+    (tmp_path / "photos/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos/a/up").symlink_to(tmp_path / "photos")
+    assert read_all(tmp_path / "photos") == ["None", "None"]
+    said = capsys.readouterr()
+    assert not said.out
+    assert said.err.startswith(f"note: 3 files (.txt 2, .pdf 1) in {tmp_path}/photos passed over: not images")
+    (tmp_path / "x.lst").write_text("0\t3\t1\tphotos/a/0.png\n1\t4\tphotos/a/0.png\n")
+    assert read_all(tmp_path / "x.lst") == ["3", "4"]
+    assert "x.lst: 1 line has more than one label, and the first one counts" in capsys.readouterr().err

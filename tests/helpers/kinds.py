@@ -44,9 +44,9 @@ def encode_tiff(image: np.ndarray, photometric: int, extra: int, order: str = "<
     """A TIFF whose last channel is what ``extra`` says: 1 transparency that the colours have, 2 that they have not."""
     height, width, channels = image.shape
     entries = {256: width, 257: height, 259: 1, 262: photometric, 273: 0, 277: channels, 278: height, 338: extra}
-    bits = struct.pack(f"{order}{channels}H", *[8] * channels)
+    bits = struct.pack(f"{order}{channels}H", *[8 * image.itemsize] * channels)
     behind = 8 + 2 + 12 * (len(entries) + 2) + 4
-    entries.update({273: behind + len(bits), 279: image.size})
+    entries.update({273: behind + len(bits), 279: image.nbytes})
     rows = [(tag, 4, 1, struct.pack(f"{order}I", value)) for tag, value in entries.items() if tag != 338]
     rows.append((338, 3, 1, struct.pack(f"{order}HH", extra, 0)))
     rows.append((258, 3, channels, struct.pack(f"{order}I", behind) if len(bits) > 4 else bits.ljust(4, b"\0")))

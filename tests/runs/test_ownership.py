@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_a_retrain_from_a_stranger_keeps_what_is_theirs(digits, theirs, monkeypa
     with pytest.raises(UserError, match=r"the checkpoint 0002 that .*would be written over: .*--model-load-epoch 2"):
         train_toy(digits, theirs, *RUN, "--retrain", "--model-load-epoch", "1")
     assert digests(theirs) == before
-    monkeypatch.setattr("tests.helpers.toy.ToyModel.start", _start_without_momentum)
+    _keep_only_parameters(monkeypatch)
     train_toy(digits, theirs, "--epochs", "3", "--lr", "0.05", "--retrain", "--model-load-epoch", "2")
     after = digests(theirs)
     assert {name: after[name] for name in before if name.endswith("params")} == {
@@ -98,6 +99,10 @@ def test_a_retrain_from_a_stranger_keeps_what_is_theirs(digits, theirs, monkeypa
     assert f"net-symbol.json was not written by this program: it is kept as {kept}" in log
     train_toy(digits, theirs, "--resume", "--epochs", "4")  # theirs lie behind it
     assert ledger.names(prefix) == ["0004", "0003"]
+
+
+def _keep_only_parameters(monkeypatch) -> None:
+    monkeypatch.setattr("tests.helpers.toy.ToyModel.start", _start_without_momentum)
 
 
 def _start_without_momentum(model, group, snapshot, step):
@@ -120,10 +125,13 @@ def test_a_resumed_run_stops_before_the_checkpoint_of_a_stranger(digits, ours):
 @pytest.mark.parametrize(
     "more, told",
     [
-        (("--lr", "0.1"), r"another run \(learning rate lr was 0.05, is 0.1\): --resume goes on with it"),
+        (
+            ("--lr", "0.1"),
+            r"another run \(learning rate lr was 0.05, is 0.1\); --resume goes on with it; to begin anew",
+        ),
         (("--data-train", "{digits}/digits_train.rec"), r"another run \(training records was 360 images"),
-        (("--epochs", "1"), "this run, up to 0002, of which --epochs 1 is less: --resume goes on"),
-        (("--epochs", "9"), "this run, up to 0002: --resume goes on"),
+        (("--epochs", "1"), "this run, and --epochs 1 is less; --resume goes on with it"),
+        (("--epochs", "9"), "this run, which has not come to the end of --epochs 9; --resume goes on with it"),
     ],
 )
 def test_another_run_of_ours_stays(digits, ours, more, told):
@@ -140,17 +148,56 @@ def test_the_same_run_once_more_writes_the_same(digits, ours):
     assert "finished run of the same settings" in (ours / "log/net/train.log").read_text()
 
 
-def test_a_run_from_the_parameters_of_others_is_not_the_same_run(digits, ours, tmp_path):
+def test_a_run_from_the_parameters_of_others_is_not_the_same_run(digits, ours, tmp_path, monkeypatch):
     theirs = shutil.copy(ours / "model/net-0002.params", tmp_path / "theirs.params")
     before = digests(ours)
-    with pytest.raises(UserError, match="of a run that began elsewhere"):
-        train_toy(digits, ours, *RUN, "--retrain", "--load-params", str(theirs))
+    begun = (*RUN, "--retrain", "--load-params", str(theirs))
+    with pytest.raises(UserError, match="0001 to 0002 of a run of these settings that began from random weights"):
+        train_toy(digits, ours, *begun)
     assert digests(ours) == before
+    _keep_only_parameters(monkeypatch)
+    train_toy(digits, tmp_path / "other", *begun)
+    before = digests(tmp_path / "other")
+    with pytest.raises(UserError, match=f"of this run, which has finished, and began from the parameters in {theirs};"):
+        train_toy(digits, tmp_path / "other", *begun)
+    with pytest.raises(UserError, match=f"of a run of these settings that began from the parameters in {theirs};"):
+        train_toy(digits, tmp_path / "other", *RUN)
+    assert digests(tmp_path / "other") == before
 
 
-def test_a_retrain_tells_which_of_our_checkpoints_it_writes_over(digits, ours):
+def test_a_retrain_tells_what_becomes_of_our_later_checkpoints(digits, ours):
+    train_toy(digits, ours, "--resume", "--epochs", "4")
     train_toy(digits, ours, *RUN, "--retrain", "--model-load-epoch", "1")
-    assert re.search(r"the checkpoint 0002 of an earlier run of \S+ will be", (ours / "log/net/train.log").read_text())
+    train_toy(digits, ours, "--resume", "--epochs", "3")
+    log = (ours / "log/net/train.log").read_text()
+    assert re.findall(r"Of an earlier run of \S+ (.*)", log) == [
+        "the checkpoint 0002 will be written over, the checkpoints 0003 to 0004 will stay",
+        "the checkpoint 0003 will be written over, the checkpoint 0004 will stay",  # by the run that goes on
+    ]
+
+
+@pytest.mark.parametrize("place", [b'"run": "', b'"epochs": "', b'"checkpoint": "000', b'"digest": "', b'"lr": "0.0'])
+def test_a_flipped_bit_in_the_pointer_changes_nothing(digits, ours, place):
+    path = ours / "model/net-latest.json"
+    data = bytearray(path.read_bytes())
+    data[data.index(place) + len(place)] ^= 1
+    path.write_bytes(data)
+    before = digests(ours)
+    train_toy(digits, ours, "--resume")
+    after = digests(ours)
+    assert {name for name in before if before[name] != after[name]} <= {"net-latest.json"}
+    assert "Resuming" in (ours / "log/net/train.log").read_text()
+
+
+def test_a_pointer_of_an_older_clone_that_is_at_odds_with_its_checkpoint_does_not_count(digits, ours):
+    path = ours / "model/net-latest.json"
+    content = json.loads(path.read_text())
+    del content["digest"]
+    path.write_text(json.dumps(content))
+    assert ledger.latest(f"{ours}/model/net") == "0002"
+    path.write_text(json.dumps({**content, "run": "another"}))
+    assert ledger.latest(f"{ours}/model/net") is None
+    assert ledger.names(f"{ours}/model/net") == ["0002", "0001"]
 
 
 def test_what_a_killed_run_left_is_its_own(digits, ours, monkeypatch):

@@ -89,5 +89,6 @@ def test_records_that_may_not_go_together_are_a_warning(digits, tmp_path):
             tmp_path / f"{name}.rec", [png(photograph(32, 32))] * 30, [n % labels for n in range(30)]
         )
     flags = f"--data-train {files['train']} --data-val {files['val']} --epochs 1 --lr-steps none"
-    (sentence,) = warnings(write_log(digits, tmp_path, *flags.split()))
+    fewer, sentence = warnings(write_log(digits, tmp_path, *flags.split()))
+    assert fewer.startswith("Training has images of 3 of the 10 classes: none of 3, 4, 5, 6, 7, 8, 9.")
     assert sentence.startswith("1 class has validation images, and 3 training images: none of 1, 2")
