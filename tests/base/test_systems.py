@@ -30,9 +30,9 @@ from mxnet_resnet.data import recordio
 assert environment.cores() >= 1 and environment.memory() == {} and environment.count_busy_cores() == 0
 offsets = recordio.scan(Path("x.rec")).offsets
 assert recordio.RecordFile(Path("x.rec"), offsets).read(7).label == 1
-with files.locked(Path("lock")):
-    pass
-assert not Path("lock").exists()
+with files.locked(Path("new/lock")):
+    assert not list(files.abandoned(Path("new/net")))
+assert not Path("new/lock").exists()
 """
 
 
@@ -51,7 +51,7 @@ def test_records_checks_and_curves_need_nothing_that_only_linux_has(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert [f"{name} 0" in done.stdout for name in ("im2rec", "check_rec", "plot_curve")] == [True] * 3
-    assert "There is no lock on lock (not on this system)" in done.stderr
+    assert "There is no lock on new/lock (not on this system)" in done.stderr
     assert (tmp_path / "curve.png").stat().st_size > 1000
 
 
@@ -67,6 +67,8 @@ def test_records_checks_and_curves_need_nothing_that_only_linux_has(tmp_path):
         ("3:cpuacct,cpu:/", {"cpuacct,cpu/cpu.cfs_quota_us": "1", "cpuacct,cpu/cpu.cfs_period_us": "2"}, 0.5),
         ("3:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
         ("3:cpuset:/", {"cpuset/cpu.cfs_quota_us": "1", "cpuset/cpu.cfs_period_us": "2"}, math.inf),
+        ("0::/", {"cpu.max": "-1 100000"}, math.inf),
+        ("\nnot a group\n0::/a:b", {"a:b/cpu.max": "300000 100000"}, 3),
         (None, {"cpu.max": "1 2"}, math.inf),
     ],
 )
