@@ -27,10 +27,10 @@ def _find_folders(root: Path) -> Iterator[Path]:
     except OSError:  # no Linux
         return
     for line in lines:
-        _, colon, rest = line.partition(":")
-        controllers, second, group = rest.partition(":")
-        if not (colon and second):
+        words = line.split(":", 2)
+        if len(words) < 3:
             continue
+        _, controllers, group = words
         if not controllers:
             mounts = [""]
         elif "cpu" in controllers.split(","):
