@@ -52,11 +52,11 @@ borrow_libraries() {
     done
 }
 
-# show FILE: its content, and that of the files it includes.
+# show FILE: its content, and that of the files it names.
 show() {
     local included
     cat "$1"
-    for included in $(sed -n 's/^-r //p' "$1"); do
+    for included in $(sed -n 's/^-[rc] //p' "$1"); do
         show "$included"
     done
 }

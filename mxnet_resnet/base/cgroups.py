@@ -27,7 +27,10 @@ def _find_folders(root: Path) -> Iterator[Path]:
     except OSError:  # no Linux
         return
     for line in lines:
-        _, controllers, group = line.split(":", 2)
+        words = line.split(":", 2)
+        if len(words) < 3:
+            continue
+        _, controllers, group = words
         if not controllers:
             mounts = [""]
         elif "cpu" in controllers.split(","):
@@ -43,7 +46,8 @@ def _read_folder(folder: Path) -> float:
     """The bound that a folder holds, in processors; inf for none."""
     with suppress(OSError, ValueError, ZeroDivisionError):
         quota, period = (folder / "cpu.max").read_text().split()
-        return int(quota) / int(period)  # "max" is no number
+        if int(quota) > 0:  # "max" is no number
+            return int(quota) / int(period)
     with suppress(OSError, ValueError, ZeroDivisionError):
         quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
         if int(quota) > 0:  # -1 for none

@@ -145,12 +145,13 @@ def locked(path: Path, advice: str = "give this one another --model-prefix") -> 
 
     Where the system or the file system knows no locks, a line in the log says so.
     """
+    with explaining_refusals(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
         _warn_of_no_lock(path, "not on this system")
         yield
         return
     with explaining_refusals(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             file = _lock(path)
         except BlockingIOError as error:

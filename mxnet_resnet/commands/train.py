@@ -38,7 +38,7 @@ def measure(settings: RunSettings, engine: Engine) -> Result:
     from mxnet_resnet.use.classifier import Classifier
 
     start = settings.start
-    engine.load()
+    engine.load(soon_done=True)
     chosen.tell_reason(engine)
     net = engine.adopt(reading.read_checkpoint(start.prefix, start.epoch, reading.Given(settings.data.image_shape)))
     if start.epoch is None:

@@ -224,8 +224,11 @@ class Engine(Protocol):
     def load(self, soon_done: bool = False) -> None:
         """Import the framework, in the fastest way where the command will be ``soon_done``. Raises UserError."""
 
-    def prepare(self, store: str, cpus: int | None) -> None:
-        """Make the process ready for its part in a job, before the framework is loaded.
+    def prepare(self, store: str, cpus: int | None, threads: int | None = None, fixed: bool = False) -> list[str]:
+        """Make the process ready for its part in a job, before the framework is loaded; sentences for the log.
+
+        ``threads`` are those that a device of the run had which goes on here; ``fixed``: a new run is to have as many
+        on this machine whatever else it does.
 
         A process that serves others does so in here, and ends by SystemExit. Raises UserError.
         """

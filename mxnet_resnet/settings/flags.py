@@ -172,7 +172,10 @@ def _add_devices(devices: argparse._ArgumentGroup) -> None:
     )
     devices.add_argument("--memonger-budget", type=integer(), help="the least time for this many MB of activations")
     devices.add_argument(
-        "--deterministic", action=SWITCH, default=False, help="on a GPU, the same to the bit each time; slower"
+        "--deterministic",
+        action=SWITCH,
+        default=False,
+        help="the same to the bit each time: on a GPU, slower; on a CPU, threads for all cores, busy or not",
     )
     devices.add_argument(
         "--compile",

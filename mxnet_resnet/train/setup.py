@@ -18,18 +18,22 @@ from mxnet_resnet.runs.start import Start, find_start
 from mxnet_resnet.settings.schedule import Schedule
 from mxnet_resnet.settings.sections import RunSettings
 from mxnet_resnet.train.checks import check_reader, check_records, check_same, count_steps, note_records, share_batch
-from mxnet_resnet.train.identity import identify, identify_machine
+from mxnet_resnet.train.identity import identify, identify_machine, read_threads
 from mxnet_resnet.train.reading import Summaries
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where runs take place: who computes, on what, together with whom, and on which records."""
+    """Where runs take place: who computes, on what, together with whom, and on which records.
+
+    ``notes`` are sentences for the log.
+    """
 
     engine: Engine
     devices: Devices
     group: Group
     summaries: Summaries
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,13 +65,15 @@ def planning(runs: Sequence[RunSettings], engine: Engine) -> Iterator[tuple[list
     """
     first = runs[0]
     deadline = math.inf if first.max_minutes is None else time.monotonic() + 60 * first.max_minutes
-    engine.prepare(first.devices.store, first.devices.cpus)
+    resumed = (read_threads(settings.saving.prefix) for settings in runs if settings.start.resume)
+    threads = next((found for found in resumed if found is not None), None)
+    told = engine.prepare(first.devices.store, first.devices.cpus, threads, first.devices.deterministic)
     devices = engine.choose_devices(first.devices.gpus, first.devices.cpus)
     check_reader(first, engine)
     metrics.check_tensorboard(first.saving.tensorboard)
     with engine.join(first.devices.store, devices) as group, ExitStack() as stack:
         shares = [share_batch(settings, group.local_count) for settings in runs]
-        place = Place(engine, devices, group, check_records(shares[0], group.count))
+        place = Place(engine, devices, group, check_records(shares[0], group.count), told)
         plans = [plan_run(settings, place) for settings in shares]
         if group.rank == 0:
             for plan in plans:
@@ -92,7 +98,7 @@ def plan_run(settings: RunSettings, place: Place) -> Plan:
     graph = checkpoint.graph_path(settings.saving.prefix)
     files.check_writable(graph, f"checkpoints to {graph.parent}")
     notes = [note for note in (engine.reason, devices.note) if note]
-    notes += [rate.describe(steps_per_epoch), *model_notes, *begin.notes]
+    notes += [*place.notes, rate.describe(steps_per_epoch), *model_notes, *begin.notes]
     versions = {**environment.versions(), **engine.versions()}
     return Plan(place, settings, rate, spec, model, begin, notes, note_records(settings, summaries), versions)
 

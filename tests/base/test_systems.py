@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -26,12 +27,12 @@ for words in (line.split() for line in sys.stdin):
 from pathlib import Path
 from mxnet_resnet.base import environment, files
 from mxnet_resnet.data import recordio
-assert environment.cores() >= 1 and environment.memory() == {}
+assert environment.cores() >= 1 and environment.memory() == {} and environment.count_busy_cores() == 0
 offsets = recordio.scan(Path("x.rec")).offsets
 assert recordio.RecordFile(Path("x.rec"), offsets).read(7).label == 1
-with files.locked(Path("lock")):
-    pass
-assert not Path("lock").exists()
+with files.locked(Path("new/lock")):
+    assert not list(files.abandoned(Path("new/net")))
+assert not Path("new/lock").exists()
 """
 
 
@@ -50,7 +51,7 @@ def test_records_checks_and_curves_need_nothing_that_only_linux_has(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert [f"{name} 0" in done.stdout for name in ("im2rec", "check_rec", "plot_curve")] == [True] * 3
-    assert "There is no lock on lock (not on this system)" in done.stderr
+    assert "There is no lock on new/lock (not on this system)" in done.stderr
     assert (tmp_path / "curve.png").stat().st_size > 1000
 
 
@@ -66,6 +67,8 @@ def test_records_checks_and_curves_need_nothing_that_only_linux_has(tmp_path):
         ("3:cpuacct,cpu:/", {"cpuacct,cpu/cpu.cfs_quota_us": "1", "cpuacct,cpu/cpu.cfs_period_us": "2"}, 0.5),
         ("3:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, math.inf),
         ("3:cpuset:/", {"cpuset/cpu.cfs_quota_us": "1", "cpuset/cpu.cfs_period_us": "2"}, math.inf),
+        ("0::/", {"cpu.max": "-1 100000"}, math.inf),
+        ("\nnot a group\n0::/a:b", {"a:b/cpu.max": "300000 100000"}, 3),
         (None, {"cpu.max": "1 2"}, math.inf),
     ],
 )
@@ -82,3 +85,30 @@ def test_a_quota_counts_as_processors(monkeypatch, quota, cores):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
     monkeypatch.setattr(environment, "read_cpu_quota", lambda: quota)
     assert environment.cores() == cores
+
+
+@pytest.mark.parametrize("others, busy", [(0.0, 0), (0.4, 0), (2.6, 3), (8.0, 8), (-0.6, 0)])
+def test_cores_are_busy_with_what_others_compute(monkeypatch, others, busy):
+    monkeypatch.setattr(environment, "_read_busy", iter([100.0, 101.0 + 2 * others]).__next__)
+    monkeypatch.setattr(environment.time, "process_time", iter([3.0, 4.0]).__next__)  # a second of it is ours
+    monkeypatch.setattr(environment.time, "monotonic", iter([10.0, 12.0]).__next__)
+    assert environment.count_busy_cores() == busy
+
+
+def test_two_that_look_at_the_same_time_see_each_other(monkeypatch):
+    monkeypatch.setattr(environment, "_read_busy", time.process_time)  # as if this were the only process
+    assert environment.count_busy_cores(0.05) == 0
+    before = time.process_time()
+    environment.count_busy_cores(0.2)
+    assert time.process_time() - before > 0.01  # it does not sleep
+
+
+def test_busy_seconds_are_those_of_the_processors_that_may_be_used(tmp_path, monkeypatch):
+    (tmp_path / "stat").write_text(
+        "cpu  9 9 9 9 9 9 9 9 0 0\ncpu0 1 2 3 99 99 4 5 6 1 1\ncpu1 70 0 0 9 9 0 0 0 7 0\nintr 1\n\n"
+    )
+    monkeypatch.setattr(os, "sysconf", lambda _: 10, raising=False)
+    for processors, ticks in (({0}, 21), ({0, 1}, 91), ({2}, 0)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, chosen=processors: chosen, raising=False)
+        assert environment._read_busy(tmp_path / "stat") == ticks / 10
+    assert environment._read_busy(tmp_path / "none") == 0

@@ -33,6 +33,8 @@ def test_devices_on_the_cpu_share_its_cores(command, capsys, monkeypatch):
     threads = []
     monkeypatch.setitem(compat.chosen, "OMP_NUM_THREADS", "8")
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    monkeypatch.setattr(compat, "count_bound_cores", lambda: 8)
+    monkeypatch.setattr(compat, "count_busy_cores", lambda: 0)
     checked = "mxnet_resnet.train.setup.check_records"
     monkeypatch.setattr(checked, lambda *_: threads.append(os.environ["OMP_NUM_THREADS"]) or sys.exit(0))
     for devices in (["--gpus", "none"], ["--cpus", "4"]):

@@ -45,7 +45,7 @@ def plot(command, capsys, tmp_path):
 def test_the_line_that_run_sh_prints(command, capsys, tmp_path):
     out = tmp_path / "curve.png"
     _, printed, _ = command(capsys, "log/plot_curve.py", f"--logs={DIGITS}", f"--out={out}")
-    assert printed == f"top-1 error 0.83% (best 0.28%), curve {out}\n"
+    assert printed == f"top-1 error 0.56% (best 0.28%), curve {out}\n"
 
 
 @pytest.mark.parametrize("suffix, begins", [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])

@@ -53,3 +53,18 @@ def test_its_runs_stop_and_go_on_to_the_bit(digits, tmp_path, monkeypatch, more)
     np.testing.assert_array_equal(whole.params["fc1_weight"], cut.params["fc1_weight"])
     np.testing.assert_array_equal(whole.momentum["momentum:fc1_weight"], cut.momentum["momentum:fc1_weight"])
     assert ledger.read(f"{tmp_path}/cut/model/net", "0003").settings["machine.engine"] == "toy"
+
+
+def test_an_engine_is_told_the_threads_of_a_run_that_goes_on(digits, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(ToyEngine, "prepare", lambda _, *told: asked.append(told) or ["There are few threads"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    more = ("--epochs", "1", "--lr", "0.05")
+    train(parse(arguments(digits, tmp_path, *more)), ToyEngine())
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    train(parse(arguments(digits, tmp_path, "--resume", "--epochs", "2", "--deterministic")), ToyEngine())
+    train(parse(arguments(digits, tmp_path, *more, "--model-prefix", f"{tmp_path}/other", "--resume")), ToyEngine())
+    assert asked == [("device", None, None, False), ("device", None, 3, True), ("device", None, None, False)]
+    log = (tmp_path / "log/net/train.log").read_text()
+    assert log.count("There are few threads") == 2
+    assert "Not to the bit the same run: machine threads was 3, is 5" in log

@@ -134,8 +134,8 @@ class ToyEngine:
     def load(self, soon_done=False):
         pass
 
-    def prepare(self, store, cpus):
-        pass
+    def prepare(self, store, cpus, threads=None, fixed=False):
+        return []
 
     def choose_devices(self, gpus, cpus):
         return Devices([None], "cpu", "Computing in NumPy")

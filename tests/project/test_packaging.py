@@ -106,7 +106,7 @@ def read_pins(file: str, python: str) -> dict[str, str]:
     """The versions that a file of requirements and those it includes pin for a Python, by the package's name."""
     pins: dict[str, str] = {}
     for line in (REPOSITORY / file).read_text(encoding="utf-8").splitlines():
-        text = line.partition("#")[0].strip()
+        text = re.sub(r"#.*|^-c .*", "", line).strip()
         if text.startswith("-r "):
             found = read_pins(text[len("-r ") :], python)
         elif text:
@@ -138,6 +138,12 @@ def test_the_pinned_versions_are_what_the_project_asks_for(file, engine, python)
             assert need.specifier.contains(pins[canonicalize_name(need.name)]), need
     others = {"mxnet": {"torch", "safetensors"}, "torch": {"mxnet", "gluoncv", "requests", "torch-resnet"}}
     assert not others[engine] & pins.keys()
+
+
+def test_what_torch_brings_has_a_version_too():
+    for python, cuda in (("3.9", "nvidia-cublas-cu12"), ("3.13", "nvidia-cublas")):
+        assert {cuda, "triton"} <= read_pins("constraints-torch.txt", python).keys()
+    assert "\n-c constraints-torch.txt\n" in (REPOSITORY / "requirements-torch.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("python", ["3.9", "3.13"])

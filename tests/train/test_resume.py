@@ -12,6 +12,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted
 from mxnet_resnet.engines.mxnet import devices
@@ -185,7 +186,7 @@ def test_a_validation_that_overflows_is_told(three_epochs, digits, tmp_path):
 def process(given: list[str]) -> subprocess.Popen:
     """The command on all cores, however few the tests run on."""
     command = [sys.executable, REPOSITORY / "train_resnet.py", *given]
-    environment = {name: text for name, text in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(cores())}
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mxnet_resnet.base.environment import cores
+from mxnet_resnet.base.environment import cores, count_bound_cores, count_busy_cores
 from mxnet_resnet.base.errors import UserError
 
 # Loaded before libmxnet.so, each after the ones it needs. cuDNN loads its parts by name when it is first called.
@@ -141,6 +141,31 @@ def share_cores(parts: int) -> None:
         os.environ["OMP_NUM_THREADS"] = str(max(1, int(chosen["OMP_NUM_THREADS"]) // parts))
 
 
+def choose_threads(devices: int, before: int | None, fixed: bool) -> list[str]:
+    """Before MXNet is loaded: choose the threads of each of ``devices``; a sentence where they are not for all cores.
+
+    A run that goes on has as many as ``before``, since its rounding follows from them; a new one leaves cores to others
+    that keep them busy, unless its number is ``fixed``. oneDNN's threads wait for each other within the gradients of a
+    convolution, and spin however OMP_WAIT_POLICY lets them wait: one whose core is taken holds up all
+    (docs/performance.md). A number that the user has set stays.
+    """
+    share_cores(devices)
+    if "OMP_NUM_THREADS" not in chosen:
+        return []
+    most = int(os.environ["OMP_NUM_THREADS"])
+    why = "as the run has had them"
+    threads = before if before is not None and before <= most else most
+    if before is None and not fixed:
+        busy, bound = count_busy_cores(), count_bound_cores()
+        threads = min(most, max(1, (bound - busy) // devices))
+        why = f"since other work keeps {busy} of {bound} cores busy"
+    if threads == most:
+        return []
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    each = " on each device" if devices > 1 else ""
+    return [f"MXNet computes with {threads} of {most} threads{each}, {why}: OMP_NUM_THREADS sets another number"]
+
+
 def _quiet_warnings() -> None:
     """Silence what MXNet's own code makes newer Pythons and NumPys say; warnings for the user's code stay."""
     for module in ("mxnet", "gluoncv", "dmlc_tracker"):
@@ -206,7 +231,7 @@ def import_mxnet_quickly() -> None:
 
     MXNet takes a base class from scikit-learn, which takes pandas with it, for a class that no one uses here, and SciPy
     for sparse arrays and quantization: a command that needs these imports MXNet as usual. Threads that spin take the
-    cores from each other on a machine that has other work: seconds for one image.
+    cores from each other on a machine that has other work: seconds for one image. So they need not be fewer there.
     """
     if sys.modules.get("mxnet") is not None:
         return

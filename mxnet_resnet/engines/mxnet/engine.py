@@ -42,11 +42,13 @@ class MXNetEngine:
         else:
             compat.load()
 
-    def prepare(self, store: str, cpus: int | None) -> None:
+    def prepare(self, store: str, cpus: int | None, threads: int | None = None, fixed: bool = False) -> list[str]:
         if workers.is_launched():
             raise UserError("torchrun starts workers of PyTorch: those of MXNet are started by tools/launch.py")
-        compat.share_cores(cpus or 1)
+        fixed = fixed or cluster.is_distributed(store)  # the workers of a job have the same number
+        notes = compat.choose_threads(cpus or 1, threads, fixed)
         cluster.prepare(store)  # servers and schedulers serve in here
+        return notes
 
     def choose_devices(self, gpus: Sequence[int] | None, cpus: int | None) -> Devices:
         self.load()

@@ -44,6 +44,8 @@ class TorchEngine:
         return torch.__version__
 
     def load(self, soon_done: bool = False) -> None:
+        if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+            os.environ["GOMP_SPINCOUNT"] = "1000"  # threads that wait soon sleep: what that gives is in performance.md
         try:
             import torch
         except ModuleNotFoundError as error:
@@ -52,7 +54,7 @@ class TorchEngine:
             raise UserError(NO_TORCH) from error
         torch.backends.cudnn.allow_tf32 = False  # float32 is float32; who wants speed has bfloat16
 
-    def prepare(self, store: str, cpus: int | None) -> None:
+    def prepare(self, store: str, cpus: int | None, threads: int | None = None, fixed: bool = False) -> list[str]:
         if store.startswith("dist"):
             raise UserError(f"--kv-store {store} is MXNet's: PyTorch's workers are started by torchrun instead")
         if os.environ.get("DMLC_ROLE"):
@@ -63,6 +65,7 @@ class TorchEngine:
             raise UserError(
                 f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, and torchrun has not started this process: start it by that"
             )
+        return []
 
     def choose_devices(self, gpus: Sequence[int] | None, cpus: int | None) -> Devices:
         self.load()

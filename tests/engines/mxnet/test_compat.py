@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from mxnet_resnet.engines.mxnet import compat
 
@@ -29,7 +30,7 @@ print(abs(executor.forward(is_train=False)[0].asnumpy() - expected).max() / abs(
 
 
 def python(code: str, **environment: str) -> str:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MXNET_", "OMP_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MXNET_", "OMP_", "GOMP_"))}
     done = subprocess.run(
         [sys.executable, "-c", code], env={**kept, **environment}, capture_output=True, text=True, timeout=120
     )
@@ -57,6 +58,39 @@ def test_parts_share_the_cores_unless_the_user_has_set_a_number():
     eight = "import os; os.sched_getaffinity = lambda _: range(8); from mxnet_resnet.engines.mxnet import compat; "
     assert [python(eight + show.format(parts)) for parts in (1, 3, 9)] == ["8", "2", "1"]
     assert python(eight + show.format(3), OMP_NUM_THREADS="7") == "7"
+
+
+CHOICE = """
+import os; os.sched_getaffinity = lambda _: range(8)
+from mxnet_resnet.engines.mxnet import compat, engine
+compat.count_busy_cores = lambda: {busy}
+print(*engine.MXNetEngine().prepare({arguments}), os.environ["OMP_NUM_THREADS"])
+"""
+
+
+@pytest.mark.parametrize(
+    "busy, arguments, told, threads",
+    [
+        (0, "'device', None", "", 8),
+        (3, "'device', None", "MXNet computes with 5 of 8 threads, since other work keeps 3 of 8 cores busy: ", 5),
+        (9, "'device', None", "1 of 8 threads, since other work keeps 9 of 8 cores busy: ", 1),
+        (4, "'device', 2", "2 of 4 threads on each device, since other work keeps 4 of 8 cores busy: ", 2),
+        (4, "'device', 8", "", 1),
+        (3, "'device', None, None, True", "", 8),  # --deterministic
+        (3, "'device', None, 8", "", 8),  # a run goes on
+        (3, "'device', None, 2", "MXNet computes with 2 of 8 threads, as the run has had them: ", 2),
+        (3, "'device', None, 64", "", 8),
+    ],
+)
+def test_a_new_run_leaves_busy_cores_to_others_and_says_so(busy, arguments, told, threads):
+    printed = python(CHOICE.format(busy=busy, arguments=arguments))
+    if told:
+        told += "OMP_NUM_THREADS sets another number "
+    assert printed.endswith(f"{told}{threads}") and bool(told) == ("MXNet computes" in printed)
+
+
+def test_a_number_of_threads_that_is_set_stays():
+    assert python(CHOICE.format(busy=3, arguments="'device', 2, 1"), OMP_NUM_THREADS="7") == "7"
 
 
 def test_mxnet_imports_without_a_word():
