@@ -142,7 +142,9 @@ def _note_rest(root: Path, walk: _Walk, extensions: Collection[str]) -> list[str
     """Folders without images and files of other names."""
     notes = []
     for folder in walk.bare[:MOST_NAMED]:
-        found = f"{count_endings(walk.others[folder])}, and none that --exts names" if folder in walk.others else "no image"
+        found = (
+            f"{count_endings(walk.others[folder])}, and none that --exts names" if folder in walk.others else "no image"
+        )
         notes.append(f"{_name_folder(root, folder)} is no class: it has {found}")
     if len(walk.bare) > MOST_NAMED:
         notes.append(f"{len(walk.bare) - MOST_NAMED:,} folders more are no classes")

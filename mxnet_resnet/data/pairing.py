@@ -61,9 +61,7 @@ def compare_names(train: Path, val: Path) -> list[str]:
     ]
 
 
-def compare_scales(
-    path: Path, summary: Summary, image_shape: ImageShape, preset: Augmentation, pad: int
-) -> list[str]:
+def compare_scales(path: Path, summary: Summary, image_shape: ImageShape, preset: Augmentation, pad: int) -> list[str]:
     """What is to be said where training shows its images at another scale than validation.
 
     Validation makes the short side of any image `transform.short_side`; training cuts crops out of images as they are
@@ -86,9 +84,7 @@ def compare_scales(
     ]
 
 
-def _find_shown(
-    sides: tuple[int, int], image_shape: ImageShape, preset: Augmentation, pad: int
-) -> tuple[float, float]:
+def _find_shown(sides: tuple[int, int], image_shape: ImageShape, preset: Augmentation, pad: int) -> tuple[float, float]:
     """The least and most pixels that the short side of an image (H, W) has where training cuts its crop out."""
     least, most = (
         scale * min(sides) * find_enlargement((scale * sides[0], scale * sides[1]), image_shape[1:], pad)

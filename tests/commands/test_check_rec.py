@@ -165,7 +165,9 @@ def test_grey_images_and_missing_labels_are_counted(tmp_path, command, capsys):
     assert "note: no image has the label 1, 2, 4" in out
     path = write_records(tmp_path / "b.rec", [colour] * 3, labels=[2.0, 34.0, 3.0])
     out = command(capsys, CHECK, path)[1]
-    assert "3 from 2 to 34, 30 missing between" in out and "the label 4, 5, 6, 7, 8, 9, 10, 11, 12, 13 and 20 more" in out
+    assert (
+        "3 from 2 to 34, 30 missing between" in out and "the label 4, 5, 6, 7, 8, 9, 10, 11, 12, 13 and 20 more" in out
+    )
     assert "note: the labels begin at 2: a net's classes begin at 0" in out
 
 

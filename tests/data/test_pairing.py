@@ -60,7 +60,13 @@ def test_names_that_moved_are_told(tmp_path):
         (28, (3, 32, 32), 1, 4, ""),
         (36, (3, 32, 32), 1, 4, ""),
         (40, (3, 32, 32), 1, 4, "cut to 32 pixels from a short side of 40 pixels (the median), and validation scales"),
-        (24, (3, 32, 32), 1, 4, "a short side of 24 pixels (the median), and validation scales its own to 32"),  # padded
+        (
+            24,
+            (3, 32, 32),
+            1,
+            4,
+            "a short side of 24 pixels (the median), and validation scales its own to 32",
+        ),  # padded
         (8, (3, 32, 32), 1, 4, "a short side of 24 pixels"),  # enlarged up to the padding
         (8, (3, 32, 32), 1, 0, ""),
         (256, (3, 32, 32), 1, 4, "short side of 256 pixels (the median), and validation scales its own to 32"),
@@ -90,7 +96,9 @@ def test_images_of_another_scale_among_others_are_told_with_their_share(tmp_path
     path = write_records(tmp_path / "a.rec", [large, small, small, small] * 200)
     (note,) = pairing.compare_scales(path, recordio.scan(path), (3, 16, 16), level(1, True), 4)
     share, _, rest = note.partition("%")
-    assert 15 < int(share) < 35 and rest.startswith(f" of the images in {path} are cut to 16 pixels from a short side of 64")
+    assert 15 < int(share) < 35 and rest.startswith(
+        f" of the images in {path} are cut to 16 pixels from a short side of 64"
+    )
     few = write_records(tmp_path / "b.rec", [large] + [small] * 19)
     assert not pairing.compare_scales(few, recordio.scan(few), (3, 16, 16), level(1, True), 4)
 

@@ -125,7 +125,10 @@ def test_a_resumed_run_stops_before_the_checkpoint_of_a_stranger(digits, ours):
 @pytest.mark.parametrize(
     "more, told",
     [
-        (("--lr", "0.1"), r"another run \(learning rate lr was 0.05, is 0.1\); --resume goes on with it; to begin anew"),
+        (
+            ("--lr", "0.1"),
+            r"another run \(learning rate lr was 0.05, is 0.1\); --resume goes on with it; to begin anew",
+        ),
         (("--data-train", "{digits}/digits_train.rec"), r"another run \(training records was 360 images"),
         (("--epochs", "1"), "this run, and --epochs 1 is less; --resume goes on with it"),
         (("--epochs", "9"), "this run, which has not come to the end of --epochs 9; --resume goes on with it"),

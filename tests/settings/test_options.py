@@ -66,7 +66,10 @@ def test_custom_data_get_the_net_for_their_size(side, small):
     [
         ("--depth 51", "18, 34, 50, 101, 152, 200, 269"),
         ("--data-type custom", "needs --data-train"),
-        ("--image-shape 1,224,224", "has 1 channel, and all images, grey ones too, are read as R, G and B: take 3,224,224"),
+        (
+            "--image-shape 1,224,224",
+            "has 1 channel, and all images, grey ones too, are read as R, G and B: take 3,224,224",
+        ),
         ("--image-shape 3,224", "3,HEIGHT,WIDTH"),
         ("--image-shape 3,100000,100000", "3,HEIGHT,WIDTH"),
         ("--network resnet19", "the nearest are"),
