@@ -96,7 +96,7 @@ def augment(
 
 
 def find_enlargement(image: tuple[float, float], size: tuple[int, int], pad: int) -> float:
-    """The factor on an image (H, W) that is too small, with ``pad`` pixels around it, for a crop of ``size``; else 1."""
+    """The factor of an image (H, W) that with ``pad`` around it is too small for a crop of ``size``; else 1."""
     return max(1.0, *((wanted - 2 * pad) / side for side, wanted in zip(image, size)))
 
 

@@ -79,7 +79,7 @@ def _explain_tiff(image: bytes) -> str:
     bits, kind = tags.get(BITS, 1), tags.get(SAMPLE_FORMAT, WHOLE_NUMBERS)
     if kind in (SIGNED, FLOATS) or bits > 16:
         values = {SIGNED: "signed numbers", FLOATS: "fractions"}.get(kind, "whole numbers")
-        return f"its values are {values} of {bits} bits: save it with whole numbers of 8 or 16"
+        return f"its values are {values} of {bits} bits: save it with whole numbers of 8 or 16 bits"
     if bits == 16 and tags.get(SAMPLES, 1) == 2:
         return "it is a TIFF of 16-bit grey with transparency: save it with 8 bits, or as a PNG"
     return ""

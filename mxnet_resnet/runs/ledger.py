@@ -357,7 +357,7 @@ def _pointer(prefix: str, name: str) -> dict[str, Any]:
     """
     content = read_pointer(file(prefix, name, "json"))
     run, checkpoint = content.get("run"), _named(content)
-    if name == "latest" and None not in (run, checkpoint) and _run(prefix, checkpoint) not in (run, None):
+    if name == "latest" and run is not None and checkpoint is not None and not is_of(prefix, checkpoint, run):
         return {}
     return content
 
