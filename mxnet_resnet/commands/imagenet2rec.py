@@ -17,7 +17,7 @@ from pathlib import Path
 from mxnet_resnet.base.arguments import Parser
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import check_writable, replacing
-from mxnet_resnet.data import imagenet
+from mxnet_resnet.data import imagebounds, imagenet
 from mxnet_resnet.data.datasets import IMAGENET_SYNSET
 from mxnet_resnet.data.tarrecords import write_records
 from mxnet_resnet.data.tars import TarImages, find_images
@@ -65,6 +65,7 @@ def write(images: TarImages, name: str, sizes: list[int], arguments: argparse.Na
 
 def main() -> None:
     arguments = parse()
+    imagebounds.allow(arguments.max_pixels)
     check_writable(arguments.out / "synset.txt")  # before hours go into what could not be written
     lines = {line.split()[0]: line for line in IMAGENET_SYNSET.read_text().splitlines()}
     classes = known = sorted(lines)

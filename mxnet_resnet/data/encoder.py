@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from mxnet_resnet.data.decoding import ImageError, decode_bgr
+from mxnet_resnet.data.imagebounds import explain_bytes
 from mxnet_resnet.data.transform import LARGEST_SIDE, sides_for
 
 
@@ -36,6 +37,8 @@ class Encoder:
         if reason := explain_no_file(path):
             return reason
         try:
+            if reason := explain_bytes(path.stat().st_size):
+                return reason
             data = path.read_bytes()
         except OSError as error:
             return str(error.strerror)

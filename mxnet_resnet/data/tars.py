@@ -21,6 +21,8 @@ import numpy as np
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import read_at, replacing
 from mxnet_resnet.base.progress import progress
+from mxnet_resnet.data.decoding import ImageError
+from mxnet_resnet.data.imagebounds import explain_bytes
 
 INDEX_VERSION = 1
 LONGEST_NAME = 100  # names are kept in an array as wide as the longest
@@ -58,8 +60,10 @@ class TarImages:
         return self.table["name"][number].decode(errors="replace")
 
     def read(self, file: BinaryIO, number: int) -> bytes:
-        """The encoded image; threads may share the open tar."""
+        """The encoded image; threads may share the open tar. Raises ImageError where it is too large for one."""
         offset, size = int(self.table["offset"][number]), int(self.table["size"][number])
+        if reason := explain_bytes(size):
+            raise ImageError(f"does not decode: {reason}")
         try:
             data = read_at(file, size, offset)
         except OSError as error:

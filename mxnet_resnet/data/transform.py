@@ -15,6 +15,7 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.decoding import ImageError, decode
+from mxnet_resnet.data.imagebounds import explain_bytes
 
 ImageShape = tuple[int, int, int]
 LARGEST_SIDE = 32766  # that OpenCV resizes and warps
@@ -102,6 +103,8 @@ def read_bytes(path: str | Path) -> bytes:
     if os.path.exists(path) and not os.path.isfile(path):
         raise UserError(f"cannot read image {path}: not a file")
     try:
+        if reason := explain_bytes(os.stat(path).st_size):
+            raise UserError(f"cannot read image {path}: {reason}")
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read image {path}: {getattr(error, 'strerror', None) or error}") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mxnet_resnet.base.arguments import Parser, integer, integers, number, positive, seeds, shape
+from mxnet_resnet.data import imagebounds
 from mxnet_resnet.data.datasets import BACKENDS, DATA_TYPES
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.settings.listing import Listing, list_networks, list_recipes
@@ -102,6 +103,7 @@ def _add_data(data: argparse._ArgumentGroup) -> None:
     )
     data.add_argument("--data-backend", choices=BACKENDS, default=BACKENDS[0], help="who decodes")
     data.add_argument("--data-nthreads", type=integer(high=1024), help="threads that decode (one a core)")
+    imagebounds.add_flag(data)
 
 
 def _add_network(net: argparse._ArgumentGroup) -> None:
