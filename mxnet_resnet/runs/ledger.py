@@ -189,7 +189,7 @@ def read(prefix: str, name: str) -> Entry | None:
         return _as_entry(content, path)
     except UserError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, RecursionError) as error:
         raise UserError(f"{path} is damaged") from error
 
 

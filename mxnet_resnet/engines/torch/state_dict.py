@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,9 @@ except ImportError as error:
 WRAPPERS = ("checkpoint", "state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "net", "params")
 ARCHITECTURE = "mxnet_resnet.architecture"  # what a plan is called among the metadata of a file
 
+MOST_AMPLIFIED, ALWAYS = 4, 1 << 20  # bytes in memory by those of a file (8-bit numbers become float32), and at least
+LONGEST_NAME = 1000
+
 
 class StateDict(NamedTuple):
     """The arrays of a state_dict by name, and the plan of the net as JSON where the file has one."""
@@ -39,8 +43,12 @@ def load(path: Path) -> StateDict:
     """
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
+    most = MOST_AMPLIFIED * path.stat().st_size + ALWAYS  # bytes that it may stand for
     try:
+        _check_packing(path, most)
         content, architecture = _load_safetensors(path) if _is_safetensors(path) else _load_pickle(path)
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} is damaged, or holds more than tensors and is not loaded: that could run code"
@@ -51,12 +59,25 @@ def load(path: Path) -> StateDict:
     tensors = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
     if not tensors:
         raise UserError(f"{path} holds no state_dict")
+    if any(len(str(name)) > LONGEST_NAME for name in tensors):
+        raise UserError(f"{path} has names of more than {LONGEST_NAME:,} letters, and a net has none")
     for name, tensor in tensors.items():
         odd = tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized
         if odd or not (tensor.is_floating_point() or str(name).endswith(TORCH_COUNTER)):
             raise UserError(f"{path}: {name} is no ordinary tensor of real numbers")
+    if sum(tensor.numel() for tensor in tensors.values()) * np.dtype(np.float32).itemsize > most:
+        raise UserError(f"{path} holds tensors that claim more values than the file has")
     arrays = {str(name): _as_array(tensor.detach()) for name, tensor in tensors.items()}
     return StateDict(_without_common_prefix(arrays), architecture)
+
+
+def _check_packing(path: Path, most: int) -> None:
+    """Raise UserError for a zip file that unpacks to more than ``most`` bytes; PyTorch's own are not compressed."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > most:
+            raise UserError(f"{path} unpacks to {size:,} bytes, too many for its size")
 
 
 def _is_safetensors(path: Path) -> bool:
