@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base.pickles import CarefulUnpickler
 from mxnet_resnet.data import tarwalk
 from mxnet_resnet.data.cifar import MEBIBYTE, CifarImages, Dataset
 
@@ -49,11 +49,8 @@ class _PickledType:
         pass
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
-    """Reads containers, numbers, strings and NumPy arrays, and calls nothing that a pickle names.
-
-    It is the one in Python: that in C takes the memory that a number in the file claims.
-    """
+class _Unpickler(CarefulUnpickler):
+    """Reads containers, numbers, strings and NumPy arrays, and calls nothing that a pickle names."""
 
     NAMES = {  # noqa: RUF012
         ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
@@ -62,11 +59,9 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
         ("numpy", "dtype"): _PickledType,
     }
 
-    dispatch = {code: read for code, read in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}  # type: ignore[attr-defined]  # noqa: RUF012
-
     def find_class(self, module: str, name: str) -> type:
         if (module, name) not in self.NAMES:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+            return super().find_class(module, name)
         return self.NAMES[module, name]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
+from mxnet_resnet.base.pickles import check_pickle
 from mxnet_resnet.engines.torch import NO_TORCH
 from mxnet_resnet.plans.layouts import TORCH_COUNTER
 
@@ -26,6 +27,7 @@ ARCHITECTURE = "mxnet_resnet.architecture"  # what a plan is called among the me
 
 MOST_AMPLIFIED, ALWAYS = 4, 1 << 20  # bytes in memory by those of a file (8-bit numbers become float32), and at least
 LONGEST_NAME = 1000
+BEFORE_VALUES = 4  # pickles of a file of PyTorch before 1.6: what it is, its version, the system, the content
 
 
 class StateDict(NamedTuple):
@@ -72,12 +74,23 @@ def load(path: Path) -> StateDict:
 
 
 def _check_packing(path: Path, most: int) -> None:
-    """Raise UserError for a zip file that unpacks to more than ``most`` bytes; PyTorch's own are not compressed."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            size = sum(member.file_size for member in archive.infolist())
+    """Raise UserError for a zip file that unpacks to more than ``most`` bytes, as PyTorch's own do not, and
+    UnpicklingError for a pickle that stands for too much.
+    """
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            for _ in range(BEFORE_VALUES if not _is_safetensors(path) else 0):
+                check_pickle(file)
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        size = sum(member.file_size for member in members)
         if size > most:
             raise UserError(f"{path} unpacks to {size:,} bytes, too many for its size")
+        for member in members:
+            if member.filename.endswith("data.pkl"):
+                with archive.open(member) as file:
+                    check_pickle(file)
 
 
 def _is_safetensors(path: Path) -> bool:
