@@ -20,14 +20,14 @@ def _weighing(load: Callable[[Any], None]) -> Callable[[Any], None]:
     return load_tuple
 
 
-class CarefulUnpickler(pickle._Unpickler):  # type: ignore[name-defined]
+class CarefulUnpickler(pickle._Unpickler):
     """Reads containers, numbers and text. It is the one in Python: that in C takes the memory that a number in the file
     claims.
     """
 
     dispatch = {  # noqa: RUF012
         code: _weighing(load) if bytes([code]) in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3) else load
-        for code, load in pickle._Unpickler.dispatch.items()  # type: ignore[attr-defined]
+        for code, load in pickle._Unpickler.dispatch.items()
         if bytes([code]) not in REFUSED
     }
     stack: list[Any]
