@@ -11,20 +11,16 @@ import lzma
 import os
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from mxnet_resnet.base.errors import UserError
 
 LARGEST_HEADER = 1 << 20  # bytes, with the long names and records that belong to it
 MOST_UNPACKED = 1 << 29  # bytes of a compressed tar
-COMPRESSED: dict[bytes, Callable[[BinaryIO], IO[bytes]]] = {
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-    b"\xfd7zXZ\0": lzma.open,
-}
+COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 NO_TAR = "is no tar, or a compressed one, which must be unpacked before"
