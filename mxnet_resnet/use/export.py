@@ -146,7 +146,7 @@ def export_torch(path: Path, net: TrainedNet, layout: str | None = None) -> list
     """
     source = reading.recognise(net)
     with staged(path) as (temporary,):
-        sentences = [writing.write_torch(temporary, source, layout)]
+        sentences = [f"from {source.origin}", writing.write_torch(temporary, source, layout)]
         written = reading.read_known(str(temporary))
         agreement, whose = proof.compare_nets(source, written, proof.make_images(source))
         if not agreement.proven:

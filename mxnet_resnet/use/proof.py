@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from mxnet_resnet.data.transform import evaluation_transform, read_image
-from mxnet_resnet.engines.graphs import trained
-from mxnet_resnet.engines.net import Scores, TrainedNet, normalise, require_plan
+from mxnet_resnet.engines.graphs import outputs, trained
+from mxnet_resnet.engines.net import Scores, TrainedNet, normalise, require_graph, require_plan
 from mxnet_resnet.use import graphs, reading
 from mxnet_resnet.use.classifier import PROBABILITIES
 
@@ -125,7 +125,18 @@ def prove(
             away = float(np.abs(PROBABILITIES[net.activation](found(batch)) - probabilities(batch)).max())
             if not away <= LARGEST_DIFFERENCE:
                 raise NotProven(f"a probability is not the {net.activation} of its score: it differs by {away:.2e}")
-    return agreement.describe()
+    return [*agreement.describe(), *_tell_hidden(net)]
+
+
+def _tell_hidden(net: TrainedNet) -> list[str]:
+    """What an output that is not known to be scores can hide of what it is computed of, in a sentence."""
+    hiding = outputs.find_hiding(require_graph(net)) if net.activation is None else None
+    if hiding is None:
+        return []
+    return [
+        f"the output is behind {hiding.name} (a {hiding.op}), which can hide differences: this proves little; --output "
+        "with the operator before that gives scores, which are proven"
+    ]
 
 
 def compare_nets(source: TrainedNet, target: TrainedNet, images: Mapping[str, np.ndarray]) -> tuple[Agreement, str]:

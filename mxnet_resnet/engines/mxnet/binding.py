@@ -8,6 +8,7 @@ import mxnet as mx
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.mxnet import symbols
 from mxnet_resnet.runs.graph import IMAGES
 
 
@@ -54,7 +55,9 @@ class Executor:
         if self._differentiable:
             wanted[self._input] = "write"
         try:
-            self._bound = self._symbol.simple_bind(self.context, grad_req=wanted, **{self._input: shape})
+            known = {name: array.shape for name, array in self._arrays.items()}
+            shapes = symbols.complete(self._symbol, {self._input: shape}, known)
+            self._bound = self._symbol.simple_bind(self.context, grad_req=wanted, **shapes)
         except RuntimeError as error:
             lines = [line.strip() for line in str(error).splitlines() if "MXNetError:" in line]
             reason = lines[-1].partition("MXNetError:")[2].strip() if lines else "it does not say why"

@@ -26,7 +26,7 @@ def quantize(folded: TrainedNet, images: np.ndarray, mode: str = "naive") -> Tra
     values, or ``"entropy"``, ranges that lose the least information.
     """
     # A sigmoid would be made one operator with the classifier, and not be taken off again.
-    symbol = symbols.from_graph(_spell_out(folded.graph.with_activation(SOFTMAX)))
+    symbol = symbols.from_graph(_spell_out(folded.graph.with_shapes(folded.shapes).with_activation(SOFTMAX)))
     quantized, params, statistics = quantize_model(
         symbol.get_backend_symbol(BACKEND),
         to_mxnet(folded.params),
