@@ -101,7 +101,10 @@ def _list_candidates(
 ) -> Iterator[tuple[str, Architecture, int | None]]:
     """The plans, with their classes, that parameters of these shapes can belong to."""
     if "conv0_weight" in shapes:
-        plan, classes = layouts.infer(shapes)
+        try:
+            plan, classes = layouts.infer(shapes)
+        except UserError:  # a first convolution of that name is not yet one of our nets
+            return
         data_norms = architecture.DATA_NORMS[1:] if plan.data_norm else (None,)
         shortcuts = {"identity": ("identity", "centered_identity"), "projection": ("projection", "raw_projection")}
         variants = product(
