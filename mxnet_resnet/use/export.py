@@ -99,10 +99,10 @@ def export_int8(prefix: str, net: TrainedNet, calibration: Calibration) -> list[
             after, _ = compute_scores(written, others)
         except UserError as error:
             raise UserError(f"the net cannot be put into int8: {error}") from error
-        wrong = (scores.argmax(axis=1) != labels for scores in (before, after))
+        wrong_before, wrong_after = (scores.argmax(axis=1) != labels for scores in (before, after))
         return [
             f"calibrated on {len(sample.numbers)} images of {sample.path}",
-            *judge_rise(*wrong, calibration.most),
+            *judge_rise(wrong_before, wrong_after, calibration.most),
             proof.describe_rounding(before, after),
         ]
 

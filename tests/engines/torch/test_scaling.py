@@ -131,3 +131,9 @@ def test_frozen_batchnorms_predict_as_others():
     ]
     frozen = replace(net, graph=replace(net.graph, nodes=tuple(nodes)))
     assert "frozen BatchNorms" in check(frozen).origin
+
+
+def test_an_embedding_is_told_as_what_it_is():
+    net = replace(make(normalise), activation=None, output="an embedding")
+    with pytest.raises(UserError, match="not known that net gives scores of classes: its output is an embedding"):
+        engines.choose("torch").adopt(net)
