@@ -96,6 +96,11 @@ class Graph:
         return {self.input_names(node)[1] for node in norms}
 
     @property
+    def has_frozen_norms(self) -> bool:
+        """Whether a BatchNorm takes its statistics in training as well (``use_global_stats``)."""
+        return any(node.op in NORMS and node.setting("use_global_stats", False) in (True, 1) for node in self.nodes)
+
+    @property
     def noted_shapes(self) -> dict[str, tuple[int, ...]]:
         """The shapes that are noted on parameters and statistics, by name; on all of them in our graphs."""
         noted = ((node.name, node.setting(SHAPE, None)) for node in self.nodes if node.op == VARIABLE)
@@ -151,6 +156,16 @@ class Graph:
             return self
         node = Node(activation, activation, inputs=self.heads[:1])
         return replace(self, nodes=(*self.nodes, node), heads=(Output(len(self.nodes)),))
+
+    def with_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+        """The graph with the shapes of parameters noted on them, which it need not tell."""
+        nodes = (
+            replace(node, attrs={**node.attrs, SHAPE: str(shapes[node.name])})
+            if node.op == VARIABLE and node.name in shapes
+            else node
+            for node in self.nodes
+        )
+        return replace(self, nodes=tuple(nodes))
 
     def up_to(self, *heads: Output) -> Graph:
         """The part that computes other outputs."""

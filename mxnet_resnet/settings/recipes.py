@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mxnet_resnet.base import nearest
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.settings import flags
 from mxnet_resnet.settings.listing import FOLDER
@@ -44,8 +44,8 @@ def load(name: str) -> flags.Flags:
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file():
         known = sorted(file.stem for file in FOLDER.glob("*.yaml"))
-        nearest = difflib.get_close_matches(name, known, n=4, cutoff=0)
-        raise UserError(f"there is no recipe {name}: the nearest are {', '.join(nearest)}")
+        near = nearest.describe_nearest(nearest.find_nearest(name, known)) or " (--list-recipes has those that are)"
+        raise UserError(f"there is no recipe {name}{near}")
     try:
         content = yaml.load(path.read_text(), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -59,8 +59,8 @@ def load(name: str) -> flags.Flags:
     allowed = {name.replace("_", "-") for name in vars(flags.parse({}))} - OF_A_RUN
     for key in content:
         if key not in allowed:
-            alike = difflib.get_close_matches(str(key), sorted(allowed), n=1, cutoff=0)[0]
-            raise UserError(f"{path}: {key!r} is no flag that a recipe can have; the nearest is {alike!r}")
+            near = nearest.describe_nearest(nearest.find_nearest(str(key), sorted(allowed), most=1))
+            raise UserError(f"{path}: {key!r} is no flag that a recipe can have{near}")
     recipe = {key: flags.as_text(value) for key, value in content.items()}
     if "batch-size" in recipe:
         recipe.setdefault("lr-batch", recipe["batch-size"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import mxnet as mx
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.mxnet import symbols
 from mxnet_resnet.runs.graph import IMAGES
 
 
@@ -41,8 +43,9 @@ class Executor:
             self._bind(batch.shape)
         filling = np.repeat(batch[-1:], self._size - number, axis=0)
         data = mx.nd.array(np.concatenate([batch, filling]) if len(filling) else batch)
-        self._bound.forward(is_train=self._differentiable, **{self._input: data})
-        return self._bound.outputs[0].asnumpy()[:number]
+        with _explaining_errors():
+            self._bound.forward(is_train=self._differentiable, **{self._input: data})
+            return self._bound.outputs[0].asnumpy()[:number]
 
     def gradient(self, heads: np.ndarray) -> np.ndarray:
         """That of the input, of the batch computed last, for gradients (N, ...) of the output."""
@@ -53,13 +56,26 @@ class Executor:
         wanted = {name: "null" for name in self._symbol.list_arguments()}
         if self._differentiable:
             wanted[self._input] = "write"
-        try:
-            self._bound = self._symbol.simple_bind(self.context, grad_req=wanted, **{self._input: shape})
-        except RuntimeError as error:
-            lines = [line.strip() for line in str(error).splitlines() if "MXNetError:" in line]
-            reason = lines[-1].partition("MXNetError:")[2].strip() if lines else "it does not say why"
-            raise UserError(f"MXNet cannot compute the graph: {reason}") from error
+        known = {name: array.shape for name, array in self._arrays.items()}
+        with _explaining_errors():
+            shapes = symbols.complete(self._symbol, {self._input: shape}, known)
+            self._bound = self._symbol.simple_bind(self.context, grad_req=wanted, **shapes)
         self._size = shape[0]
         bound = {**self._bound.arg_dict, **self._bound.aux_dict}
         for name, array in self._arrays.items():
             array.astype(bound[name].dtype, copy=False).copyto(bound[name])
+
+
+@contextmanager
+def _explaining_errors() -> Iterator[None]:
+    """Make a UserError of what MXNet says of a graph; that is so when it is bound, or when its output is waited for."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise UserError(f"MXNet cannot compute the graph: {explain(error)}") from error
+
+
+def explain(error: RuntimeError) -> str:
+    """What an error of MXNet's says, in a line."""
+    lines = [line.strip() for line in str(error).splitlines() if "MXNetError:" in line]
+    return lines[-1].partition("MXNetError:")[2].strip() if lines else "it does not say why"

@@ -95,13 +95,15 @@ def infer(net: TrainedNet) -> tuple[dict[str, Shape], Shape]:
         raise UserError(f"the graph of {net.name} is damaged or not an MXNet graph") from error
     shape = (1, *net.image_shape)
     try:
-        shapes = symbols.parameter_shapes(symbol, shape)
-        _, (given, *_), _ = symbol.infer_shape(data=shape)
+        return symbols.infer_shapes(symbol, shape, net.shapes)
     except mx.base.MXNetError as error:
+        for name in sorted({*symbol.list_arguments()} - {*net.arrays, IMAGES}):
+            raise UserError(
+                f"the graph of {net.name} needs {name}, which is neither its images, {IMAGES}, nor in the checkpoint"
+            ) from error
         raise UserError(
             f"the net does not take images of {net.image_shape}: --image-shape says which it takes"
         ) from error
-    return shapes, given
 
 
 def list_gluon_names(net: TrainedNet) -> dict[str, str]:
