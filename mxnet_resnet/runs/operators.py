@@ -96,12 +96,12 @@ def _whole(least: int, most: int, also: Sequence[str] = ()) -> Kind:
     return Kind(words, lambda text: text in also or least <= read_whole(text) <= most)
 
 
-def _row(least: int, most: int, also: Sequence[str] = (), gaps: bool = False) -> Kind:
+def _row(least: int, most: int, also: Sequence[str] = (), gaps: bool = False, longest: int = MOST_AXES) -> Kind:
     def takes(text: str) -> bool:
         if text in also:
             return True
         row = read_row(text)
-        return len(row) <= MOST_AXES and all(gaps if one is None else least <= one <= most for one in row)
+        return len(row) <= longest and all(gaps if one is None else least <= one <= most for one in row)
 
     return Kind(f"whole numbers from {least} to {most}", takes)
 
@@ -130,6 +130,9 @@ ANY_TEXT = Kind("a text", lambda text: True)
 NUMBER = _number()
 AXIS = _whole(-MOST_AXES, MOST_AXES - 1)
 AXES = _row(-MOST_AXES, MOST_AXES - 1, also=("None",))
+ORDER = Kind(
+    "axes, each once", lambda text: text == "None" or len({*read_row(text)}) == len(read_row(text)) <= MOST_AXES
+)
 TYPE = _word(_TYPES)
 COUNT = _whole(1, 4096)
 LAYERS = _whole(1, LARGEST_LAYER)
@@ -250,7 +253,7 @@ OPERATORS: dict[str, Operator] = {
         "_npi_true_divide_scalar _npi_rtrue_divide_scalar",
         Operator(1, {"scalar": NUMBER, "is_int": SWITCH}),
     ),
-    **_alike("add_n ElementWiseSum _sum", Operator(_counted(), _COUNTED, ("num_args",))),
+    **_alike("add_n ElementWiseSum", Operator(_counted(), _COUNTED, ("num_args",))),
     **_alike("mean sum sum_axis max max_axis min min_axis prod", Operator(1, _REDUCTION)),
     **_alike("_npi_mean _np_sum", Operator(1, _NUMPY_REDUCTION)),
     "norm": Operator(1, {"ord": _whole(1, 2), "axis": AXES, "keepdims": SWITCH}),
@@ -318,7 +321,7 @@ OPERATORS: dict[str, Operator] = {
     **_alike("_np_reshape _npx_reshape", Operator(1, _NEW_SHAPE, ("newshape",))),
     **_alike("expand_dims", Operator(1, {"axis": AXIS}, ("axis",))),
     **_alike("squeeze _np_squeeze", Operator(1, {"axis": AXES})),
-    **_alike("transpose _np_transpose", Operator(1, {"axes": AXES})),
+    **_alike("transpose _np_transpose", Operator(1, {"axes": ORDER})),
     **_alike("SwapAxis swapaxes", Operator(1, {"dim1": AXIS, "dim2": AXIS})),
     **_alike("reverse flip", Operator(1, {"axis": AXES}, ("axis",))),
     "slice": Operator(
@@ -335,7 +338,7 @@ OPERATORS: dict[str, Operator] = {
     **_alike("broadcast_to", Operator(1, {"shape": _row(0, MOST)}, ("shape",))),
     **_alike("broadcast_axis broadcast_axes", Operator(1, {"axis": AXES, "size": SIZES}, ("axis", "size"))),
     "broadcast_like": Operator(2),
-    **_alike("_zeros zeros _ones ones", Operator(0, _FILLED, ("shape",))),
+    **_alike("_zeros _ones", Operator(0, _FILLED, ("shape",))),
     "_full": Operator(0, {**_FILLED, "value": NUMBER}, ("shape", "value")),
     **_alike("Cast cast amp_cast", Operator(1, {"dtype": TYPE}, ("dtype",))),
     "dot": Operator(2, {"transpose_a": SWITCH, "transpose_b": SWITCH, "forward_stype": _word("None default")}),
@@ -363,7 +366,7 @@ OPERATORS: dict[str, Operator] = {
         },
         ("scale", "sample_type", "num_args"),
     ),
-    "_contrib_AdaptiveAvgPooling2D": Operator(1, {"output_size": _row(1, LARGEST_WINDOW)}),
+    "_contrib_AdaptiveAvgPooling2D": Operator(1, {"output_size": _row(1, LARGEST_WINDOW, longest=2)}),
     "_contrib_BilinearResize2D": Operator(
         _inputs_of_resizing,
         {

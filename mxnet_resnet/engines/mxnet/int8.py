@@ -8,7 +8,8 @@ import mxnet as mx
 import numpy as np
 from mxnet.contrib.quantization import quantize_model
 
-from mxnet_resnet.engines.mxnet import symbols
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.mxnet import shapes, symbols
 from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet, to_numpy
 from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.runs.graph import SOFTMAX, Graph
@@ -26,18 +27,21 @@ def quantize(folded: TrainedNet, images: np.ndarray, mode: str = "naive") -> Tra
     values, or ``"entropy"``, ranges that lose the least information.
     """
     # A sigmoid would be made one operator with the classifier, and not be taken off again.
-    symbol = symbols.from_graph(_spell_out(folded.graph.with_activation(SOFTMAX)))
-    quantized, params, statistics = quantize_model(
-        symbol.get_backend_symbol(BACKEND),
-        to_mxnet(folded.params),
-        to_mxnet(folded.statistics),
-        label_names=None,
-        calib_mode=mode,
-        calib_data=mx.io.NDArrayIter(images, batch_size=min(BATCH, len(images))),
-        quantized_dtype="auto",
-        quantize_mode="smart",
-        quantize_granularity=GRANULARITY,
-    )
+    symbol = shapes.without_notes(symbols.from_graph(_spell_out(folded.graph.with_activation(SOFTMAX))))
+    try:
+        quantized, params, statistics = quantize_model(
+            symbol.get_backend_symbol(BACKEND),
+            to_mxnet(folded.params),
+            to_mxnet(folded.statistics),
+            label_names=None,
+            calib_mode=mode,
+            calib_data=mx.io.NDArrayIter(images, batch_size=min(BATCH, len(images))),
+            quantized_dtype="auto",
+            quantize_mode="smart",
+            quantize_granularity=GRANULARITY,
+        )
+    except RuntimeError as error:
+        raise UserError(f"MXNet cannot put {folded.name} into int8: {shapes.explain(error)}") from error
     graph = symbols.to_graph(quantized.get_backend_symbol(BACKEND)).without_softmax()
     return replace(folded, graph=graph, params=to_numpy(params), statistics=to_numpy(statistics))
 
