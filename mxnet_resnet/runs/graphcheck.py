@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mxnet_resnet.runs.graph import VARIABLE, Graph, Node, Output, read_graph
-from mxnet_resnet.runs.operators import NOTES, OPERATORS, Kind, Operator, is_true, read_row
+from mxnet_resnet.runs.kinds import Kind, is_true, read_row
+from mxnet_resnet.runs.operators import NOTES, OPERATORS, Operator
 
 LARGEST_FILE = 2**26  # bytes of a graph; those of the largest nets have 2 million
 MOST_NODES = 20_000
@@ -136,26 +137,30 @@ def _count_inputs_of_fused(node: Node, known: Operator) -> int:
     if set(node.others) != {"subgraphs"} or not isinstance(inside, list) or len(inside) != 1:
         raise ValueError(f"{node.op} {node.name!r} has not one graph inside")
     graph = read_graph(inside[0])
+    parts = _find_parts(graph, known)
+    if parts is None:
+        raise ValueError(f"{node.op} {node.name!r} is not made of {', '.join(known.fused)}, one behind the other")
     check(graph)
-    operators = [place for place, one in enumerate(graph.nodes) if one.op != VARIABLE]
-    parts: dict[str, bool] = {}
-    rest = list(operators)
-    before: int | None = None
-    for part, kinds in known.fused.items():
-        found = bool(rest) and graph.nodes[rest[0]].op in kinds
-        parts[part] = found
-        if found:
-            place = rest.pop(0)
-            read = [source.node for source in graph.nodes[place].inputs]
-            if before is not None and read.count(before) != 1:
-                break
-            before = place
-    readers = graph.readers()
-    whole = not rest and before is not None and [head.node for head in graph.heads] == [before]
-    if not whole or any(readers[place] != 1 for place in range(len(graph.nodes))):
-        raise ValueError(f"{node.op} {node.name!r} is not made of {', '.join(known.fused)}")
-    for part, found in parts.items():
-        if part.startswith("with_") and is_true(node.attrs, part) != found:
+    for part in known.fused:
+        if part.startswith("with_") and is_true(node.attrs, part) != (part in parts):
             raise ValueError(f"{node.op} {node.name!r} says of {part} what is not so")
-    ranges = 2 + 2 * parts.get("with_sum", False) if is_true(node.attrs, "quantized") else 0
+    ranges = 2 + 2 * ("with_sum" in parts) if is_true(node.attrs, "quantized") else 0
     return len(graph.variables) + ranges
+
+
+def _find_parts(graph: Graph, known: Operator) -> set[str] | None:
+    """The parts of a fused operator that a graph is made of; None where it is another graph."""
+    operators = [place for place, node in enumerate(graph.nodes) if node.op != VARIABLE]
+    rest, parts = list(operators), set()
+    for part, kinds in known.fused.items():
+        if rest and graph.nodes[rest[0]].op in kinds:
+            rest.pop(0)
+            parts.add(part)
+    readers = graph.readers()
+    row = all(
+        [source.node for source in graph.nodes[behind].inputs].count(before) == 1
+        for before, behind in zip(operators, operators[1:])
+    )
+    whole = bool(operators) and [head.node for head in graph.heads] == operators[-1:]
+    alone = all(readers[place] == 1 for place in range(len(graph.nodes)))
+    return parts if row and whole and alone and not rest and next(iter(known.fused)) in parts else None

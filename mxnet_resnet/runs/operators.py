@@ -7,36 +7,37 @@ MXNet's and GluonCV's zoos, of insightface, of exporters to MXNet, and of what i
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Callable, Union
 
-Settings = Mapping[str, str]
+from mxnet_resnet.runs.kinds import (
+    AXES,
+    AXIS,
+    MOST,
+    NUMBER,
+    ORDER,
+    SWITCH,
+    TYPE,
+    TYPES,
+    Kind,
+    Settings,
+    either,
+    floats,
+    is_true,
+    number,
+    read_whole,
+    row,
+    whole,
+    word,
+)
+
 Number = Union[int, Callable[[Settings], int]]
 
-MOST = 2**31 - 1
-MOST_AXES = 8
 LARGEST_WINDOW = 2**15  # a side of a kernel, a stride, a padding
 LARGEST_LAYER = 2**26  # channels or classes
-TRUE = {"true", "1"}
-_WHOLE = r"[+-]?\d{1,10}L?"  # with the L of Python 2, whose files have it
-_TYPES = "float32 float64 float16 bfloat16 uint8 int8 int32 int64 bool"
 _CONTEXT = re.compile(r"((cpu|gpu|cpu_pinned|cpu_shared)\(\d{1,2}\))?")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a setting may be.
-
-    Attributes:
-        words: the same, said to a user.
-        takes: whether a text is one.
-    """
-
-    words: str
-    takes: Callable[[str], bool]
 
 
 @dataclass(frozen=True)
@@ -70,90 +71,26 @@ class Operator:
         return self.outputs(settings) if callable(self.outputs) else self.outputs
 
 
-def read_whole(text: str) -> int:
-    """A whole number, as MXNet writes it. Raises ValueError where it is none."""
-    if not re.fullmatch(_WHOLE, text.strip()):
-        raise ValueError("no whole number")
-    return int(text.strip().rstrip("L"))
-
-
-def read_row(text: str) -> tuple[int | None, ...]:
-    """Whole numbers in brackets, or one without; None may be among them. Raises ValueError where it is none."""
-    match = re.fullmatch(r"[(\[](.*)[)\]]", text.strip())
-    if not match:
-        return (read_whole(text),)
-    parts = match[1].strip().removesuffix(",").split(",") if match[1].strip() else []
-    return tuple(None if part.strip() == "None" else read_whole(part) for part in parts)
-
-
-def is_true(settings: Settings, name: str, default: bool = False) -> bool:
-    """Whether a switch is on."""
-    return settings[name].lower() in TRUE if name in settings else default
-
-
-def _whole(least: int, most: int, also: Sequence[str] = ()) -> Kind:
-    words = f"a whole number from {least} to {most}"
-    return Kind(words, lambda text: text in also or least <= read_whole(text) <= most)
-
-
-def _row(least: int, most: int, also: Sequence[str] = (), gaps: bool = False, longest: int = MOST_AXES) -> Kind:
-    def takes(text: str) -> bool:
-        if text in also:
-            return True
-        row = read_row(text)
-        return len(row) <= longest and all(gaps if one is None else least <= one <= most for one in row)
-
-    return Kind(f"whole numbers from {least} to {most}", takes)
-
-
-def _word(words: str, *others: str) -> Kind:
-    known = {*words.split(), *others}
-    return Kind(f"one of {', '.join(sorted(known))}", lambda text: text in known)
-
-
-def _number(least: float = -math.inf, most: float = math.inf) -> Kind:
-    if (least, most) == (-math.inf, math.inf):
-        return Kind("a number", lambda text: not math.isnan(float(text)))
-    return Kind(f"a number from {least:g} to {most:g}", lambda text: least <= float(text) <= most)
-
-
-def _either(kind: Kind) -> Kind:
-    return Kind(f"{kind.words}, or None", lambda text: text == "None" or kind.takes(text))
-
-
-def _floats(text: str) -> bool:
-    return all(math.isfinite(float(part)) for part in text.strip("()[] ").rstrip(",").split(","))
-
-
-SWITCH = Kind("True or False", lambda text: text.lower() in ("true", "false", "0", "1"))
-ANY_TEXT = Kind("a text", lambda text: True)
-NUMBER = _number()
-AXIS = _whole(-MOST_AXES, MOST_AXES - 1)
-AXES = _row(-MOST_AXES, MOST_AXES - 1, also=("None",))
-ORDER = Kind(
-    "axes, each once", lambda text: text == "None" or len({*read_row(text)}) == len(read_row(text)) <= MOST_AXES
-)
-TYPE = _word(_TYPES)
-COUNT = _whole(1, 4096)
-LAYERS = _whole(1, LARGEST_LAYER)
-LAYOUT = _word("None NCW NCHW NCDHW")
+COUNT = whole(1, 4096)
+LAYERS = whole(1, LARGEST_LAYER)
+LAYOUT = word("None NCW NCHW NCDHW")
 CONTEXT = Kind("a device", lambda text: bool(_CONTEXT.fullmatch(text)))
-SIZES = _row(1, MOST, gaps=False)
+SIZES = row(1, MOST)
 NOTES = {  # on variables
-    "__dtype__": _word("-1 0 1 2 3 4 5 6 7 12"),
-    "__shape__": _row(-1, MOST, also=("None",)),
-    "__storage_type__": _word("-1 0"),
+    "__dtype__": word("-1 0 1 2 3 4 5 6 7 12"),
+    "__shape__": row(-1, MOST, also=("None",)),
+    "__storage_type__": word("-1 0"),
     "__force_mirroring__": SWITCH,
-    "__mirror_stage__": _whole(0, MOST),
+    "__mirror_stage__": whole(0, MOST),
 }
 
-_MOVES = {"stride": _row(1, LARGEST_WINDOW), "pad": _row(0, LARGEST_WINDOW)}
-_KERNEL = {**_MOVES, "kernel": _row(1, LARGEST_WINDOW)}
-_TUNING = {"workspace": _whole(0, MOST), "cudnn_tune": _word("None fastest limited_workspace off"), "cudnn_off": SWITCH}
+_MOVES = {"stride": row(1, LARGEST_WINDOW), "pad": row(0, LARGEST_WINDOW)}
+_KERNEL = {**_MOVES, "kernel": row(1, LARGEST_WINDOW)}
+_TUNING = {"workspace": whole(0, MOST), "cudnn_tune": word("None fastest limited_workspace off"), "cudnn_off": SWITCH}
 _CONVOLUTION = {
     **_KERNEL,
     **_TUNING,
-    "dilate": _row(1, LARGEST_WINDOW),
+    "dilate": row(1, LARGEST_WINDOW),
     "num_filter": LAYERS,
     "num_group": LAYERS,
     "no_bias": SWITCH,
@@ -161,19 +98,19 @@ _CONVOLUTION = {
 }
 _POOLING = {
     **_KERNEL,
-    "pool_type": _word("avg lp max sum"),
+    "pool_type": word("avg lp max sum"),
     "global_pool": SWITCH,
     "cudnn_off": SWITCH,
-    "pooling_convention": _word("full same valid"),
-    "p_value": _whole(1, 3, also=("None",)),
-    "count_include_pad": _either(SWITCH),
+    "pooling_convention": word("full same valid"),
+    "p_value": whole(1, 3, also=("None",)),
+    "count_include_pad": either(SWITCH),
     "layout": LAYOUT,
 }
 _DENSE = {"num_hidden": LAYERS, "no_bias": SWITCH, "flatten": SWITCH}
-_CALIBRATION = {name: _either(NUMBER) for name in ("min_calib_range", "max_calib_range")}
+_CALIBRATION = {name: either(NUMBER) for name in ("min_calib_range", "max_calib_range")}
 _NORM = {
-    "eps": _number(0, 1e3),
-    "momentum": _number(0, 1),
+    "eps": number(0, 1e3),
+    "momentum": number(0, 1),
     "fix_gamma": SWITCH,
     "use_global_stats": SWITCH,
     "output_mean_var": SWITCH,
@@ -181,17 +118,17 @@ _NORM = {
 _BATCH_NORM = {**_NORM, **_CALIBRATION, "axis": AXIS, "cudnn_off": SWITCH}
 _SOFTMAX = {
     "axis": AXIS,
-    "temperature": _either(_number(1e-30, 1e30)),
-    "dtype": _word("None float16 float32 float64"),
-    "use_length": _word("None False false 0"),
+    "temperature": either(number(1e-30, 1e30)),
+    "dtype": word("None float16 float32 float64"),
+    "use_length": word("None False false 0"),
 }
-_LOSS = {"grad_scale": NUMBER, "normalization": _word("batch null valid")}
+_LOSS = {"grad_scale": NUMBER, "normalization": word("batch null valid")}
 _REDUCTION = {"axis": AXES, "keepdims": SWITCH, "exclude": SWITCH}
-_NUMPY_REDUCTION = {"axis": AXES, "keepdims": SWITCH, "dtype": _word(_TYPES, "None"), "initial": _either(NUMBER)}
-_SHAPE = {"shape": _row(-6, MOST), "reverse": SWITCH, "target_shape": _row(0, MOST), "keep_highest": SWITCH}
-_NEW_SHAPE = {"newshape": _row(-6, MOST), "reverse": SWITCH, "order": _word("C")}
-_FILLED = {"shape": _row(0, MOST), "dtype": TYPE, "ctx": CONTEXT}
-_QUANTIZED = {"out_type": _word("auto int8 uint8"), **_CALIBRATION}
+_NUMPY_REDUCTION = {"axis": AXES, "keepdims": SWITCH, "dtype": word(TYPES, "None"), "initial": either(NUMBER)}
+_SHAPE = {"shape": row(-6, MOST), "reverse": SWITCH, "target_shape": row(0, MOST), "keep_highest": SWITCH}
+_NEW_SHAPE = {"newshape": row(-6, MOST), "reverse": SWITCH, "order": word("C")}
+_FILLED = {"shape": row(0, MOST), "dtype": TYPE, "ctx": CONTEXT}
+_QUANTIZED = {"out_type": word("auto int8 uint8"), **_CALIBRATION}
 _FUSED = {
     **_CALIBRATION,
     **dict.fromkeys(
@@ -256,39 +193,39 @@ OPERATORS: dict[str, Operator] = {
     **_alike("add_n ElementWiseSum", Operator(_counted(), _COUNTED, ("num_args",))),
     **_alike("mean sum sum_axis max max_axis min min_axis prod", Operator(1, _REDUCTION)),
     **_alike("_npi_mean _np_sum", Operator(1, _NUMPY_REDUCTION)),
-    "norm": Operator(1, {"ord": _whole(1, 2), "axis": AXES, "keepdims": SWITCH}),
+    "norm": Operator(1, {"ord": whole(1, 2), "axis": AXES, "keepdims": SWITCH}),
     "Convolution": Operator(_with_bias(), _CONVOLUTION, ("kernel", "num_filter"), window=True),
     "Deconvolution": Operator(
         _with_bias(True),
-        {**_CONVOLUTION, "adj": _row(0, LARGEST_WINDOW), "target_shape": _row(0, LARGEST_WINDOW)},
+        {**_CONVOLUTION, "adj": row(0, LARGEST_WINDOW), "target_shape": row(0, LARGEST_WINDOW)},
         ("kernel", "num_filter"),
         window=True,
     ),
     "FullyConnected": Operator(_with_bias(), _DENSE, ("num_hidden",)),
     **_alike("Pooling", Operator(1, _POOLING, window=True)),
     **_alike("BatchNorm _contrib_BatchNormWithReLU", Operator(5, _BATCH_NORM, (), _outputs_of_norm, _STATES)),
-    "LayerNorm": Operator(3, {"axis": AXIS, "eps": _number(0, 1e3), "output_mean_var": SWITCH}, (), _outputs_of_norm),
-    "InstanceNorm": Operator(3, {"eps": _number(0, 1e3)}),
+    "LayerNorm": Operator(3, {"axis": AXIS, "eps": number(0, 1e3), "output_mean_var": SWITCH}, (), _outputs_of_norm),
+    "InstanceNorm": Operator(3, {"eps": number(0, 1e3)}),
     "GroupNorm": Operator(
-        3, {"num_groups": LAYERS, "eps": _number(0, 1e3), "output_mean_var": SWITCH}, (), _outputs_of_norm
+        3, {"num_groups": LAYERS, "eps": number(0, 1e3), "output_mean_var": SWITCH}, (), _outputs_of_norm
     ),
-    "L2Normalization": Operator(1, {"eps": _number(0, 1e3), "mode": _word("channel instance spatial")}),
-    "LRN": Operator(1, {"alpha": NUMBER, "beta": NUMBER, "knorm": NUMBER, "nsize": _whole(1, 4095)}, ("nsize",)),
-    "Activation": Operator(1, {"act_type": _word("relu sigmoid softrelu softsign tanh")}, ("act_type",)),
+    "L2Normalization": Operator(1, {"eps": number(0, 1e3), "mode": word("channel instance spatial")}),
+    "LRN": Operator(1, {"alpha": NUMBER, "beta": NUMBER, "knorm": NUMBER, "nsize": whole(1, 4095)}, ("nsize",)),
+    "Activation": Operator(1, {"act_type": word("relu sigmoid softrelu softsign tanh")}, ("act_type",)),
     "LeakyReLU": Operator(
         lambda settings: 2 if settings.get("act_type") == "prelu" else 1,
         {
-            "act_type": _word("elu gelu leaky prelu rrelu selu"),
+            "act_type": word("elu gelu leaky prelu rrelu selu"),
             **dict.fromkeys(("slope", "lower_bound", "upper_bound"), NUMBER),
         },
     ),
     "hard_sigmoid": Operator(1, {"alpha": NUMBER, "beta": NUMBER}),
     "clip": Operator(1, {"a_min": NUMBER, "a_max": NUMBER}, ("a_min", "a_max")),
     "Dropout": Operator(
-        1, {"p": _number(0, 1), "mode": _word("always training"), "axes": AXES, "cudnn_off": _either(SWITCH)}
+        1, {"p": number(0, 1), "mode": word("always training"), "axes": AXES, "cudnn_off": either(SWITCH)}
     ),
     **_alike("softmax log_softmax", Operator(1, _SOFTMAX)),
-    "SoftmaxActivation": Operator(1, {"mode": _word("channel instance")}),
+    "SoftmaxActivation": Operator(1, {"mode": word("channel instance")}),
     **_alike(
         "SoftmaxOutput Softmax",
         Operator(
@@ -297,7 +234,7 @@ OPERATORS: dict[str, Operator] = {
                 **_LOSS,
                 "ignore_label": NUMBER,
                 **dict.fromkeys(("multi_output", "use_ignore", "preserve_shape", "out_grad"), SWITCH),
-                "smooth_alpha": _number(0, 1),
+                "smooth_alpha": number(0, 1),
             },
         ),
     ),
@@ -326,29 +263,29 @@ OPERATORS: dict[str, Operator] = {
     **_alike("reverse flip", Operator(1, {"axis": AXES}, ("axis",))),
     "slice": Operator(
         1,
-        {"begin": _row(-MOST, MOST, gaps=True), "end": _row(-MOST, MOST, gaps=True), "step": _row(1, MOST, gaps=True)},
+        {"begin": row(-MOST, MOST, gaps=True), "end": row(-MOST, MOST, gaps=True), "step": row(1, MOST, gaps=True)},
         ("begin", "end"),
     ),
     "slice_axis": Operator(
         1,
-        {"axis": AXIS, "begin": _whole(-MOST, MOST), "end": _either(_whole(-MOST, MOST))},
+        {"axis": AXIS, "begin": whole(-MOST, MOST), "end": either(whole(-MOST, MOST))},
         ("axis", "begin", "end"),
     ),
     "slice_like": Operator(2, {"axes": AXES}),
-    **_alike("broadcast_to", Operator(1, {"shape": _row(0, MOST)}, ("shape",))),
+    **_alike("broadcast_to", Operator(1, {"shape": row(0, MOST)}, ("shape",))),
     **_alike("broadcast_axis broadcast_axes", Operator(1, {"axis": AXES, "size": SIZES}, ("axis", "size"))),
     "broadcast_like": Operator(2),
     **_alike("_zeros _ones", Operator(0, _FILLED, ("shape",))),
     "_full": Operator(0, {**_FILLED, "value": NUMBER}, ("shape", "value")),
     **_alike("Cast cast amp_cast", Operator(1, {"dtype": TYPE}, ("dtype",))),
-    "dot": Operator(2, {"transpose_a": SWITCH, "transpose_b": SWITCH, "forward_stype": _word("None default")}),
+    "dot": Operator(2, {"transpose_a": SWITCH, "transpose_b": SWITCH, "forward_stype": word("None default")}),
     **_alike(
         "Pad pad",
         Operator(
             1,
             {
-                "mode": _word("constant edge reflect"),
-                "pad_width": _row(0, LARGEST_WINDOW),
+                "mode": word("constant edge reflect"),
+                "pad_width": row(0, LARGEST_WINDOW),
                 "constant_value": NUMBER,
             },
             ("mode", "pad_width"),
@@ -358,32 +295,32 @@ OPERATORS: dict[str, Operator] = {
         _counted(),
         {
             **_COUNTED,
-            "scale": _whole(1, 1024),
-            "num_filter": _whole(0, LARGEST_LAYER),
-            "sample_type": _word("nearest"),  # a bilinear one reads a weight: nets of this kind have none
-            "multi_input_mode": _word("concat sum"),
-            "workspace": _whole(0, MOST),
+            "scale": whole(1, 1024),
+            "num_filter": whole(0, LARGEST_LAYER),
+            "sample_type": word("nearest"),  # a bilinear one reads a weight: nets of this kind have none
+            "multi_input_mode": word("concat sum"),
+            "workspace": whole(0, MOST),
         },
         ("scale", "sample_type", "num_args"),
     ),
-    "_contrib_AdaptiveAvgPooling2D": Operator(1, {"output_size": _row(1, LARGEST_WINDOW, longest=2)}),
+    "_contrib_AdaptiveAvgPooling2D": Operator(1, {"output_size": row(1, LARGEST_WINDOW, longest=2)}),
     "_contrib_BilinearResize2D": Operator(
         _inputs_of_resizing,
         {
-            "height": _whole(1, LARGEST_WINDOW),
-            "width": _whole(1, LARGEST_WINDOW),
-            "scale_height": _either(_number(1e-3, 1024)),
-            "scale_width": _either(_number(1e-3, 1024)),
-            "mode": _word("size like odd_scale to_even_down to_even_up to_odd_down to_odd_up"),
+            "height": whole(1, LARGEST_WINDOW),
+            "width": whole(1, LARGEST_WINDOW),
+            "scale_height": either(number(1e-3, 1024)),
+            "scale_width": either(number(1e-3, 1024)),
+            "mode": word("size like odd_scale to_even_down to_even_up to_odd_down to_odd_up"),
             "align_corners": SWITCH,
         },
     ),
-    "_image_normalize": Operator(1, {name: Kind("numbers", _floats) for name in ("mean", "std")}),
+    "_image_normalize": Operator(1, {name: Kind("numbers", floats) for name in ("mean", "std")}),
     "_contrib_quantize_v2": Operator(1, _QUANTIZED, (), 3),
     "_contrib_requantize": Operator(3, _QUANTIZED, (), 3),
-    "_contrib_dequantize": Operator(3, {"out_type": _word("float32")}),
+    "_contrib_dequantize": Operator(3, {"out_type": word("float32")}),
     "_contrib_quantized_pooling": Operator(3, _POOLING, (), 3, window=True),
-    "_contrib_quantized_act": Operator(3, {"act_type": _word("relu")}, ("act_type",), 3),
+    "_contrib_quantized_act": Operator(3, {"act_type": word("relu")}, ("act_type",), 3),
     "_contrib_quantized_flatten": Operator(3, {}, (), 3),
     "_contrib_quantized_elemwise_add": Operator(6, _CALIBRATION, (), 3),
     "_contrib_quantized_concat": Operator(

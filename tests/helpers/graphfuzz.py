@@ -1,7 +1,7 @@
 """Graphs changed at random, through all that a checkpoint goes through: a process that says what it does before it.
 
-``python -m tests.helpers.graphfuzz FOLDER SEED BEGIN END`` tries the cases of these numbers on ``FOLDER/graphs``. It ends
-with status 1 at the first traceback; where MXNet ends the process, ``FOLDER/case-BEGIN-symbol.json`` is what did.
+``python -m tests.helpers.graphfuzz FOLDER SEED BEGIN END`` tries the cases of these numbers on ``FOLDER/graphs``. It
+ends with status 1 at the first traceback; where MXNet ends the process, ``FOLDER/case-BEGIN-symbol.json`` is what did.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.runs import checkpoint, params
-from mxnet_resnet.runs.operators import OPERATORS, Kind
+from mxnet_resnet.runs.kinds import Kind
+from mxnet_resnet.runs.operators import OPERATORS
 
 MOST_VALUES = 2_000_000  # of the parameters of a net that is computed
 MOST_MEMORY = 12 * 2**30

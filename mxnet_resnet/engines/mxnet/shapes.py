@@ -13,8 +13,9 @@ import mxnet as mx
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet.symbols import from_graph, to_graph
 from mxnet_resnet.runs.checkpoint import Shape
-from mxnet_resnet.runs.graph import SHAPE, VARIABLE, Graph, Node, Output
-from mxnet_resnet.runs.operators import AXES, AXIS, OPERATORS, read_row
+from mxnet_resnet.runs.graph import NORMS, SHAPE, VARIABLE, Graph, Node, Output, read_graph
+from mxnet_resnet.runs.kinds import AXES, AXIS, read_row
+from mxnet_resnet.runs.operators import OPERATORS
 
 BYTES = 4  # of a value in float32
 # What gives as many values as it reads; MXNet does not look whether a reshape does, and writes behind the array.
@@ -23,6 +24,8 @@ AS_MANY |= {"_np_squeeze", "transpose", "_np_transpose", "SwapAxis", "swapaxes"}
 
 
 NEW_AXES = {"expand_dims", "stack"}
+NORMALISING = {*NORMS, "_contrib_quantized_batch_norm"}
+SLOPED = "LeakyReLU"
 
 
 class Shapes(NamedTuple):
@@ -45,7 +48,7 @@ def without_notes(symbol: mx.sym.Symbol) -> mx.sym.Symbol:
     A slope (1,) is one of all channels.
     """
     graph = to_graph(symbol)
-    slopes = {node.inputs[1].node for node in graph.nodes if node.op == "LeakyReLU" and len(node.inputs) == 2}
+    slopes = {node.inputs[1].node for node in graph.nodes if node.op == SLOPED and len(node.inputs) == 2}
     nodes = list(graph.nodes)
     for place, node in enumerate(nodes):
         if SHAPE in node.attrs and not (place in slopes and node.setting(SHAPE, None) == (1,)):
@@ -70,7 +73,7 @@ def infer(symbol: mx.sym.Symbol, given: Mapping[str, Shape], arrays: Mapping[str
             what = f"has the shape {shape}, which no values have" if shape else "has no shape that is known"
             raise UserError(f"MXNet cannot compute the graph: {node.name} {what}")
         if node.inputs and not node.inputs[0].number:
-            _check_node(node, found.nodes[node.inputs[0].node], shape)
+            _check_node(node, [found.nodes[source.node] for source in node.inputs], shape)
     _check_memory(graph, found.nodes)
     return found
 
@@ -106,8 +109,9 @@ def _infer(graph: Graph, given: Mapping[str, Shape]) -> Shapes:
     return Shapes(variables, outputs, nodes)
 
 
-def _check_node(node: Node, read: Shape, given: Shape) -> None:
-    """What MXNet does not look at: as many values in a reshape, and axes that are there."""
+def _check_node(node: Node, inputs: Sequence[Shape], given: Shape) -> None:
+    """What MXNet does not look at: as many values in a reshape, axes that are there, a value a channel in a norm."""
+    read = inputs[0]
     if node.op in AS_MANY and prod(read) != prod(given):
         raise UserError(f"MXNet cannot compute the graph: {node.name} makes {given} of {read}")
     rank = max(len(read), len(given)) if node.op in NEW_AXES else len(read)
@@ -116,6 +120,28 @@ def _check_node(node: Node, read: Shape, given: Shape) -> None:
             for axis in read_row(node.attrs[name]):
                 if not -rank <= (axis or 0) < rank:
                     raise UserError(f"MXNet cannot compute the graph: {node.name} has {name} {axis} on {read}")
+    places, channels = _find_channels(node, read)
+    for place in places:
+        if inputs[place] != (channels,) and not (node.op == SLOPED and inputs[place] == (1,)):
+            raise UserError(
+                f"MXNet cannot compute the graph: {node.name} of {channels} channels reads values of {inputs[place]}"
+            )
+
+
+def _find_channels(node: Node, read: Shape) -> tuple[Sequence[int], int]:
+    """The places of the inputs of a node that have a value a channel, and how many channels there are."""
+    if node.op in NORMALISING:
+        return range(1, 5), read[node.setting("axis", 1)] if len(read) > 1 else 0
+    if node.op in ("InstanceNorm", SLOPED):
+        return range(1, len(node.inputs)), read[1] if len(read) > 1 else read[0]
+    if node.op == "_sg_mkldnn_conv":
+        inside = read_graph(node.others["subgraphs"][0])
+        norm = next((one for one in inside.nodes if one.op in NORMS), None)
+        if norm is not None:
+            names = inside.input_names(norm)[1:]
+            filters = next(one.setting("num_filter", 0) for one in inside.nodes if one.op == "Convolution")
+            return [inside.variables.index(name) for name in names], filters
+    return (), 0
 
 
 def _has_values(shape: Shape) -> bool:
