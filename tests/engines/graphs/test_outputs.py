@@ -39,7 +39,7 @@ NO_SCORES = {
     "a face embedding": (lambda: mx.sym.BatchNorm(dense(8), name="bn", fix_gamma=True), "what BatchNorm gives"),
     "a unit vector": (lambda: mx.sym.L2Normalization(dense(8)), "what L2Normalization gives"),
     "percent": (lambda: mx.sym.softmax(dense()) * 100, "what _mul_scalar gives"),
-    "a mean of two softmaxes": (lambda: (mx.sym.softmax(dense()) + mx.sym.softmax(dense())) / 2, "_div_scalar"),
+    "a mean of two softmaxes": (lambda: (mx.sym.softmax(of := dense()) + mx.sym.softmax(of)) / 2, "_div_scalar"),
     "a loss": (lambda: mx.sym.MakeLoss(mx.sym.mean(dense())), "what MakeLoss gives"),
     "a regression": (lambda: mx.sym.LinearRegressionOutput(dense(1), name="age"), "what LinearRegressionOutput"),
     "one number": (lambda: dense(1), "has shape (N, 1)"),
