@@ -15,6 +15,7 @@ from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.runs.graph import SOFTMAX, Graph
 
 BACKEND = "MKLDNN_QUANTIZE"
+FUSED = ("_sg_mkldnn", "_contrib_quantize")  # begins of names of operators
 BATCH = 50
 # With one range for all channels of a weight, MXNet 1.9.1 writes graphs that it cannot bind again.
 GRANULARITY = "channel-wise"
@@ -24,8 +25,11 @@ def quantize(folded: TrainedNet, images: np.ndarray, mode: str = "naive") -> Tra
     """A deployed net that is folded, with its convolutions and dense layers in int8.
 
     The ranges are those on images (N, 3, H, W) as it takes them. ``mode`` is ``"naive"``, the smallest and largest
-    values, or ``"entropy"``, ranges that lose the least information.
+    values, or ``"entropy"``, ranges that lose the least information. Raises UserError for a net that MXNet cannot put
+    into int8, or that is.
     """
+    if any(node.op.startswith(FUSED) for node in folded.graph.nodes):  # MXNet ends the process
+        raise UserError(f"{folded.name} is in int8, or made for oneDNN, already: take the checkpoint it was made of")
     # A sigmoid would be made one operator with the classifier, and not be taken off again.
     symbol = shapes.without_notes(symbols.from_graph(_spell_out(folded.graph.with_activation(SOFTMAX))))
     try:

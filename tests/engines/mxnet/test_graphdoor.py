@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.engines.mxnet import models, shapes, symbols
+from mxnet_resnet.engines.mxnet import int8, models, shapes, symbols
 from mxnet_resnet.engines.mxnet.binding import Executor
+from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.runs import graphcheck
-from mxnet_resnet.runs.graph import parse
+from mxnet_resnet.runs.graph import Graph, Node, Output, parse
 from mxnet_resnet.runs.operators import OPERATORS
 from tests.helpers import REPOSITORY, bouquet
 
@@ -111,6 +112,13 @@ def test_a_slope_of_all_channels_is_taken():
     content = json.loads(bouquet.write("LeakyReLU"))
     next(node for node in content["nodes"] if node["name"] == "it_gamma")["attrs"] = {"__shape__": "(1,)"}
     assert compute(json.dumps(content)).shape == (1, 3)
+
+
+def test_a_net_in_int8_is_not_put_into_int8_again():
+    node = Node("_contrib_quantize_v2", "data_quantize", {}, (Output(0),))
+    net = TrainedNet("net", {}, {}, DATA[1:], 3, Graph((Node("null", "data"), node), (Output(1),)))
+    with pytest.raises(UserError, match="net is in int8, or made for oneDNN, already"):
+        int8.quantize(net, np.ones(DATA, np.float32))
 
 
 def test_a_graph_as_deep_as_is_read_computes():
