@@ -25,8 +25,8 @@ class Classifier:
         scores = self._predictor.scores(self.net.as_input(rows))
         if not np.isfinite(scores).all():
             raise UserError(
-                f"the scores of {self.net.name} are not finite numbers: its weights are damaged or diverged, or too large "
-                "for the dtype"
+                f"the scores of {self.net.name} are not finite numbers: its weights are damaged or diverged, or too "
+                "large for the dtype"
             )
         found = PROBABILITIES[self.net.activation or SOFTMAX](scores)
         return found.reshape(number, crops_an_image, found.shape[1]).mean(axis=1)

@@ -9,7 +9,7 @@ import mxnet as mx
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.engines.mxnet import symbols
+from mxnet_resnet.engines.mxnet import shapes
 from mxnet_resnet.runs.graph import IMAGES
 
 
@@ -30,7 +30,7 @@ class Executor:
     ):
         """``images`` is the name of the input; ``differentiable`` executors tell its `gradient`."""
         self.context = context or mx.cpu()
-        self._symbol, self._input, self._differentiable = symbol, images, differentiable
+        self._symbol, self._input, self._differentiable = shapes.without_notes(symbol), images, differentiable
         names = {*symbol.list_arguments(), *symbol.list_auxiliary_states()}
         self._arrays = {name: array for name, array in arrays.items() if name in names}
         self._bound: mx.executor.Executor | None = None
@@ -56,10 +56,12 @@ class Executor:
         wanted = {name: "null" for name in self._symbol.list_arguments()}
         if self._differentiable:
             wanted[self._input] = "write"
-        known = {name: array.shape for name, array in self._arrays.items()}
+        given = {name: array.shape for name, array in self._arrays.items()}
+        expected = shapes.infer(self._symbol, {self._input: shape}, given).variables
+        shapes.check_fit(expected, self._arrays, self._input)
+        known = {name: expected[name] for name in wanted}
         with _explaining_errors():
-            shapes = symbols.complete(self._symbol, {self._input: shape}, known)
-            self._bound = self._symbol.simple_bind(self.context, grad_req=wanted, **shapes)
+            self._bound = self._symbol.simple_bind(self.context, grad_req=wanted, **known)
         self._size = shape[0]
         bound = {**self._bound.arg_dict, **self._bound.aux_dict}
         for name, array in self._arrays.items():
@@ -72,10 +74,4 @@ def _explaining_errors() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise UserError(f"MXNet cannot compute the graph: {explain(error)}") from error
-
-
-def explain(error: RuntimeError) -> str:
-    """What an error of MXNet's says, in a line."""
-    lines = [line.strip() for line in str(error).splitlines() if "MXNetError:" in line]
-    return lines[-1].partition("MXNetError:")[2].strip() if lines else "it does not say why"
+        raise UserError(f"MXNet cannot compute the graph: {shapes.explain(error)}") from error

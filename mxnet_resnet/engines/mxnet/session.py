@@ -170,7 +170,7 @@ def bind(
 
 def _draw_parameters(module: mx.mod.Module, spec: TrainingSpec) -> None:
     """Initialize a module as every engine does; where a block of one's own has other laws, MXNet draws."""
-    shapes, _ = symbols.infer_shapes(module.symbol, (1, *spec.image_shape))
+    shapes = symbols.parameter_shapes(module.symbol, (1, *spec.image_shape))
     drawn = initial.draw(symbols.to_graph(module.symbol), shapes, spec.seed)
     xavier = mx.init.Xavier(rnd_type="gaussian", factor_type="in", magnitude=2)
     module.init_params(xavier, *map(to_mxnet, drawn), allow_missing=True)

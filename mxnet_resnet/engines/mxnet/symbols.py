@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import mxnet as mx
 from mxnet.gluon import HybridBlock
@@ -81,44 +78,12 @@ def to_graph(symbol: mx.sym.Symbol) -> Graph:
     return parse(symbol.tojson(remove_amp_cast=False))
 
 
-def infer_shapes(
-    symbol: mx.sym.Symbol, input_shape: Shape, known: Mapping[str, Shape] | None = None
-) -> tuple[dict[str, Shape], Shape]:
-    """The shapes of a graph's parameters and statistics by name, and of its first output, on ``data`` (N, C, H, W).
-
-    ``known`` is as of `complete`. Raises MXNetError where shapes contradict each other, or some stay open.
-    """
-    given = complete(symbol, {IMAGES: input_shape}, known or {})
-    with _quietly():
-        shapes, outputs, state_shapes = symbol.infer_shape(**given)
-    if shapes is None:
-        raise mx.base.MXNetError("shapes of parameters are not known")
+def parameter_shapes(symbol: mx.sym.Symbol, input_shape: Shape) -> dict[str, Shape]:
+    """The shapes of a graph's parameters and statistics on ``data`` of ``input_shape`` (N, C, H, W), by name."""
+    shapes, _, state_shapes = symbol.infer_shape(data=input_shape)
     found = dict(zip(symbol.list_arguments(), shapes))
     parameters = {name: shape for name, shape in found.items() if name != IMAGES and not name.endswith("label")}
-    return {**parameters, **dict(zip(symbol.list_auxiliary_states(), state_shapes))}, outputs[0]
-
-
-def complete(symbol: mx.sym.Symbol, inputs: Mapping[str, Shape], known: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Shapes by which MXNet infers all others: of the ``inputs``, and of arrays that these leave open.
-
-    That is so of what is broadcast, as a mean that is taken off the images; ``known`` are the shapes of all arrays.
-    """
-    names = symbol.list_arguments()
-    try:
-        with _quietly():
-            shapes = symbol.infer_shape_partial(**inputs)[0]
-    except mx.base.MXNetError:  # of operators that cannot do with a part, or of shapes that contradict each other
-        shapes = [()] * len(names)
-    left_open = [name for name, shape in zip(names, shapes) if not shape or min(shape) <= 0]
-    return {**{name: known[name] for name in left_open if name in known}, **inputs}
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """MXNet prints all shapes where it raises, and warns of those that it does not know."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    return {**parameters, **dict(zip(symbol.list_auxiliary_states(), state_shapes))}
 
 
 def nodes(symbol: mx.sym.Symbol) -> Iterator[mx.sym.Symbol]:

@@ -42,7 +42,7 @@ NO_SCORES = {
     "a unit vector": (lambda: mx.sym.L2Normalization(dense(8)), "what L2Normalization gives"),
     "kept far off 0": (lambda: mx.sym.clip(mx.sym.softmax(dense()), 0.01, 1), "what clip gives"),
     "percent": (lambda: mx.sym.softmax(dense()) * 100, "what _mul_scalar gives"),
-    "a mean of two softmaxes": (lambda: (mx.sym.softmax(dense()) + mx.sym.softmax(dense())) / 2, "_div_scalar"),
+    "a mean of two softmaxes": (lambda: (mx.sym.softmax(of := dense()) + mx.sym.softmax(of)) / 2, "_div_scalar"),
     "a loss": (lambda: mx.sym.MakeLoss(mx.sym.mean(dense())), "what MakeLoss gives"),
     "a regression": (lambda: mx.sym.LinearRegressionOutput(dense(1), name="age"), "what LinearRegressionOutput"),
     "one number": (lambda: dense(1), "has shape (N, 1)"),
