@@ -34,6 +34,7 @@ JOIN_SECONDS = 300  # for all processes to find each other; RESNET_JOIN_TIMEOUT 
 
 REQUIRED = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
 ROLES = ("worker", "server", "scheduler")
+SECRET = "RESNET_JOB_SECRET"  # a variable of each process; what workers tell servers carries a mark made with it
 RESUME = "the job is ended; launch it again with --resume"
 
 # How ps-lite numbers the processes of a job: 1 is the scheduler, 7 everyone.
@@ -65,7 +66,7 @@ def prepare(kind: str) -> None:
     os.environ["PS_HEARTBEAT_INTERVAL"] = str(HEARTBEAT_SECONDS)
     _watch.start()
     if role != "worker":
-        _serve(role)
+        _serve(role, kind)
 
 
 def _set_role() -> None:
@@ -156,19 +157,21 @@ def _join_seconds() -> float:
         raise UserError(f"RESNET_JOIN_TIMEOUT={given} is no number of seconds") from error
 
 
-def _serve(role: str) -> NoReturn:
+def _serve(role: str, kind: str) -> NoReturn:
     """Be a server or the scheduler until the workers have left."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # workers that are told to stop need the servers until they have
-    # MXNet would serve in the midst of its import, where an optimizer that is sent to it cannot be unpickled.
+    # MXNet would serve in the midst of its import, and unpickle what it is sent.
     del os.environ["DMLC_ROLE"]
     import mxnet as mx
+
+    from mxnet_resnet.engines.mxnet import server
 
     os.environ["DMLC_ROLE"] = role
     store = mx.kvstore.create("dist")
     _watch.joined(store.handle, delay=START_SECONDS)
     try:
-        mx.kvstore.kvstore_server.KVStoreServer(store).run()
+        server.serve(store, kind)
     except mx.base.MXNetError as error:
         raise UserError(f"MXNet's {role} failed: {str(error).strip().splitlines()[-1]}") from error
     _watch.stop()
@@ -194,6 +197,9 @@ def join(kind: str) -> Iterator[mx.kvstore.KVStore]:
     if not is_distributed(kind):
         yield store
         return
+    from mxnet_resnet.engines.mxnet import server
+
+    store = server.adopt(store)
     _watch.joined(store.handle)
     try:
         yield store
