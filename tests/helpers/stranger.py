@@ -33,7 +33,13 @@ def find_ports(pid: int) -> list[tuple[str, int]]:
             continue
     found = []
     for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
-        _, local, _, state, *_, = fields = line.split()
+        (
+            _,
+            local,
+            _,
+            state,
+            *_,
+        ) = fields = line.split()
         if state == LISTENS and f"socket:[{fields[9]}]" in inodes:
             address, port = local.split(":")
             found.append((socket.inet_ntoa(bytes.fromhex(address)[::-1]), int(port, 16)))
@@ -67,7 +73,9 @@ def _property(name: bytes, value: bytes) -> bytes:
 
 def _pack(head: int, body: bytes) -> bytes:
     """The description of a message, a PBMeta: fields 1 head, 2 body, 4 request, 6 simple_app, 7 app_id, 8 timestamp."""
-    numbers = b"".join(bytes([number << 3]) + _number(value) for number, value in ((1, head), (4, 1), (6, 1), (7, 0), (8, 0), (10, 0)))
+    numbers = b"".join(
+        bytes([number << 3]) + _number(value) for number, value in ((1, head), (4, 1), (6, 1), (7, 0), (8, 0), (10, 0))
+    )
     return numbers + b"\x12" + _number(len(body)) + body
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import logging
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -36,6 +38,8 @@ REQUIRED = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORK
 ROLES = ("worker", "server", "scheduler")
 SECRET = "RESNET_JOB_SECRET"  # a variable of each process; what workers tell servers carries a mark made with it
 RESUME = "the job is ended; launch it again with --resume"
+
+SIOCGIFADDR = 0x8915  # Linux's request for the address of an interface
 
 # How ps-lite numbers the processes of a job: 1 is the scheduler, 7 everyone.
 SCHEDULER, EVERYONE = 1, 7
@@ -94,16 +98,30 @@ def _set_addresses() -> None:
     """Name the scheduler and this process by numbers, which ZeroMQ needs in order to listen."""
     scheduler = os.environ["DMLC_PS_ROOT_URI"] = _resolve(os.environ["DMLC_PS_ROOT_URI"])
     if os.environ["DMLC_ROLE"] == "scheduler":
-        if not _can_listen(scheduler, int(os.environ["DMLC_PS_ROOT_PORT"])):
+        if not can_listen(scheduler, int(os.environ["DMLC_PS_ROOT_PORT"])):
             if "KUBERNETES_SERVICE_HOST" not in os.environ:
                 raise UserError(f"the scheduler's address {scheduler} is none of this machine's: see --host")
             os.environ["DMLC_USE_KUBERNETES"] = "1"  # the address is a service's: ps-lite then listens on all
-    elif "DMLC_INTERFACE" not in os.environ:
-        own = os.environ.get("DMLC_NODE_HOST", "")
-        if not _is_number(own):  # a launcher's name for this machine may mean 127.0.1.1 here
-            own = os.environ["DMLC_NODE_HOST"] = address_towards(scheduler)
-        if not _can_listen(own, 0):
-            raise UserError(f"DMLC_NODE_HOST={own} is none of this machine's addresses")
+        return
+    own = os.environ.get("DMLC_NODE_HOST", "")
+    if interface := os.environ.get("DMLC_INTERFACE"):
+        own = _address_of(interface)
+    elif not _is_number(own):  # a launcher's name for this machine may mean 127.0.1.1 here
+        own = address_towards(scheduler)
+    if not can_listen(own, 0):
+        raise UserError(f"DMLC_NODE_HOST={own} is none of this machine's addresses")
+    os.environ["DMLC_NODE_HOST"] = own  # the one that ps-lite listens on
+
+
+def _address_of(interface: str) -> str:
+    """The address of a network interface of this machine. Raises UserError."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            answer = fcntl.ioctl(probe, SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
+        except OSError as error:
+            known = ", ".join(name for _, name in socket.if_nameindex())
+            raise UserError(f"DMLC_INTERFACE={interface} has no address of IPv4 here; there are {known}") from error
+    return socket.inet_ntoa(answer[20:24])
 
 
 def _resolve(host: str) -> str:
@@ -126,7 +144,7 @@ def _is_number(host: str) -> bool:
     return host.count(".") == 3
 
 
-def _can_listen(address: str, port: int) -> bool:
+def can_listen(address: str, port: int) -> bool:
     """Whether an address is this machine's. Raises UserError where the port is taken."""
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -223,7 +241,7 @@ def _leave(store: mx.kvstore.KVStore) -> None:
     mx.nd.waitall()
     store._barrier()
     _watch.stop()  # what it asks is about to be no more
-    alarm = threading.Timer(LEAVE_SECONDS, _end, ["not all processes of the job have left it"])
+    alarm = threading.Timer(LEAVE_SECONDS, end_process, ["not all processes of the job have left it"])
     alarm.daemon = True
     alarm.start()
     mx.base.check_call(mx.base._LIB.MXKVStoreFree(store.handle))
@@ -258,7 +276,7 @@ class _Watch(threading.Thread):
             dead = self._dead()
             # Seen twice, so that a clock that was set or a machine that slept is no death.
             if dead and dead == before:
-                _end(f"{' and '.join(dead)} died or cannot be reached: {RESUME}")
+                end_process(f"{' and '.join(dead)} died or cannot be reached: {RESUME}")
             before = dead
             time.sleep(HEARTBEAT_SECONDS + 1)
 
@@ -267,7 +285,7 @@ class _Watch(threading.Thread):
         deadline = time.monotonic() + seconds
         while not self._ready() and not self._stopped:
             if time.monotonic() > deadline:
-                _end(
+                end_process(
                     f"not all of the {os.environ['DMLC_NUM_WORKER']} workers, {os.environ['DMLC_NUM_SERVER']} servers "
                     f"and the scheduler at {_scheduler()} came together within {seconds:.0f} s: one did not start, or "
                     "its address or a firewall keeps it off"
@@ -305,7 +323,7 @@ def _scheduler() -> str:
     return f"{os.environ['DMLC_PS_ROOT_URI']}:{os.environ['DMLC_PS_ROOT_PORT']}"
 
 
-def _end(reason: str) -> NoReturn:
+def end_process(reason: str) -> NoReturn:
     """End the process from a thread: nothing else ends one whose main thread waits inside MXNet."""
     os.write(sys.stderr.fileno(), f"error: {reason}\n".encode())
     os._exit(2)

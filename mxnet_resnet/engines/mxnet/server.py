@@ -17,7 +17,7 @@ from contextlib import suppress
 import mxnet as mx
 
 from mxnet_resnet.engines.mxnet import serveroptimizer
-from mxnet_resnet.engines.mxnet.cluster import SECRET
+from mxnet_resnet.engines.mxnet.cluster import SECRET, end_process
 
 CONTROLLER = 0  # the command that MXNet hands to us
 MOST_TOLD = 10  # refusals in the log
@@ -54,6 +54,8 @@ def serve(store: mx.kvstore.KVStore, kind: str) -> None:
             optimizer = serveroptimizer.build(unseal(body or b""))
             store._set_updater(mx.optimizer.get_updater(optimizer))
         except Exception as error:  # into C++ none may go
+            if kind == UPDATES and store._updater is None:  # without one, what workers send would abort the process
+                store._set_updater(_end_without_optimizer)
             refused += 1
             if refused <= MOST_TOLD:
                 last = " (no more of these are told)" if refused == MOST_TOLD else ""
@@ -61,6 +63,10 @@ def serve(store: mx.kvstore.KVStore, kind: str) -> None:
 
     callback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(control)
     mx.base.check_call(mx.base._LIB.MXKVStoreRunServer(store.handle, callback, None))
+
+
+def _end_without_optimizer(*_: object) -> None:
+    end_process(f"no optimizer came with the secret of this job: all of its processes need the same {SECRET}")
 
 
 def seal(text: str) -> str:

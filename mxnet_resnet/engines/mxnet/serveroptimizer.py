@@ -1,4 +1,4 @@
-"""The optimizer of the servers of dist_async, and how workers describe it to them: in JSON, where MXNet has a pickle."""
+"""The optimizer of the servers of dist_async, and how workers describe it: in JSON, where MXNet sends a pickle."""
 
 from __future__ import annotations
 
