@@ -36,7 +36,6 @@ JOIN_SECONDS = 300  # for all processes to find each other; RESNET_JOIN_TIMEOUT 
 
 REQUIRED = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
 ROLES = ("worker", "server", "scheduler")
-SECRET = "RESNET_JOB_SECRET"  # a variable of each process; what workers tell servers carries a mark made with it
 RESUME = "the job is ended; launch it again with --resume"
 
 SIOCGIFADDR = 0x8915  # Linux's request for the address of an interface
@@ -189,7 +188,7 @@ def _serve(role: str, kind: str) -> NoReturn:
     store = mx.kvstore.create("dist")
     _watch.joined(store.handle, delay=START_SECONDS)
     try:
-        server.serve(store, kind)
+        server.serve(store, kind, end_process)
     except mx.base.MXNetError as error:
         raise UserError(f"MXNet's {role} failed: {str(error).strip().splitlines()[-1]}") from error
     _watch.stop()

@@ -27,8 +27,9 @@ from typing import Any, TextIO
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import compat, remote
-from mxnet_resnet.engines.mxnet.cluster import RESUME, SECRET, address_towards, can_listen
+from mxnet_resnet.engines.mxnet.cluster import RESUME, address_towards, can_listen
 from mxnet_resnet.engines.mxnet.hosts import Host, check_host, read_hosts
+from mxnet_resnet.engines.mxnet.secret import SECRET
 
 LAUNCHERS = ("local", "ssh", "mpi", "slurm", "sge", "yarn", "mesos", "kubernetes")
 WITH_LIFELINE = ("local", "ssh")  # whose processes hear the launcher on standard input

@@ -8,16 +8,16 @@ mode, compression, profiling) and the arrays never come here: MXNet takes them f
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import hmac
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from typing import NoReturn
 
 import mxnet as mx
 
 from mxnet_resnet.engines.mxnet import serveroptimizer
-from mxnet_resnet.engines.mxnet.cluster import SECRET, end_process
+from mxnet_resnet.engines.mxnet.secret import SECRET, seal, unseal
 
 CONTROLLER = 0  # the command that MXNet hands to us
 MOST_TOLD = 10  # refusals in the log
@@ -42,8 +42,8 @@ def adopt(store: mx.kvstore.KVStore) -> Store:
     return Store(handle)
 
 
-def serve(store: mx.kvstore.KVStore, kind: str) -> None:
-    """Serve, or be the scheduler, until the workers have left. Raises MXNetError."""
+def serve(store: mx.kvstore.KVStore, kind: str, end: Callable[[str], NoReturn]) -> None:
+    """Serve, or be the scheduler, until the workers have left. ``end`` is how a process ends. Raises MXNetError."""
     refused = 0
 
     def control(head: int, body: bytes | None, _: object) -> None:
@@ -55,7 +55,8 @@ def serve(store: mx.kvstore.KVStore, kind: str) -> None:
             store._set_updater(mx.optimizer.get_updater(optimizer))
         except Exception as error:  # into C++ none may go
             if kind == UPDATES and store._updater is None:  # without one, what workers send would abort the process
-                store._set_updater(_end_without_optimizer)
+                words = f"no optimizer came with the secret of this job: all of its processes need the same {SECRET}"
+                store._set_updater(lambda *_: end(words))
             refused += 1
             if refused <= MOST_TOLD:
                 last = " (no more of these are told)" if refused == MOST_TOLD else ""
@@ -63,27 +64,6 @@ def serve(store: mx.kvstore.KVStore, kind: str) -> None:
 
     callback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(control)
     mx.base.check_call(mx.base._LIB.MXKVStoreRunServer(store.handle, callback, None))
-
-
-def _end_without_optimizer(*_: object) -> None:
-    end_process(f"no optimizer came with the secret of this job: all of its processes need the same {SECRET}")
-
-
-def seal(text: str) -> str:
-    """A text in ASCII with a mark that only who knows the secret of the job can make."""
-    return f"{_mark(text.encode('ascii'))} {text}"
-
-
-def unseal(message: bytes) -> str:
-    """The text that was sealed. Raises ValueError where it was not, or with another secret."""
-    mark, _, text = message.partition(b" ")
-    if not hmac.compare_digest(mark, _mark(text).encode()):
-        raise ValueError("it does not come from a worker of this job")
-    return text.decode("ascii")
-
-
-def _mark(text: bytes) -> str:
-    return hmac.new(os.environ.get(SECRET, "").encode(), text, hashlib.sha256).hexdigest()
 
 
 def _tell(words: str) -> None:

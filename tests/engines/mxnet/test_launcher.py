@@ -17,8 +17,8 @@ import pytest
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.commands import launch
-from mxnet_resnet.engines.mxnet.cluster import SECRET
 from mxnet_resnet.engines.mxnet.launcher import Job
+from mxnet_resnet.engines.mxnet.secret import SECRET
 from tests.helpers.processes import LAUNCH, descendants, fake
 
 SHOW = """

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.engines.mxnet import cluster, compat, server, serveroptimizer
+from mxnet_resnet.engines.mxnet import compat, secret, server, serveroptimizer
 from mxnet_resnet.engines.mxnet.serveroptimizer import Rates, build, describe, tabulate
 from mxnet_resnet.settings.schedule import Schedule
 from tests.helpers.members import TRAIN_FOR_EVER, member
@@ -53,19 +53,19 @@ def train(optimizer, steps=60):
 
 
 @pytest.mark.parametrize("kind", ["dist_sync", "dist_async"])
-@pytest.mark.parametrize("secret", ["", "of this job"])
-def test_a_stranger_can_run_and_change_nothing_in_a_server(job, tmp_path, monkeypatch, kind, secret):
+@pytest.mark.parametrize("ours", ["", "of this job"])
+def test_a_stranger_can_run_and_change_nothing_in_a_server(job, tmp_path, monkeypatch, kind, ours):
     script = member(tmp_path, TRAIN_A_WHILE.format(end=str(tmp_path / "end")), kind)
-    processes = job(script, **{cluster.SECRET: secret})
+    processes = job(script, **{secret.SECRET: ours})
     for worker in processes["worker"]:
         worker.wait_for("step", 5)
     process = processes["server"][0]
     (address,) = find_ports(process.popen.pid)
     assert address[0] == "127.0.0.1"
-    monkeypatch.setenv(cluster.SECRET, "" if kind == "dist_sync" else "a guess")
+    monkeypatch.setenv(secret.SECRET, "" if kind == "dist_sync" else "a guess")
     harmful = json.dumps(["servernag", {"$": "nonsense"}])
     bomb = pickle.dumps(Bomb(tmp_path / "taken over"), 0)
-    messages = [bomb, server.seal(harmful).encode(), server.seal(bomb.decode()).encode(), b"\xff \xfe", b"", b" "]
+    messages = [bomb, secret.seal(harmful).encode(), secret.seal(bomb.decode()).encode(), b"\xff \xfe", b"", b" "]
     for number, message in enumerate(messages, 1):
         send_command(address, server.CONTROLLER, message)
         process.wait_for("refused command 0", number, 10)
@@ -169,15 +169,15 @@ def test_a_schedule_too_long_for_a_message_is_told(monkeypatch, optimizer):
 
 
 def test_only_the_secret_of_the_job_opens(monkeypatch):
-    monkeypatch.setenv(cluster.SECRET, "ours")
-    sealed = server.seal("words").encode()
-    assert server.unseal(sealed) == "words" and b"ours" not in sealed
+    monkeypatch.setenv(secret.SECRET, "ours")
+    sealed = secret.seal("words").encode()
+    assert secret.unseal(sealed) == "words" and b"ours" not in sealed
     for message in (b"", b"words", b" words", sealed[1:], sealed + b" ", sealed.upper(), b"\xff\xff words"):
         with pytest.raises(ValueError, match="does not come from a worker"):
-            server.unseal(message)
-    monkeypatch.setenv(cluster.SECRET, "theirs")
+            secret.unseal(message)
+    monkeypatch.setenv(secret.SECRET, "theirs")
     with pytest.raises(ValueError, match="does not come from a worker"):
-        server.unseal(sealed)
+        secret.unseal(sealed)
 
 
 @pytest.mark.parametrize("role", ["server", "scheduler"])
