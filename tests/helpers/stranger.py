@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 LISTENS = "0A"  # the state of a socket in /proc/net/tcp
@@ -24,25 +25,19 @@ class Bomb:
 
 
 def find_ports(pid: int) -> list[tuple[str, int]]:
-    """The (address, port) that a process listens on, of TCP over IPv4."""
+    """The (address, port) that a process listens on with TCP."""
     inodes = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        try:
+        with suppress(FileNotFoundError):  # closed meanwhile
             inodes.add(os.readlink(entry))
-        except FileNotFoundError:
-            continue
     found = []
-    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
-        (
-            _,
-            local,
-            _,
-            state,
-            *_,
-        ) = fields = line.split()
-        if state == LISTENS and f"socket:[{fields[9]}]" in inodes:
-            address, port = local.split(":")
-            found.append((socket.inet_ntoa(bytes.fromhex(address)[::-1]), int(port, 16)))
+    for family, table in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == LISTENS and f"socket:[{fields[9]}]" in inodes:
+                address, port = fields[1].split(":")
+                words = [bytes.fromhex(address[at : at + 8])[::-1] for at in range(0, len(address), 8)]
+                found.append((socket.inet_ntop(family, b"".join(words)), int(port, 16)))
     return found
 
 
