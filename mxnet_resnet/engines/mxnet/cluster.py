@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import logging
 import os
 import signal
 import socket
-import struct
 import sys
 import threading
 import time
@@ -37,8 +35,6 @@ JOIN_SECONDS = 300  # for all processes to find each other; RESNET_JOIN_TIMEOUT 
 REQUIRED = ("DMLC_ROLE", "DMLC_PS_ROOT_URI", "DMLC_PS_ROOT_PORT", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER")
 ROLES = ("worker", "server", "scheduler")
 RESUME = "the job is ended; launch it again with --resume"
-
-SIOCGIFADDR = 0x8915  # Linux's request for the address of an interface
 
 # How ps-lite numbers the processes of a job: 1 is the scheduler, 7 everyone.
 SCHEDULER, EVERYONE = 1, 7
@@ -102,25 +98,17 @@ def _set_addresses() -> None:
                 raise UserError(f"the scheduler's address {scheduler} is none of this machine's: see --host")
             os.environ["DMLC_USE_KUBERNETES"] = "1"  # the address is a service's: ps-lite then listens on all
         return
-    own = os.environ.get("DMLC_NODE_HOST", "")
-    if interface := os.environ.get("DMLC_INTERFACE"):
-        own = _address_of(interface)
-    elif not _is_number(own):  # a launcher's name for this machine may mean 127.0.1.1 here
+    own = os.environ.pop("DMLC_NODE_HOST", "")
+    if interface := os.environ.get("DMLC_INTERFACE"):  # ps-lite looks at it where it is told no address
+        known = [name for _, name in socket.if_nameindex()]
+        if interface not in known:
+            raise UserError(f"DMLC_INTERFACE={interface} is none of this machine's interfaces: {', '.join(known)}")
+        return
+    if not _is_number(own):  # a launcher's name for this machine may mean 127.0.1.1 here
         own = address_towards(scheduler)
     if not can_listen(own, 0):
         raise UserError(f"DMLC_NODE_HOST={own} is none of this machine's addresses")
-    os.environ["DMLC_NODE_HOST"] = own  # the one that ps-lite listens on
-
-
-def _address_of(interface: str) -> str:
-    """The address of a network interface of this machine. Raises UserError."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            answer = fcntl.ioctl(probe, SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
-        except OSError as error:
-            known = ", ".join(name for _, name in socket.if_nameindex())
-            raise UserError(f"DMLC_INTERFACE={interface} has no address of IPv4 here; there are {known}") from error
-    return socket.inet_ntoa(answer[20:24])
+    os.environ["DMLC_NODE_HOST"] = own
 
 
 def _resolve(host: str) -> str:

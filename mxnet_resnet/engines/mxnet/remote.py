@@ -32,7 +32,7 @@ def starter(
             role = "server" if number < servers else "worker"
             exported = {**_chosen(host), **variables, "DMLC_ROLE": role}
             words = [f"export {name}={shlex.quote(str(value))};" for name, value in exported.items()]
-            remote = " ".join([*words, f"cd {shlex.quote(folder or os.getcwd())};", command])
+            remote = " ".join([*words, f"cd {shlex.quote(folder or os.getcwd())} || exit;", command])
             line = shlex.join([*SSH, host.target, "-p", str(host.port), remote])
             threading.Thread(target=call, args=[line], daemon=True).start()
 
