@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import random
 
 import mxnet as mx
 import numpy as np
@@ -145,6 +146,28 @@ def test_what_is_no_description_is_refused(description, field, value):
 def test_what_is_no_object_with_the_fields_is_refused(text):
     with pytest.raises(ValueError):
         build(text)
+
+
+@pytest.mark.slow
+def test_whatever_is_sent_is_refused_or_an_optimizer(description):
+    seed = random.randrange(2**32)
+    print("seed", seed)
+    draw, text = random.Random(seed), json.dumps(description)
+    parts = ["", "9", "-", '"', "[", "]", "{", "}", "e", ".", "null", ",", "1e999", "NaN", "true", "\\u0000", "0" * 20]
+    built = 0
+    for _ in range(5000):
+        changed = list(text)
+        for _ in range(draw.randint(1, 3)):
+            at = draw.randrange(len(changed))
+            changed[at : at + draw.randint(0, 3)] = draw.choice(parts)
+        try:
+            describe(build("".join(changed)))
+            built += 1
+        except ValueError:
+            continue
+        except Exception as error:
+            pytest.fail(f"{error!r} of seed {seed}: {''.join(changed)}")
+    assert 0 < built < 2500
 
 
 def test_fields_that_nobody_knows_are_refused(description):
