@@ -241,6 +241,7 @@ OPERATORS: dict[str, Operator] = {
     **_alike(
         "LogisticRegressionOutput LinearRegressionOutput MAERegressionOutput", Operator(2, {"grad_scale": NUMBER})
     ),
+    "softmax_cross_entropy": Operator(2),
     "SVMOutput": Operator(2, {"margin": NUMBER, "regularization_coefficient": NUMBER, "use_linear": SWITCH}),
     "MakeLoss": Operator(1, {**_LOSS, "valid_thresh": NUMBER}),
     **_alike("Concat concat", Operator(_counted(), {**_COUNTED, "dim": AXIS}, ("num_args",))),
@@ -323,6 +324,7 @@ OPERATORS: dict[str, Operator] = {
     "_contrib_quantized_act": Operator(3, {"act_type": word("relu")}, ("act_type",), 3),
     "_contrib_quantized_flatten": Operator(3, {}, (), 3),
     "_contrib_quantized_elemwise_add": Operator(6, _CALIBRATION, (), 3),
+    "_contrib_quantized_elemwise_mul": Operator(6, {**_CALIBRATION, "enable_float_output": SWITCH}, (), 3),
     "_contrib_quantized_concat": Operator(
         lambda settings: 3 * read_whole(settings["num_args"]), {**_COUNTED, "dim": AXIS}, ("num_args",), 3
     ),
