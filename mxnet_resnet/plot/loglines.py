@@ -66,10 +66,14 @@ class Unread:
 
 Item = Union[Event, Told, Unread]
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|nan|inf)"
-_METRIC = re.compile(rf"([\w-]+)=({_NUMBER})(%?)(?=[\s;)|]|,(?!\d)|$)", re.IGNORECASE)
+_NUMBER = r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan|inf(?:inity)?)"
+_OF_WINDOWS = r"[-+]?1\.#(?:IND|QNAN|SNAN|INF)\w*"  # NaN and infinity
+_METRIC = re.compile(  # a number to its end: 0,75 and 45/50 are none
+    rf"([\w-]+) ?= ?({_NUMBER}|{_OF_WINDOWS})( ?%|)(?=[]\s;)|}}\"'<\\(±]|[,.:](?![\d#])|$)", re.IGNORECASE
+)
 _MARK = re.compile(  # before what a line tells: Node[1], worker 1, algo-1, [1,1]<stderr>: of mpirun, 1: of srun
-    r"\b((?:node|rank|worker|seed|algo|host|task)(?:\[\d+\]|[ _:=-]{0,2}\d+))|^(\[\d+(?:,\d+)?\]<\w+>|\d+(?=: ))",
+    r"(?:\b|_)((?:node|rank|worker|trainer|seed|algo|host|task|gpu|default)(?:\[\d+\]|[ _:=-]{0,2}\d+))"
+    r"|^ *(\[\d+(?:,\d+)?\]<\w+>|\d+(?=: ))",
     re.IGNORECASE,
 )
 _RANK = re.compile(r"\s*\b(Rank\[\d+\])")  # behind the epoch in Horovod's scripts
@@ -81,7 +85,7 @@ _VALIDATION = re.compile(r"\b(?:epoch|iter).*\bval(?:id|idation)?\b.*[:=(] *[\d.
 def parse(number: int, line: str) -> list[Item]:
     """What a line tells, nothing if it is of something else."""
     mark, text = _marked(line)
-    items = _object(text) if text.startswith("{") else _items(text)
+    items = _object(text) if text.startswith('{"') else _items(text)
     if any(isinstance(item, Event) and item.stage == Stage.VALIDATED and not item.figures for item in items):
         items = [Unread()]
     for item in items:
@@ -109,7 +113,7 @@ def _items(text: str) -> list[Item]:
 def _metrics(text: str) -> dict[str, float]:
     """``"Train-accuracy=0.25 lr=0.1"`` as ``{"accuracy": 0.25, "lr": 0.1}``."""
     return {
-        re.sub("^(?:Train|Validation)-", "", name): float(value) / (100 if percent else 1)
+        re.sub("^(?:Train|Validation)-", "", name): math.nan if "#" in value else float(value) / (100 if percent else 1)
         for name, value, percent in _METRIC.findall(text)
     }
 
@@ -175,11 +179,13 @@ def _script_of_mixup(match: re.Match) -> list[Item]:
 
 
 def _object(line: str) -> list[Item]:
-    """A line of metrics.jsonl; what is none is passed over."""
+    """A line of metrics.jsonl, or one that a container's log has as a text of an object; what is none is passed over."""
     try:
         found = json.loads(line, parse_int=float)
     except (ValueError, RecursionError):
-        return []
+        return _items(line)
+    if not found.keys() & {"metrics", "phase"}:
+        return [item for text in found.values() if isinstance(text, str) for item in _items(text)]
     number, metrics, phase = found.get("epoch"), found.get("metrics"), found.get("phase")
     if not isinstance(number, float) or not 0 <= number < 1e9 or not isinstance(metrics, dict):
         return []

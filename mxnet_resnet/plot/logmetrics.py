@@ -13,7 +13,6 @@ from mxnet_resnet.plot.run import ERRORS
 _WORDS = re.compile(r"top[-_ ]?k|top|err(?:or)?|acc(?:uracy)?|[15]|[^-_ ]+")
 _ERROR_WORDS, _ACCURACY_WORDS, _RANK_WORDS = {"err", "error"}, {"acc", "accuracy"}, {"top", "top_k", "top-k", "topk"}
 _ROUNDING = 1e-4  # by which a share of images may lie beside 0..1
-_PERCENT = 0.05  # of the values lie above 1 where a log tells percent; a net that learned nothing may be below
 _LARGEST_RMSE = math.sqrt(2 / 10)  # between two distributions over CIFAR's 10 classes
 
 
@@ -90,9 +89,18 @@ def _curve(table: Sequence[Metrics], phase: str, name: str) -> dict[int, float]:
 
 
 def _is_percent(table: Sequence[Metrics]) -> bool:
-    """Whether accuracies and errors are told in percent: of a share of images none is above 1."""
-    values = [value for told in table for name, value in told.values.items() if _rank(name) and math.isfinite(value)]
-    return sum(value > 1 + _ROUNDING for value in values) > _PERCENT * len(values)
+    """Whether accuracies and errors are told in percent: most of those above 1 that are largest if a net learns.
+
+    These are the last accuracies and the first errors. A share of images above 1 is a mistake of the log.
+    """
+    largest: list[float] = []
+    names = {(told.phase, name) for told in table for name in told.values}
+    for phase, name in sorted(names):
+        if found := _rank(name):
+            values = list(_curve(table, phase, name).values())
+            half = (len(values) + 1) // 2
+            largest += values[:half] if found[1] else values[-half:]
+    return sum(value > 1 + _ROUNDING for value in largest) > len(largest) / 2
 
 
 def _rank(name: str) -> tuple[str, bool] | None:

@@ -63,7 +63,7 @@ def _segments(events: Iterator[Event]) -> list[list[Event]]:
     here: set[tuple[bool, str]] = set()  # what was told at the last position
     for event in events:
         last = segments[-1][-1].position() if segments else None
-        if last is None or event.position() < last or (event.position() == last and event.names() & here):
+        if last is None or event.position() < last or (event.position() == last and event.names() <= here):
             segments.append([])
         if event.position() != last or not segments[-1]:
             here = set()
@@ -168,7 +168,7 @@ def _starts(events: Sequence[Event]) -> list[Part]:
     parts = [Part(workers=workers)]
     seen: Counter = Counter()
     for event in events:
-        if any(seen[key] >= workers for key in _keys(event)):
+        if all(seen[key] >= workers for key in _keys(event)):
             parts.append(Part(workers=workers))
             seen.clear()
         seen.update(_keys(event))

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from mxnet_resnet.base.errors import UserError
 
-_COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\[\d{1,3}(?:;\d{1,3})*m(?![a-z])")  # some tools take the escape away
+_CONTROL = re.compile(  # of terminals: colours and what else CSI begins, titles; and colours whose escape was respelt
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b\n]{0,1000}(?:\x07|\x1b\\)"
+    r"|(?:\^\[|\\x1b|\\u001b|\\033|\\e)?\[[\d;:]{1,30}m(?![a-z])|(?:\^\[|\\x1b|\\u001b|\\033|\\e)\[[\d;]{0,9}[mK]"
+)
 _ESCAPED = re.compile(r"#0([0-3][0-7])")  # as syslog, and SageMaker, write a tab: #011
 _RECORD = re.compile(  # where a line of a log begins; two workers may write to one line
     r"(?<=[\d,;])(?=(?:DEBUG|INFO|WARNING|ERROR):\w+:)|(?<=\d)(?=\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} )"
@@ -75,4 +78,4 @@ def clean(data: bytes) -> str:
     What a log tells is ASCII, which UTF-16 (of PowerShell, where ``>>`` puts it below other bytes) fills up with zeros.
     """
     text = data.replace(b"\0", b"").decode("utf-8-sig", errors="replace").lstrip("\ufeff\ufffd")
-    return _COLOUR.sub("", _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text))
+    return _CONTROL.sub("", _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text))
