@@ -25,7 +25,10 @@ CIFAR_TRAIN = "train="  # of GluonCV's CIFAR scripts: an accuracy, or an RMSE wi
 
 @dataclass
 class Event:
-    """What a line tells of an epoch: metrics by their names in the log, and SECONDS, SPEED, WAIT, RATE and IMAGES."""
+    """What a line tells of an epoch: metrics by their names in the log, and SECONDS, SPEED, WAIT, RATE and IMAGES.
+
+    ``batch`` is that of a batch, and of a validation within an epoch the last before it, else 0.
+    """
 
     epoch: int
     stage: Stage
@@ -35,8 +38,10 @@ class Event:
     mark: str = ""
 
     def position(self) -> tuple[int, Stage, int]:
-        """Where it stands in a run. Training and validation of an epoch end in either order."""
-        return self.epoch, min(self.stage, Stage.TRAINED), self.batch
+        """Where it stands in a run. Training and validation of an epoch end in either order; a validation that tells a
+        batch stands behind that.
+        """
+        return self.epoch, Stage.BATCH if self.batch else min(self.stage, Stage.TRAINED), self.batch
 
     def names(self) -> set[tuple[bool, str]]:
         """What it tells and a run tells once in a place: its metrics, or its times where those stand alone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from mxnet_resnet.plot import logmetrics, logstreams
@@ -13,6 +13,7 @@ from mxnet_resnet.plot.logmetrics import Metrics
 from mxnet_resnet.plot.logstreams import Part
 from mxnet_resnet.plot.run import Epoch, Run
 
+_MOST_TOLD = 3  # restarts that are told one by one
 _CHANGED = "@changed"  # a learning rate told before the epoch that it is of
 Key = tuple[int, Stage, int, str]  # epoch, stage, batch, name
 
@@ -32,6 +33,8 @@ class _Draft:
     run: Run
     arguments: Sequence[str]
     layers: list[_Layer] = field(default_factory=list)
+    restarts: list[tuple[int, int, list[int]]] = field(default_factory=list)  # line, epoch, validations left out
+    crowds: list[tuple[int, int, int]] = field(default_factory=list)  # workers, first and last line
 
 
 def build(name: str, items: Sequence[Item]) -> list[Run]:
@@ -81,12 +84,10 @@ def _take(draft: _Draft, part: Part) -> None:
     if layer is None:
         draft.layers.append(layer := _Layer(set()))
     elif lost := _forget(layer, _restart(layer, part.events)):
-        where = f"line {first.line} goes back to epoch {first.epoch}"
-        draft.run.notes.append(f"{where}: of the lines before, the validation of {logmetrics.epochs(lost)} is left out")
+        draft.restarts.append((first.line, first.epoch, lost))
     layer.names |= names
     if part.workers > 1:
-        span = f"lines {first.line} to {last.line}"
-        draft.run.notes.append(f"{span} are taken for those of {part.workers} workers, and the mean is drawn of them")
+        draft.crowds.append((part.workers, first.line, last.line))
     for event in part.events:
         for name, value in event.figures.items():
             stage = Stage.BEGUN if name == _CHANGED else event.stage
@@ -118,8 +119,9 @@ def _sum_up(draft: _Draft, mixup: bool) -> None:
     figures: dict[Key, list[float]] = {}
     for layer in draft.layers:
         figures.update(layer.figures)
+    run.notes += [*_tell_crowds(draft.crowds), *_tell_restarts(draft.restarts), *_tell_within(figures)]
     batches: dict[int, dict[str, list[float]]] = {}
-    for (number, stage, _, name), values in sorted(figures.items()):
+    for (number, stage, _, name), values in sorted(figures.items(), key=_place):
         epoch = run.epochs.setdefault(number, Epoch())
         if name == IMAGES:  # a resumed epoch counts the rest alone
             run.images = max(run.images or 0, int(values[-1])) or None
@@ -132,6 +134,42 @@ def _sum_up(draft: _Draft, mixup: bool) -> None:
     for number, found in batches.items():
         _add_times(run.epochs[number], found.pop(RATE, []), found.pop(SPEED, []))
     _name_metrics(run, {number: {k: _mean(v) for k, v in found.items()} for number, found in batches.items()}, mixup)
+
+
+def _place(found: tuple[Key, list[float]]) -> tuple:
+    """An order in which the last validation of an epoch is behind those within."""
+    number, stage, batch, name = found[0]
+    return number, stage, batch if batch or stage != Stage.VALIDATED else math.inf, name
+
+
+def _tell_crowds(crowds: Sequence[tuple[int, int, int]]) -> list[str]:
+    """A sentence on lines of several workers, one for all their starts where these are many."""
+    if len(crowds) > _MOST_TOLD:
+        crowds = [(max(crowds)[0], min(first for _, first, _ in crowds), max(last for _, _, last in crowds))]
+    return [
+        f"lines {first} to {last} are taken for those of {workers} workers, and the mean is drawn of them"
+        for workers, first, last in crowds
+    ]
+
+
+def _tell_restarts(restarts: Sequence[tuple[int, int, list[int]]]) -> list[str]:
+    """A sentence on each restart that replaced validations, or one on all where these are many."""
+    if len(restarts) > _MOST_TOLD:
+        lost = sorted({epoch for _, _, epochs in restarts for epoch in epochs})
+        where = f"the log goes back {len(restarts)} times, first in line {restarts[0][0]}"
+        return [f"{where}: of the lines before, the validation of {logmetrics.epochs(lost)} is left out"]
+    return [
+        f"line {line} goes back to epoch {epoch}: of the lines before, the validation of {logmetrics.epochs(lost)} "
+        "is left out"
+        for line, epoch, lost in restarts
+    ]
+
+
+def _tell_within(figures: Collection[Key]) -> list[str]:
+    """A sentence on validations within epochs, which others follow."""
+    there = {(number, batch) for number, stage, batch, _ in figures if stage == Stage.VALIDATED}
+    within = len(there) - len({number for number, _ in there})
+    return [f"of an epoch's validations the last is drawn, and {within} within epochs are left out"] if within else []
 
 
 _ATTRIBUTES = {SECONDS: "seconds", SPEED: "speed", WAIT: "wait", RATE: "rate", _CHANGED: "rate"}

@@ -35,6 +35,7 @@ def split(events: Sequence[Event], headers: Sequence[int]) -> list[Part]:
     ends are told as often as the first. Then they are of several workers. A line that repeats the one before, as two
     handlers of a log write it, is passed over.
     """
+    _place_within(events)
     segments = _segments(_without_repeats(events))
     an_epoch = _lines_of_an_epoch(events)
     parts: list[Part] = []
@@ -46,6 +47,24 @@ def split(events: Sequence[Event], headers: Sequence[int]) -> list[Part]:
             else:
                 parts += [Part(segment) for segment in group]
     return parts
+
+
+def _place_within(events: Sequence[Event]) -> None:
+    """Give validations within an epoch the place of the batch before: where its batches go on, each told once."""
+    told = Counter((event.epoch, event.batch) for event in events if event.stage == Stage.BATCH)
+    repeated = {epoch for (epoch, _), count in told.items() if count > 1}
+    waiting: dict[int, list[Event]] = {}
+    largest: dict[int, int] = {}
+    for event in events:
+        if event.stage == Stage.VALIDATED and event.epoch in largest and event.epoch not in repeated:
+            event.batch = max(1, largest[event.epoch])
+            waiting.setdefault(event.epoch, []).append(event)
+        elif event.stage == Stage.BATCH:
+            largest[event.epoch] = max(event.batch, largest.get(event.epoch, 0))
+            waiting.pop(event.epoch, None)
+    for ones in waiting.values():  # no batch came behind them
+        for event in ones:
+            event.batch = 0
 
 
 def _without_repeats(events: Sequence[Event]) -> Iterator[Event]:
@@ -130,12 +149,19 @@ def _jumps(segment: Sequence[Event], ended: Container[int]) -> bool:
 
 
 def _share_of_equals(group: Sequence[Sequence[Event]]) -> float:
-    """Which share of the ends of epochs is told as often as those of the first epoch, or more; 0 where that is once."""
-    counts = Counter((epoch, name) for segment in group for epoch, names in _ends(segment).items() for name in names)
-    if not counts:
-        return 0
-    first = min(epoch for epoch, _ in counts)
-    often = _most_common([count for (epoch, _), count in counts.items() if epoch == first])
+    """Which share of the ends of epochs is told as often as that of the first epoch, or more; 0 where that is once.
+
+    Of the metric of which that is least: one process may validate twice, but trains an epoch once.
+    """
+    counts = Counter((name, epoch) for segment in group for epoch, names in _ends(segment).items() for name in names)
+    by_name: dict[tuple, dict[int, int]] = {}
+    for (name, epoch), count in counts.items():
+        by_name.setdefault(name, {})[epoch] = count
+    shares = [_share(epochs, epochs[min(epochs)]) for epochs in by_name.values()]
+    return min(shares, default=0)
+
+
+def _share(counts: Mapping[int, int], often: int) -> float:
     return sum(count >= often for count in counts.values()) / len(counts) if often > 1 else 0
 
 
