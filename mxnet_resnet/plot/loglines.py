@@ -74,21 +74,26 @@ Item = Union[Event, Told, Unread]
 _NUMBER = r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan|inf(?:inity)?)"
 _OF_WINDOWS = r"[-+]?1\.#(?:IND|QNAN|SNAN|INF)\w*"  # NaN and infinity
 _METRIC = re.compile(  # a number to its end: 0,75 and 45/50 are none
-    rf"([\w-]+) ?= ?({_NUMBER}|{_OF_WINDOWS})( ?%|)(?=[]\s;)|}}\"'<\\(±]|[,.:](?![\d#])|$)", re.IGNORECASE
+    rf"(?<![\w-])([\w-]+) ?= ?({_NUMBER}|{_OF_WINDOWS})( ?%|)(?=[]\s;)|}}\"'<\\(±]|[,.:](?![\d#])|$)", re.IGNORECASE
 )
 _MARK = re.compile(  # before what a line tells: Node[1], worker 1, algo-1, [1,1]<stderr>: of mpirun, 1: of srun
     r"(?:\b|_)((?:node|rank|worker|trainer|seed|algo|host|task|gpu|default)(?:\[\d+\]|[ _:=-]{0,2}\d+))"
     r"|^ *(\[\d+(?:,\d+)?\]<\w+>|\d+(?=: ))",
     re.IGNORECASE,
 )
-_RANK = re.compile(r"\s*\b(Rank\[\d+\])")  # behind the epoch in Horovod's scripts
+_RANK = re.compile(r"\s?\b(Rank\[\d+\])")  # behind the epoch in Horovod's scripts
+_WORDS = re.compile(r"epoch|iter|learning rate|training images|parameters|Namespace|mixup", re.IGNORECASE)
 _HEAD = re.compile(r"(?:DEBUG|INFO|WARNING|ERROR):\w+:|\[Epoch |\b(?:Epoch|Iter|Iteration)\[|\{\"")
 _EPOCH_HEAD = re.compile(r"\[Epoch |\b(?:Epoch|Iter|Iteration)\[")
-_VALIDATION = re.compile(r"\b(?:epoch|iter).*\bval(?:id|idation)?\b.*[:=(] *[\d.]", re.IGNORECASE)
+_OF_VALIDATION = [  # one behind the other
+    re.compile(part, re.IGNORECASE) for part in (r"\b(?:epoch|iter)", r"\bval(?:id|idation)?\b", r"[:=(] *[\d.]")
+]
 
 
 def parse(number: int, line: str) -> list[Item]:
     """What a line tells, nothing if it is of something else."""
+    if not _WORDS.search(line):
+        return []
     mark, text = _marked(line)
     items = _object(text) if text.startswith('{"') else _items(text)
     if any(isinstance(item, Event) and item.stage == Stage.VALIDATED and not item.figures for item in items):
@@ -112,7 +117,17 @@ def _items(text: str) -> list[Item]:
     for pattern, told in _LINES:
         if match := pattern.search(text):
             return told(match)
-    return [Unread()] if _VALIDATION.search(text) else []
+    return [Unread()] if _tells_validation(text) else []
+
+
+def _tells_validation(text: str) -> bool:
+    """Whether a line seems to tell of a validation of an epoch."""
+    end = 0
+    for pattern in _OF_VALIDATION:
+        if not (found := pattern.search(text, end)):
+            return False
+        end = found.end()
+    return True
 
 
 def _metrics(text: str) -> dict[str, float]:
@@ -184,7 +199,7 @@ def _script_of_mixup(match: re.Match) -> list[Item]:
 
 
 def _object(line: str) -> list[Item]:
-    """A line of metrics.jsonl, or one that a container's log has as a text of an object; what is none is passed over."""
+    """A line of metrics.jsonl, or one that the log of a container has in an object."""
     try:
         found = json.loads(line, parse_int=float)
     except (ValueError, RecursionError):

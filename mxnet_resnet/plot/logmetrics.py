@@ -37,7 +37,7 @@ def rename(table: Sequence[Metrics], mixup: bool) -> list[str]:
         told.values = {aliases.get(name, name): value for name, value in told.values.items()}
     percent = _in_percent(table)
     if percent:
-        shares = {told.phase for told in table if any(map(_rank, told.values))} - percent
+        shares = {told.phase for told in table if any(map(_rank, told.values))} - percent - {"batches"}
         whose = "its accuracies" if not shares else f"accuracies of {' and '.join(sorted(percent))}"
         notes.append(f"{whose} are taken for percent, for they lie above 1")
     beside: dict[str, list[int]] = {}
@@ -104,7 +104,7 @@ def _in_percent(table: Sequence[Metrics]) -> set[str]:
             values = list(_curve(table, phase, name).values())
             half = (len(values) + 1) // 2
             largest.setdefault(phase, []).extend(values[:half] if found[1] else values[-half:])
-    usual = {phase: statistics.median(values) for phase, values in largest.items() if values}
+    usual = {phase: statistics.median_low(values) for phase, values in largest.items() if values}
     percent = {phase for phase, value in usual.items() if value > 1 + _ROUNDING}
     if not percent:
         return set()

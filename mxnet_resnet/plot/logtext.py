@@ -16,7 +16,10 @@ _CONTROL = re.compile(  # of terminals: colours and what else CSI begins, titles
 _ESCAPED = re.compile(r"#0([0-3][0-7])")  # as syslog, and SageMaker, write a tab: #011
 _RECORD = re.compile(  # where a line of a log begins; two workers may write to one line
     r"(?<=[\d,;])(?=(?:DEBUG|INFO|WARNING|ERROR):\w+:)|(?<=\d)(?=\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} )"
+    r"|(?<=[\d,;%])(?=(?:[A-Za-z]+\[\d+\] |\[[a-z]+ \d+(?: on \S{1,60})?\] (?:INFO:\w+:)?)?(?:Epoch|Iter|Iteration)\[)"
+    r"|(?<=[\d,;%])(?=\[Epoch \d)"
 )
+LONGEST = 10_000  # letters of a line that are read; ours of all arguments has some 2,000
 _WHOLE = re.compile(r"(\.\d{6}[,;]?|\})\s*$")
 
 
@@ -69,7 +72,10 @@ def read_lines(path: Path) -> tuple[list[tuple[int, str]], list[str]]:
         number, last = lines.pop()  # 0.9 may have been 0.952927
         if re.search(r"\bval", last, re.IGNORECASE):
             told = [f"line {number}, the last, has no line break at its end and may be cut off: it is left out"]
-    return [(number, part) for number, line in lines for part in _RECORD.split(line)], told
+    parts = [(number, part) for number, line in lines for part in _RECORD.split(line)]
+    if long := [number for number, part in parts if len(part) > LONGEST]:
+        told.append(f"lines of more than {LONGEST:,} letters are read so far: {len(long)}, the first is {long[0]}")
+    return [(number, part[:LONGEST]) for number, part in parts], told
 
 
 def clean(data: bytes) -> str:
