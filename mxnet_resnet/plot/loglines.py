@@ -82,7 +82,6 @@ _MARK = re.compile(  # before what a line tells: Node[1], worker 1, algo-1, [1,1
     re.IGNORECASE,
 )
 _RANK = re.compile(r"\s?\b(Rank\[\d+\])")  # behind the epoch in Horovod's scripts
-_WORDS = re.compile(r"epoch|iter|learning rate|training images|parameters|Namespace|mixup", re.IGNORECASE)
 _HEAD = re.compile(r"(?:DEBUG|INFO|WARNING|ERROR):\w+:|\[Epoch |\b(?:Epoch|Iter|Iteration)\[|\{\"")
 _EPOCH_HEAD = re.compile(r"\[Epoch |\b(?:Epoch|Iter|Iteration)\[")
 _OF_VALIDATION = [  # one behind the other
@@ -92,8 +91,6 @@ _OF_VALIDATION = [  # one behind the other
 
 def parse(number: int, line: str) -> list[Item]:
     """What a line tells, nothing if it is of something else."""
-    if not _WORDS.search(line):
-        return []
     mark, text = _marked(line)
     items = _object(text) if text.startswith('{"') else _items(text)
     if any(isinstance(item, Event) and item.stage == Stage.VALIDATED and not item.figures for item in items):

@@ -111,8 +111,8 @@ def _take(draft: _Draft, part: Part) -> None:
         draft.layers.append(layer)
     elif lost := layer.forget(_restart(layer, part.events)):
         draft.restarts.append((first.line, first.epoch, lost))
-    for name in names:
-        draft.owners.setdefault(name, min(places, default=len(draft.layers) - 1))
+    for told in names:
+        draft.owners.setdefault(told, min(places, default=len(draft.layers) - 1))
     if part.workers > 1:
         draft.crowds.append((part.workers, first.line, last.line))
     for event in part.events:
