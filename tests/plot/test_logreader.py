@@ -371,5 +371,5 @@ def test_a_line_without_end_is_told(read):
         PLAIN + "Epoch[2] Validation-accuracy=0.5" + " epoch val=" * 10**6 + "\n" + "worker 1 " * 10**6 + "\n"
     )
     assert validations(run)[-1] == (2, 50)
-    told = "lines of more than {} letters are read so far: 2, the first is 9"
-    assert run.notes == [told.format("100,000"), told.format("10,000")]
+    told = "lines of more than {} letters are read so far: {}, the first is 9"
+    assert run.notes == [told.format("100,000", 2), told.format("10,000", 1)]
