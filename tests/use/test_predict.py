@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,9 +68,8 @@ def test_each_way_to_name_images_finds_the_same_ones(predict, digits, tmp_path, 
     assert [one["image"] for one in expected] == list(map(str, copies))
     answers = [one["top"] for one in expected]
     assert len({json.dumps(top) for top in answers}) == 7
-    assert {json.dumps(one["top"]) for one in found(folder, note="note: 2 files (.lst 1, .txt 1)\n")} == set(
-        map(json.dumps, answers)
-    )
+    in_folder = found(folder, note="note: 2 files (.lst 1, .txt 1)\n")
+    assert {json.dumps(one["top"]) for one in in_folder} == set(map(json.dumps, answers))
     assert found(f"{folder}/**/*.png") == sorted(expected, key=lambda one: one["image"])
     listed = found(list_file)
     assert [one["top"] for one in listed] == answers and {one["label"] for one in listed} == {4}

@@ -359,11 +359,13 @@ class Job:
 
 
 def _start_titling(title: str, target: TextIO) -> subprocess.Popen:
-    """A process that passes lines on as they come, with a title. It outlives the launcher, lest what a process says
-    while it saves its work breaks it.
+    """A process that passes lines on as they come, with a title, a last one without a line break too. It outlives the
+    launcher, lest what a process says while it saves its work breaks it.
     """
-    expression = "s/^/" + re.sub(r"([\\/&])", r"\\\1", title) + "/"
-    return subprocess.Popen(["sed", "-u", expression], stdin=subprocess.PIPE, stdout=target, start_new_session=True)
+    loop = 'while IFS= read -r line || [ -n "$line" ]; do printf "%s%s\\n" "$1" "$line"; done'
+    command = ["/bin/bash", "-c", loop, "titles", title]
+    bytewise = {**os.environ, "LC_ALL": "C"}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=target, env=bytewise, start_new_session=True)
 
 
 def _describe(command: str, environment: dict[str, str]) -> tuple[str, str | None]:

@@ -59,6 +59,15 @@ def test_each_line_tells_whose_it_is(start, tmp_path):
         assert f"[{name}] end of {role}\n" in launched.text
 
 
+def test_a_last_line_without_a_line_break_is_a_line(start, tmp_path):
+    launched = start(
+        [*LAUNCH, "-n", "2", "-s", "1", sys.executable, script(tmp_path, SHOW + "sys.stdout.write('  a\\\\b')")]
+    )
+    assert launched.wait() == 0, launched.text
+    ends = sorted(line for line in launched.text.splitlines() if line.endswith("a\\b"))
+    assert ends == [f"[{name}]   a\\b" for name in ("scheduler", "server 0", "worker 0", "worker 1")]
+
+
 def test_the_launcher_starts_the_processes_and_keeps_the_words_apart(start, tmp_path):
     untold = ["env", "-u", "OMP_NUM_THREADS"]
     launched = start([*untold, *LAUNCH, "-n2", "-s", "1", sys.executable, script(tmp_path, SHOW), *WORDS])
