@@ -13,7 +13,7 @@ from pathlib import Path
 from mxnet_resnet.base import environment, files, interruption
 from mxnet_resnet.base.interruption import Wish
 from mxnet_resnet.engines.base import Devices, Engine, Group, Model, TrainingSpec
-from mxnet_resnet.runs import checkpoint, ledger, metrics, ownership
+from mxnet_resnet.runs import checkpoint, metrics
 from mxnet_resnet.runs.start import Start, find_start
 from mxnet_resnet.settings.schedule import Schedule
 from mxnet_resnet.settings.sections import RunSettings
@@ -78,8 +78,6 @@ def planning(runs: Sequence[RunSettings], engine: Engine) -> Iterator[tuple[list
         if group.rank == 0:
             for plan in plans:
                 stack.enter_context(files.locked(Path(f"{plan.settings.saving.prefix}-lock")))
-                plan.notes.extend(ownership.keep_graph(plan.settings.saving.prefix, plan.model.graph))
-                ledger.note_start(plan.settings.saving.prefix, plan.begin.entry, plan.begin.anew)
         yield plans, stack.enter_context(interruption.watching(deadline))
 
 
