@@ -13,6 +13,7 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.places import STDOUT, find_descriptor, is_same
 
 LARGEST_SEED = 2**31 - 1  # MXNet's seeds are C integers
+LARGEST_NUMBER = 3.4e38  # of a float32, in which nets are computed
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -130,7 +131,7 @@ def number(low: float, high: float = math.inf, high_included: bool = True) -> Ca
         except ValueError:
             value = math.nan
         inside = low <= value <= high if high_included else low <= value < high
-        if not inside or math.isinf(value):
+        if not inside or value > LARGEST_NUMBER:
             bound = f" to {'' if high_included else 'below '}{high:g}" if high < math.inf else " on"
             raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g}{bound}")
         return value

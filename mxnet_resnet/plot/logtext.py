@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\[\d{1,3}(?:;\d{1,3})*m(?![a-z])")  # some tools take the escape away
@@ -53,13 +54,7 @@ def read_lines(path: Path) -> tuple[list[tuple[int, str]], list[str]]:
 
     Colour codes and escapes are taken away. Raises UserError where the file cannot be read.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read log {path}: {error.strerror}") from error
-    except ValueError as error:  # a name with a null byte
-        raise UserError(f"cannot read log {str(path)!r}: {error}") from error
-    text = clean(data)
+    text = clean(sources.read(path, "log", sources.LARGEST_TEXT, streams=True))
     lines = list(enumerate(text.splitlines(), 1))
     told = []
     if lines and not text.endswith(("\n", "\r")) and not _WHOLE.search(lines[-1][1]):

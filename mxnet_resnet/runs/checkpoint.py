@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.runs import graph, ledger, params
@@ -145,8 +146,9 @@ def load_graph(prefix: str) -> graph.Graph:
         there = ", ".join(_prefixes(path.parent))
         reason = f"the prefixes there are {there}" if there else "the prefix of a checkpoint is its path up to it"
         raise UserError(f"there is no graph {path}: {reason}")
+    data = sources.read(path, "the graph")
     try:
-        found = graph.parse(path.read_text(encoding="utf-8"))
+        found = graph.parse(data.decode())
     except (ValueError, OSError) as error:
         raise UserError(f"{path} is damaged or not an MXNet graph") from error
     if graph.IMAGES not in found.variables:

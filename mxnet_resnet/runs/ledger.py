@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mxnet_resnet.base import files
+from mxnet_resnet.base import files, sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.runs import identity
@@ -182,14 +182,14 @@ def read(prefix: str, name: str) -> Entry | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(sources.read(path, "").decode())
         expected = _digest_entry(content)
         if content["digests"].get(ENTRY, expected) != expected:
             raise ValueError
         return _as_entry(content, path)
     except UserError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is damaged") from error
 
 
@@ -233,9 +233,11 @@ def check_written(path: Path) -> None:
     if path.suffix[1:] not in ARRAYS or not re.search(rf"-{NAME}$", path.stem) or not entry.is_file():
         return
     try:
-        content = json.loads(entry.read_text())
+        content = json.loads(sources.read(entry, "").decode())
         expected = content["digests"][path.suffix[1:]] if isinstance(content, dict) and "run" in content else None
-    except (OSError, ValueError, RecursionError, KeyError, TypeError) as error:
+    except UserError:
+        raise
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise UserError(
             f"{entry}, which tells whether {path.name} is whole, is damaged: move it away to do without"
         ) from error

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import explaining_refusals, name_by_date
 from mxnet_resnet.base.interruption import Interrupted
@@ -129,8 +130,8 @@ def _name_owner(folder: Path, prefix: str) -> str:
 def _read_owner(folder: Path) -> str | None:
     """Whose a folder of logs is; None of one that is not there, or is of before."""
     try:
-        return (folder / OWNER).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
+        return sources.read_text(folder / OWNER, "").strip()
+    except UserError:
         return None
 
 

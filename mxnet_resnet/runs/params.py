@@ -18,6 +18,7 @@ from typing import IO, NoReturn
 
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 
 FILE_MAGIC = 0x112
@@ -39,7 +40,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Raises UserError where the file is cut short, none of MXNet's, or holds what is no dense array with a name.
     """
     try:
-        with path.open("rb") as file:
+        with sources.open_file(path, "") as file:
             return _Reader(path, file).read_file()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error

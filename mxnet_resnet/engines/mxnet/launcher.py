@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import compat
 from mxnet_resnet.engines.mxnet.cluster import RESUME, address_towards
@@ -119,11 +120,8 @@ def _scheduler_host(options: JobOptions) -> str:
 
 
 def _first_host(hostfile: str) -> str:
-    try:
-        with open(hostfile) as lines:
-            hosts = [re.split(r"[\s:]", line.strip())[0] for line in lines if line.strip()]
-    except OSError as error:
-        raise UserError(f"cannot read the host file {hostfile}: {error.strerror}") from error
+    lines = sources.read_text(hostfile, "the host file").splitlines()
+    hosts = [re.split(r"[\s:]", line.strip())[0] for line in lines if line.strip()]
     if not hosts:
         raise UserError(f"{hostfile} names no host: one a line, as in node1 or node1:22")
     return hosts[0]
