@@ -13,7 +13,7 @@ from mxnet_resnet.base.interruption import Interrupted
 from mxnet_resnet.base.reasons import breaks_library, find_reason
 from mxnet_resnet.base.workers import claim_word, is_launched
 
-STDOUT = 1  # its descriptor
+STDOUT, STDERR = 1, 2  # their descriptors
 TRACEBACK = "MXNET_RESNET_TRACEBACK"  # where it is set in the environment, what ends a command is told in full
 
 
@@ -23,6 +23,7 @@ class UserError(ValueError):
 
 def run(main: Callable[[], int | None]) -> None:
     """Run a command and exit: status 0 (or what ``main`` returns), else that of ``report``."""
+    _open_closed_streams()
     _let_any_name_be_printed()
     fatal: BaseException | None = None
     try:
@@ -46,6 +47,15 @@ def _run(main: Callable[[], int | None]) -> int:
         if not isinstance(end.code, int):
             raise
         return end.code
+
+
+def _open_closed_streams() -> None:
+    """Let what is for a closed stream (``2>&-``) go nowhere: a file opened later would have its number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(descriptor)
+    nowhere = open(os.devnull, "w")  # noqa: SIM115
+    sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
 
 
 def _let_any_name_be_printed() -> None:

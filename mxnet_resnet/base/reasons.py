@@ -13,11 +13,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 # Errors that tell of the machine also where they name no file; others without a file are ours.
-OF_MACHINE = {
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EMFILE", "ENFILE", "EAGAIN", "EACCES", "EPERM")
-    if hasattr(errno, name)
-}
+OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+OF_MACHINE = (*OF_WRITING, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EACCES, errno.EPERM)
 PARSERS = re.compile(r"[/\\](json|yaml|pickle|re|sre_parse|sre_compile|ast)([/\\][^/\\]*)?\.py$")
 NO_MEMORY = re.compile(  # MXNet, PyTorch, OpenCV, ONNX Runtime, CUDA's libraries
     r"out of memory|insufficient memory|not enough memory|can't allocate memory|cannot allocate memory|"
@@ -83,7 +80,8 @@ def _of_system(error: OSError) -> str | None:
     if error.filename is not None and error.strerror:
         names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))]
         return f"cannot use {' and '.join(names) or 'a file'}: {error.strerror}"
-    return f"cannot read or write: {error.strerror}" if error.errno in OF_MACHINE else None
+    attempt = "write" if error.errno in OF_WRITING else "read or write"
+    return f"cannot {attempt}: {error.strerror}" if error.errno in OF_MACHINE else None
 
 
 def _of_nesting(error: RecursionError) -> str | None:

@@ -35,7 +35,8 @@ def main() -> None:
     rows = [aggregate.row(name, group, arguments.metric) for name, group in groups.items()]
     print(aggregate.markdown(rows, curves.LABELS.get(arguments.metric, arguments.metric)))
     if arguments.csv:
-        with replacing(arguments.csv) as (temporary,), temporary.open("w", newline="", encoding="utf-8") as file:
+        form = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}  # names may be any bytes
+        with replacing(arguments.csv) as (temporary,), temporary.open("w", **form) as file:
             writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)

@@ -152,8 +152,8 @@ def test_a_mistake_is_told_in_a_sentence(capsys, at, case, name, fault):
         assert "ermission denied" in err, err
 
 
-def find_flags(monkeypatch, command: str) -> dict[str, object]:
-    """The flags of a command that may name a file, by their name."""
+def find_parser(monkeypatch, command: str) -> Parser:
+    """The parser of a command."""
 
     class Parsed(Exception):
         pass
@@ -161,20 +161,26 @@ def find_flags(monkeypatch, command: str) -> dict[str, object]:
     def give(parser, *_):
         raise Parsed(parser)
 
-    for method in ("parse_args", "parse_known_args"):
-        monkeypatch.setattr(Parser, method, give)
-    monkeypatch.setattr(sys, "argv", ["mxnet-resnet", command, "-n", "1", "true"])
-    with pytest.raises(Parsed) as parsed:
-        door.main()
-    actions = parsed.value.args[0]._actions
+    with monkeypatch.context() as patch:
+        for method in ("parse_args", "parse_known_args"):
+            patch.setattr(Parser, method, give)
+        patch.setattr(sys, "argv", ["mxnet-resnet", command, "-n", "1", "true"])
+        with pytest.raises(Parsed) as parsed:
+            door.main()
+    return parsed.value.args[0]
+
+
+def find_flags(monkeypatch, command: str) -> set[str]:
+    """The flags of a command that may name a file."""
+    actions = find_parser(monkeypatch, command)._actions
     texts = [one for one in actions if one.type in (None, Path, output) and one.choices is None and one.nargs != 0]
-    return {one.option_strings[-1] if one.option_strings else one.dest: one for one in texts}
+    return {one.option_strings[-1] if one.option_strings else one.dest for one in texts}
 
 
 @pytest.mark.parametrize("command", door.list_commands())
 def test_every_flag_that_names_a_file_has_a_case(monkeypatch, command):
     flags = find_flags(monkeypatch, command)
     covered = {flag for case in CASES if case.command == command for flag in case.flags}
-    assert covered <= flags.keys()
-    assert flags.keys() - covered <= NO_FILES
+    assert covered <= flags
+    assert flags - covered <= NO_FILES
     assert bool(covered) != (command in READ_NOTHING)
