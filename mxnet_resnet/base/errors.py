@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Callable, TextIO
 
 from mxnet_resnet.base.interruption import Interrupted
+from mxnet_resnet.base.names import let_be_printed
 from mxnet_resnet.base.reasons import breaks_library, find_reason
 from mxnet_resnet.base.workers import claim_word, is_launched
 
@@ -24,7 +25,7 @@ class UserError(ValueError):
 def run(main: Callable[[], int | None]) -> None:
     """Run a command and exit: status 0 (or what ``main`` returns), else that of ``report``."""
     _open_closed_streams()
-    _let_any_name_be_printed()
+    let_be_printed(sys.stdout)
     fatal: BaseException | None = None
     try:
         status = _run(main)
@@ -56,14 +57,6 @@ def _open_closed_streams() -> None:
     os.close(descriptor)
     nowhere = open(os.devnull, "w")  # noqa: SIM115
     sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
-
-
-def _let_any_name_be_printed() -> None:
-    """Names of files may be no text, or none that the terminal has signs for: these are printed as \\udcff."""
-    for stream in (sys.stdout, sys.stderr):
-        if getattr(stream, "errors", None) == "strict":
-            with suppress(AttributeError):  # another object in its place
-                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def _outputs() -> list[TextIO]:

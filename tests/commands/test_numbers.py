@@ -15,6 +15,8 @@ from tests.commands.test_mistakes import at, find_parser, name_case, run, stage 
 from tests.helpers.mistakes import CASES, Case
 
 STRANGE = [
+    "1,1,1e308",
+    "1,1,1e-320",
     "1e308",
     "-1e308",
     "3.4e38",
