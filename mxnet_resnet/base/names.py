@@ -10,7 +10,7 @@ HANDLER = "mxnet_resnet.names"  # what Python calls `_write` by
 
 
 def let_be_printed(stream: TextIO | None) -> None:
-    """Let a stream take any text: a byte that is no text as it is, and a sign that its encoding has not as an escape."""
+    """Let a stream take any text: bytes that are no text as they are, signs that its encoding lacks as escapes."""
     if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
         codecs.register_error(HANDLER, _write)
         stream.reconfigure(errors=HANDLER)
