@@ -46,6 +46,12 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
+def begins_well(path: Path) -> bool:
+    """Whether a file begins as those of MXNet do, which is known at once, however large it is."""
+    with sources.open_file(path, "") as file:
+        return file.read(8) == FILE_MAGIC.to_bytes(8, "little")
+
+
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays of one axis or more, byte for byte as mx.nd.save does.
 

@@ -45,10 +45,62 @@ class Case:
         return [word.format(at=at) for word in shlex.split(self.words)]
 
 
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def forbid(path: Path) -> None:
+    path.chmod(0)
+
+
+def be_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def be_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def be_huge(path: Path) -> None:
+    empty(path)
+    os.truncate(path, HUGE)
+
+
+def forbid_folder(path: Path) -> None:
+    path.parent.chmod(0)
+
+
+FAULTS: dict[str, Callable[[Path], None]] = {
+    "missing": remove,
+    "unreadable": forbid,
+    "folder": be_folder,
+    "empty": empty,
+    "cut": cut,
+    "fifo": be_pipe,
+    "too-large": be_huge,
+    "in-a-closed-folder": forbid_folder,
+}
+
+
 def bears(*pairs: str) -> frozenset[tuple[str, str]]:
     """``file: fault fault`` as pairs."""
     split = (pair.partition(": ") for pair in pairs)
     return frozenset((name, fault) for name, _, faults in split for fault in faults.split())
+
+
+def passed_over(name: str) -> frozenset[tuple[str, str]]:
+    """What is one of many is told, and the rest is worked on."""
+    return frozenset((name, fault) for fault in FAULTS if fault != "in-a-closed-folder")
 
 
 # Without the entry of a run nothing vouches for its parameters, and they are taken as they are.
@@ -61,7 +113,12 @@ CASES = (
         ("--img", "--prefix", "--synset"),
         bears=bears(ENTRY),
     ),
-    Case("predict --img {at}/images.lst --root {at} " + NET, ("images.lst", "image.png"), ("--root",)),
+    Case(
+        "predict --img {at}/images.lst --root {at} " + NET,
+        ("images.lst", "image.png"),
+        ("--root",),
+        bears=passed_over("image.png"),
+    ),
     Case(f"predict --img {{at}}/a.rec {NET}", ("a.rec",), ()),
     Case("predict --img {at}/image.png --params {at}/net-0001.params", ("net-0001.params",), ("--params",)),
     Case(f"evaluate --data {{at}}/b.rec {NET}", ("b.rec", *FILES_OF_NET), ("--data", "--prefix"), bears=bears(ENTRY)),
@@ -116,13 +173,7 @@ CASES = (
         "im2rec {at}/x {at}/images --num-workers 1",
         ("x.lst", "images/a/000.jpg"),
         ("prefix",),
-        bears=bears(
-            "x.lst: missing",
-            *(
-                f"images/a/000.jpg: {fault}"
-                for fault in ("missing", "unreadable", "folder", "empty", "fifo", "too-large")
-            ),
-        ),
+        bears=bears("x.lst: missing") | passed_over("images/a/000.jpg"),
     ),
     Case("cifar2rec --dataset cifar10 --source {at}/val.tar --out {at}/out", ("val.tar",), ("--source",), 2),
     Case(
@@ -178,53 +229,6 @@ NO_FILES = {
     "--seed", "target", "prefix", "--exts", "--host", "--log-dir", "--data-dir", "--image-shape", "--root", "--prefix",
     "--synset", "--params",
 }  # fmt: skip
-
-
-def remove(path: Path) -> None:
-    path.unlink()
-
-
-def forbid(path: Path) -> None:
-    path.chmod(0)
-
-
-def be_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def cut(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def be_pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-def be_huge(path: Path) -> None:
-    empty(path)
-    os.truncate(path, HUGE)
-
-
-def forbid_folder(path: Path) -> None:
-    path.parent.chmod(0)
-
-
-FAULTS: dict[str, Callable[[Path], None]] = {
-    "missing": remove,
-    "unreadable": forbid,
-    "folder": be_folder,
-    "empty": empty,
-    "cut": cut,
-    "fifo": be_pipe,
-    "too-large": be_huge,
-    "in-a-closed-folder": forbid_folder,
-}
 
 
 def copy(stage: Path, target: Path) -> Path:
