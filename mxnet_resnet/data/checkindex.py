@@ -14,7 +14,7 @@ from mxnet_resnet.data.check import Finding, Report, find_repeats
 def check_index(report: Report) -> None:
     """Compare the .idx beside a record file with its records; what is damaged there is not told again."""
     path = report.path.with_suffix(".idx")
-    if not path.is_file():
+    if not path.exists():
         report.notes.append(f"there is no {path.name} beside it")
         return
     lines, keys, offsets = _read_index(report, path)

@@ -12,6 +12,7 @@ import numpy as np
 
 from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data.packed import open_tar
 from mxnet_resnet.data.tars import TarImages
 
 VAL_SIZE = 256  # pixels of the short side of validation images
@@ -50,9 +51,8 @@ def read_wordnet_ids(val: TarImages, known: list[str], devkit: Path | None, labe
 
 def _read_devkit(path: Path) -> tuple[dict[str, str], list[list[str]]]:
     """The WordNet id of each number of the development kit, and the lines of its ground truth."""
-    sources.check_readable(path, "the development kit")
     try:
-        with tarfile.open(path) as devkit:
+        with open_tar(path, "the development kit") as devkit:
             files = {
                 wanted: cast(IO[bytes], devkit.extractfile(member)).read()
                 for member in devkit

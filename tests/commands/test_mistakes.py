@@ -48,7 +48,7 @@ def stage(digits, tmp_path_factory) -> Path:
     (folder / "classes.txt").write_text("a\nb\n")
     archives.write_tars(folder)
     (folder / "labels.txt").write_text("".join(f"{name}\n" for name in archives.val_labels()))
-    (folder / "hosts").write_text("127.0.0.1\n")
+    (folder / "hosts").write_text("\n" * 20 + "127.0.0.1\n")  # half of it names no host
     (folder / "recipe.yaml").write_text("lr: 0.1\nwd: 0.0001\n")
     for name in ("net.pth", "net.safetensors"):
         (folder / name).write_bytes(b'PK\3\4    {"')
@@ -142,7 +142,7 @@ def test_a_mistake_is_told_in_a_sentence(capsys, at, case, name, fault):
     closed = fault in ("unreadable", "in-a-closed-folder")
     status, _, err = run(capsys, case.line(at), *([unprivileged()] if closed else []))
     assert "Traceback" not in err
-    if (name, fault) in case.bears or (fault == "cut" and status == 0):
+    if (name, fault) in case.bears or (fault == "cut" and status != 2):  # half a list may be a list
         assert status in (0, 1), err
         return
     assert status == 2, err
