@@ -204,7 +204,6 @@ CASES = (
         TRAIN + "--model-prefix {at}/out/net --recipe {at}/recipe.yaml",
         ("recipe.yaml", "a.rec", "b.rec"),
         ("--recipe", "--data-train", "--data-val"),
-        bears=bears("recipe.yaml: cut"),
     ),
     Case(
         TRAIN + "--model-prefix {at}/out/net --retrain --load-params {at}/net-0001.params",
@@ -217,6 +216,7 @@ CASES = (
         ("net-latest.json", "net-0001.state", *FILES_OF_NET),
         ("--model-prefix",),
         None,
+        bears("net-latest.json: missing empty", "net-symbol.json: missing unreadable empty too-large"),
     ),
     Case(TRAIN + "--model-prefix {at}/net --eval-only", FILES_OF_NET, (), bears=bears(ENTRY)),
 )
