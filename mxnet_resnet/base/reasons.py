@@ -18,11 +18,12 @@ OF_MACHINE = (*OF_WRITING, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EAGAIN, 
 PARSERS = re.compile(r"[/\\](json|yaml|pickle|re|sre_parse|sre_compile|ast)([/\\][^/\\]*)?\.py$")
 NO_MEMORY = re.compile(  # MXNet, PyTorch, OpenCV, ONNX Runtime, CUDA's libraries
     r"out of memory|insufficient memory|not enough memory|can't allocate memory|cannot allocate memory|"
-    r"failed to (re)?allocate|unable to allocate|trying to allocate|bad_alloc|_STATUS_ALLOC_FAILED",
+    r"failed to (re)?allocate|unable to allocate|trying to allocate|failed to map segment|"
+    r"bad_alloc|_STATUS_ALLOC_FAILED",
     re.IGNORECASE,
 )
 AMOUNT = re.compile(r"(?:allocate|Malloc|memory)\D{0,40}?(\d[\d.]*) ?(bytes|[KMGTPE]i?B)\b", re.IGNORECASE)
-NO_THREAD = "can't start new thread"
+NO_THREAD = re.compile(r"can't start new thread|resource temporarily unavailable", re.IGNORECASE)
 
 
 def find_reason(error: BaseException) -> str | None:
@@ -37,7 +38,7 @@ def find_reason(error: BaseException) -> str | None:
         return _of_text(error)
     if isinstance(error, OverflowError):
         return f"a number is too large to compute with: {error}"
-    if isinstance(error, RuntimeError) and NO_THREAD in str(error):
+    if lacks_threads(error):
         return "the system starts no more threads: end other programs, or raise `ulimit -u`"
     return None
 
@@ -46,13 +47,19 @@ def lacks_memory(error: BaseException) -> bool:
     """Whether the memory of the computer or of a GPU was too small."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    of_library = isinstance(error, RuntimeError) or type(error).__module__ == "cv2"
+    of_library = isinstance(error, (RuntimeError, OSError, ImportError)) or type(error).__module__ == "cv2"
     return of_library and bool(NO_MEMORY.search(str(error)))
+
+
+def lacks_threads(error: BaseException) -> bool:
+    """Whether the system has started as many threads as it may."""
+    return isinstance(error, RuntimeError) and bool(NO_THREAD.search(str(error)))
 
 
 def breaks_library(error: BaseException) -> bool:
     """Whether MXNet would raise the error again at the end of Python."""
-    return type(error).__module__.partition(".")[0] == "mxnet" and lacks_memory(error)
+    of_mxnet = type(error).__module__.partition(".")[0] == "mxnet"
+    return of_mxnet and (lacks_memory(error) or lacks_threads(error))
 
 
 def _of_memory(error: BaseException) -> str:

@@ -54,6 +54,8 @@ def end(error: BaseException) -> BaseException:
         ),
         (RuntimeError("cudaMalloc retry failed: out of memory"), "the memory of the GPU is too small"),
         (RuntimeError("std::bad_alloc"), "the memory of the computer is too small"),
+        (OSError("libmxnet.so: failed to map segment from shared object"), "the memory of the computer is too small"),
+        (RuntimeError("MXNetError: Resource temporarily unavailable"), "the system starts no more threads"),
         (RuntimeError("can't start new thread"), "the system starts no more threads"),
         (OverflowError("int too large to convert to float"), "a number is too large to compute with: int too large"),
         (UnicodeEncodeError("ascii", "é", 0, 1, "no"), "'é' cannot be written as ascii"),
