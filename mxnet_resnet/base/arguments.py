@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
 LARGEST_SEED = 2**31 - 1  # MXNet's seeds are C integers
-LARGEST_NUMBER, SMALLEST_NUMBER = 3.4e38, 1e-30  # that a float32, in which nets are computed, divides by
+# Besides 0, for float32, in which nets are computed; --scale-lr may multiply one by a batch.
+LARGEST_NUMBER, SMALLEST_NUMBER = 1e28, 1e-30
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -125,7 +126,7 @@ def positive(text: str) -> float:
     except argparse.ArgumentTypeError:
         value = 0.0
     if not value:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a number above 0")
     return value
 
 
@@ -138,9 +139,13 @@ def number(low: float, high: float = math.inf, high_included: bool = True) -> Ca
         except ValueError:
             value = math.nan
         inside = low <= value <= high if high_included else low <= value < high
+        if inside and 0 < value < SMALLEST_NUMBER:
+            raise argparse.ArgumentTypeError(
+                f"{text[:80]!r} is too small to compute with: take 0, or {SMALLEST_NUMBER:g}"
+            )
         if not inside or value > LARGEST_NUMBER:
             bound = f" to {'' if high_included else 'below '}{high:g}" if high < math.inf else " on"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g}{bound}")
+            raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a number from {low:g}{bound}")
         return value
 
     return convert

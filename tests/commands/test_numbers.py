@@ -33,7 +33,7 @@ STRANGE = [
     " 5",
 ]
 STRANGE += ["²", "0x10", "1_000", "1e", "-0"]
-LARGEST = ["2147483647", "3.4e38", "0", "1e-320"]
+LARGEST = ["2147483647", "1e28", "3.4e38", "0", "1e-30", "1e-320"]
 SLOW_TO_END = {"--watch", "--port", "--epochs", "--num-workers", "--num-servers"}
 
 
