@@ -65,7 +65,7 @@ def breaks_library(error: BaseException) -> bool:
 def _of_memory(error: BaseException) -> str:
     text = str(error)
     amount = AMOUNT.search(text)
-    asked = f"{amount[1]} {amount[2]}" if amount else "more than there is"
+    asked = " ".join((amount[1].rstrip("."), amount[2])) if amount else "more than there is"
     place = "the GPU" if re.search(r"cuda|gpu|cudnn|cublas", text, re.IGNORECASE) else "the computer"
     return f"the memory of {place} is too small: {_find_asker(error)} asked for {asked}"
 

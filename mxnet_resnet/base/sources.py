@@ -6,8 +6,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.places import find_descriptor
@@ -26,8 +26,8 @@ def read(path: str | Path, what: str, most: int = LARGEST_NOTE, streams: bool = 
     ``streams``: a stream that the command was started with is read too, such as ``/dev/stdin`` or ``<(...)``.
     """
     with open_file(path, what, streams) as file, explaining(path, what):
-        data = file.read(most + 1) if streams else file.read() if _size(file) <= most else None
-    if data is None or len(data) > most:
+        data = _read(file, most)
+    if data is None:
         raise UserError(f"cannot read {_name(path, what)}: it has more than {most // MEBIBYTE:,} MiB")
     return data
 
@@ -40,7 +40,7 @@ def read_text(path: str | Path, what: str, most: int = LARGEST_NOTE) -> str:
         raise UserError(f"cannot read {_name(path, what)}: it is not text in UTF-8") from error
 
 
-def open_file(path: str | Path, what: str, streams: bool = False) -> BinaryIO:
+def open_file(path: str | Path, what: str, streams: bool = False) -> BufferedReader:
     """A file, open for its bytes. Raises UserError where it is none, or cannot be read."""
     with explaining(path, what):
         _check(path, what, streams)
@@ -73,8 +73,14 @@ def _check(path: str | Path, what: str, streams: bool) -> None:
     raise UserError(f"cannot read {_name(path, what)}: it is {kind}, not a file")
 
 
-def _size(file: BinaryIO) -> int:
-    return os.fstat(file.fileno()).st_size
+def _read(file: BufferedReader, most: int) -> bytes | None:
+    """All bytes of a file; None where these are more than ``most``."""
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file.read() if os.fstat(file.fileno()).st_size <= most else None
+    data = bytearray()
+    while len(data) <= most and (piece := file.read(MEBIBYTE)):
+        data += piece
+    return bytes(data) if len(data) <= most else None
 
 
 def _name(path: str | Path, what: str) -> str:

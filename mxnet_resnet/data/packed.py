@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tarfile
 from pathlib import Path
+from typing import Any
 
 from mxnet_resnet.base import sources
 
@@ -18,4 +19,5 @@ def open_tar(path: Path, what: str) -> tarfile.TarFile:
     with sources.open_file(path, what) as file:
         begin = file.read(max(map(len, MARKS)))
     kind = next((kind for mark, kind in MARKS.items() if begin.startswith(mark)), "")
-    return tarfile.open(path, f"r:{kind}")
+    mode: Any = f"r:{kind}"
+    return tarfile.open(path, mode)

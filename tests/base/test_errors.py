@@ -81,7 +81,7 @@ def test_the_traceback_can_be_asked_for(capsys, monkeypatch):
     assert err.startswith("Traceback") and err.endswith("\nerror: a is not b\n")
 
 
-def test_who_asked_for_how_much_memory_is_told():
+def test_who_asked_for_how_much_memory_is_told(monkeypatch):
     def grow(size):
         return cv2.resize(np.zeros((4, 4), np.uint8), (size, size))
 
@@ -89,9 +89,12 @@ def test_who_asked_for_how_much_memory_is_told():
         with pytest.raises(Exception) as raised:
             act()
         assert reasons.lacks_memory(raised.value)
+    monkeypatch.setattr(sources, "_read", lambda *_: np.zeros(1 << 55))
     with pytest.raises(MemoryError) as raised:
-        sources.read(LOG, "log", most=1 << 62, streams=True)
-    assert "read (base/sources.py) asked for" in str(reasons.find_reason(raised.value))
+        sources.read(LOG, "log")
+    assert reasons.find_reason(raised.value) == (
+        "the memory of the computer is too small: read (base/sources.py) asked for 256 PiB"
+    )
 
 
 def test_deep_json_is_told_and_endless_recursion_is_ours():
@@ -191,3 +194,11 @@ def test_a_log_is_read_from_the_standard_input_and_from_a_substitution():
             and done.stdout.splitlines()[-1].split(b"|")[2:] == (expected.splitlines()[-1].split(b"|")[2:])
         ), done.stderr
     assert run(f"$R aggregate --logs <(cat {LOG})").returncode == 0
+
+
+def test_a_stream_without_end_is_refused(tmp_path):
+    with open("/dev/zero", "rb") as zeros:
+        path = tmp_path / "log"
+        path.symlink_to(f"/dev/fd/{zeros.fileno()}")
+        with pytest.raises(UserError, match="it has more than 2 MiB"):
+            sources.read(path, "log", most=2 << 20, streams=True)
