@@ -7,13 +7,10 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.places import STDOUT, find_descriptor, is_same
-
-if TYPE_CHECKING:
-    from _typeshed import SupportsWrite
 
 LARGEST_SEED = 2**31 - 1  # MXNet's seeds are C integers
 # Besides 0, for float32, in which nets are computed; --scale-lr may multiply one by a batch.
@@ -63,7 +60,7 @@ class Parser(argparse.ArgumentParser):
                 name, theirs = (one.option_strings[0] if one.option_strings else one.dest for one in (action, other))
                 raise UserError(f"{name} {path} would take the place of the file that {theirs} names")
 
-    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         print(message, end="", file=file)  # argparse would keep silent where the disk is full
 
     def error(self, message: str) -> NoReturn:
