@@ -15,6 +15,7 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.cifar import MEBIBYTE, CifarImages, Dataset
+from mxnet_resnet.data.packed import open_tar
 
 PIXELS = 3 * 32 * 32
 LARGEST_BATCH = 256 * MEBIBYTE
@@ -153,7 +154,7 @@ def _walk(source: Path, names: set[str]) -> Iterator[tuple[str, bytes, str]]:
 def _walk_tar(path: Path, names: set[str]) -> Iterator[tuple[str, bytes, str]]:
     """As ``_walk``, from a tar file; nothing is unpacked."""
     try:
-        with tarfile.open(path) as archive:
+        with open_tar(path, "") as archive:
             for member in archive:
                 name, where = member.name.rpartition("/")[2], f"{path}, {member.name}"
                 if member.isfile() and name in names:

@@ -10,7 +10,9 @@ from typing import IO, cast
 
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data.packed import open_tar
 from mxnet_resnet.data.tars import TarImages
 
 VAL_SIZE = 256  # pixels of the short side of validation images
@@ -50,7 +52,7 @@ def read_wordnet_ids(val: TarImages, known: list[str], devkit: Path | None, labe
 def _read_devkit(path: Path) -> tuple[dict[str, str], list[list[str]]]:
     """The WordNet id of each number of the development kit, and the lines of its ground truth."""
     try:
-        with tarfile.open(path) as devkit:
+        with open_tar(path, "the development kit") as devkit:
             files = {
                 wanted: cast(IO[bytes], devkit.extractfile(member)).read()
                 for member in devkit
@@ -79,11 +81,8 @@ def _read_meta(data: bytes, path: Path) -> dict[str, str]:
 
 def _read_lines(path: Path) -> list[list[str]]:
     """The words of each line of a ground-truth list: a label, or a file and its label."""
-    try:
-        lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise UserError(f"cannot read the labels {path}: {reason}") from error
+    text = sources.read_text(path, "the labels", sources.LARGEST_TEXT)
+    lines = [line.split() for line in text.splitlines() if line.strip()]
     for number, words in enumerate(lines, 1):
         if len(words) != len(lines[0]) or len(words) > 2:
             raise UserError(f"{path}, line {number}: neither a label nor a file and its label, as line 1 would have it")

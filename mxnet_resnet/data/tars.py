@@ -18,6 +18,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import read_at, replacing
 from mxnet_resnet.base.progress import progress
@@ -77,7 +78,7 @@ def find_images(tar: Path, out: Path, in_classes: bool) -> TarImages:
     """
     cache = out / f".{tar.name}.index.npz"
     try:
-        with tar.open("rb") as file:
+        with sources.open_file(tar, "") as file:
             state = os.fstat(file.fileno())
             key = f"{INDEX_VERSION} {in_classes} {state.st_size} {state.st_mtime_ns}"
             if kept := _read_index(cache, tar, key):

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from mxnet_resnet.base import nearest
+from mxnet_resnet.base import nearest, sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.settings import flags
 from mxnet_resnet.settings.listing import FOLDER
@@ -47,11 +47,9 @@ def load(name: str) -> flags.Flags:
         near = nearest.describe_nearest(nearest.find_nearest(name, known)) or " (--list-recipes has those that are)"
         raise UserError(f"there is no recipe {name}{near}")
     try:
-        content = yaml.load(path.read_text(), _Loader)
+        content = yaml.load(sources.read(path, "the recipe").decode(), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not YAML") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     if not isinstance(content, dict):

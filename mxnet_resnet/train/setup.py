@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mxnet_resnet.base import environment, files, interruption
+from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Wish
 from mxnet_resnet.engines.base import Devices, Engine, Group, Model, TrainingSpec
 from mxnet_resnet.runs import checkpoint, metrics
@@ -94,7 +95,8 @@ def plan_run(settings: RunSettings, place: Place) -> Plan:
     check_same(group, json.dumps([settings_now, begin.entry.name, begin.entry.step, begin.anew]))
     model_notes = model.prepare()
     graph = checkpoint.graph_path(settings.saving.prefix)
-    files.check_writable(graph, f"checkpoints to {graph.parent}")
+    if files.check_writable(graph, f"checkpoints to {graph.parent}").stream:
+        raise UserError(f"cannot write {graph}: it is a pipe or a device")  # which would be waited for
     notes = [note for note in (engine.reason, devices.note) if note]
     notes += [*place.notes, rate.describe(steps_per_epoch), *model_notes, *begin.notes]
     versions = {**environment.versions(), **engine.versions()}

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
+from mxnet_resnet.base.reasons import lacks_memory
 from mxnet_resnet.engines.torch import NO_TORCH
 from mxnet_resnet.plans.layouts import TORCH_COUNTER
 
@@ -39,6 +41,7 @@ def load(path: Path) -> StateDict:
     """
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
+    sources.check_readable(path, "")
     try:
         content, architecture = _load_safetensors(path) if _is_safetensors(path) else _load_pickle(path)
     except pickle.UnpicklingError as error:
@@ -46,6 +49,8 @@ def load(path: Path) -> StateDict:
             f"{path} is damaged, or holds more than tensors and is not loaded: that could run code"
         ) from error
     except Exception as error:  # torch and safetensors raise many kinds for damaged files
+        if lacks_memory(error):
+            raise
         raise UserError(f"{path} is damaged or no PyTorch checkpoint") from error
     tensors = content if isinstance(content, dict) else {}
     tensors = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
