@@ -147,7 +147,7 @@ def load_graph(prefix: str) -> graph.Graph:
         there = ", ".join(_prefixes(path.parent))
         reason = f"the prefixes there are {there}" if there else "the prefix of a checkpoint is its path up to it"
         raise UserError(f"there is no graph {path}: {reason}")
-    data = sources.read(path, "the graph", graphcheck.LARGEST_FILE)
+    data = sources.read(path, "the graph")
     try:
         found = graph.parse(data.decode())
         graphcheck.check(found)

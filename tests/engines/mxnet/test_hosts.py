@@ -36,7 +36,7 @@ def test_a_file_without_hosts_is_told(tmp_path, text):
 
 
 def test_files_that_hold_no_hosts_are_told(tmp_path):
-    with pytest.raises(UserError, match=r"cannot read the host file .*: Is a directory"):
+    with pytest.raises(UserError, match=r"cannot read the host file .*: it is a folder"):
         read_hosts(str(tmp_path))
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="bytes is no text"):
