@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 LAUNCHER = "MXNET_RESNET_LAUNCHER"  # the process that is our own launcher
+MEETING = "MXNET_RESNET_MEETING"  # the file by which the workers of our own launcher find each other
 REASON = "MXNET_RESNET_REASON"  # why it computes with PyTorch
 SPEAKER = "speaker"  # the file that holds which worker on this machine says what ended the job
 

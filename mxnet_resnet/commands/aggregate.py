@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import re
+import sys
 
 from mxnet_resnet.base.arguments import Parser, output
 from mxnet_resnet.base.files import check_writable, replacing
@@ -31,11 +32,16 @@ def main() -> None:
     aggregate.check_different(paths)
     runs = [found for path in paths for found in logreader.read_all(path)]
     logreader.tell_notes(runs)
-    groups = aggregate.grouped(runs, arguments.seed)
+    groups, left_out = aggregate.without_diverged(aggregate.grouped(runs, arguments.seed), arguments.metric)
+    for sentence in left_out:
+        print(f"left out: {sentence}", file=sys.stderr)
     rows = [aggregate.row(name, group, arguments.metric) for name, group in groups.items()]
     print(aggregate.markdown(rows, curves.LABELS.get(arguments.metric, arguments.metric)))
     if arguments.csv:
-        with replacing(arguments.csv) as (temporary,), temporary.open("w", newline="", encoding="utf-8") as file:
+        with (
+            replacing(arguments.csv) as (temporary,),
+            temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,  # of any bytes: names
+        ):
             writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)

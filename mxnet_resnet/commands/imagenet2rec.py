@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.arguments import Parser
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import check_writable, replacing
@@ -41,6 +42,10 @@ def parse() -> argparse.Namespace:
         raise UserError("--val is missing: give the validation tar, or --only train")
     if arguments.only != "train" and not (arguments.devkit or arguments.val_labels):
         raise UserError("the validation images have no labels: give --devkit or --val-labels")
+    of_labels = {"the development kit": arguments.devkit, "the labels": arguments.val_labels}
+    for what, path in [("", arguments.train), ("", arguments.val), *of_labels.items()]:  # before a tar is walked over
+        if path:
+            sources.check_readable(path, what)
     return arguments
 
 

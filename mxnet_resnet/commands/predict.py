@@ -1,4 +1,8 @@
-"""Classify images with a trained net: `python predict/predict.py --img test.jpg --prefix resnet-50 --epoch 0`."""
+"""Classify images with a trained net: `python predict/predict.py --img test.jpg --prefix resnet-50 --epoch 0`.
+
+A net whose output is not known to be scores of classes, as an embedding, is refused: --output names an operator that
+gives some, and export.py writes the net with its output as it is.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ MOST_PIXELS = 178_956_970  # of an image, as Pillow has it
 # A larger image than that (a PNG of one bit a pixel comes near) may have so many pixels a byte.
 BLANK, DENSEST = 1 << 24, 10_000
 OF_OPENCV = 1 << 30  # the most that OpenCV decodes
-BYTES_A_PIXEL = 8  # of the largest file: 16 bits of three colours and transparency
 
 _given: list[int] = []  # by the flag, for the process
 
@@ -38,9 +37,3 @@ def explain_size(width: int, height: int, size: int) -> str:
     if not _given and pixels > max(BLANK, DENSEST * size):
         return f"{claim}, and {DENSEST:,} a byte are the most that are believed: --max-pixels {pixels} allows it"
     return ""
-
-
-def explain_bytes(size: int) -> str:
-    """Why a file of ``size`` bytes is not read as an image, or nothing."""
-    most = BYTES_A_PIXEL * (_given or [MOST_PIXELS])[0]
-    return f"its {size:,} bytes are more than an image has: {most:,} are the most that are read" if size > most else ""

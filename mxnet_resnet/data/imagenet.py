@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import tarwalk
 from mxnet_resnet.data.matfile import read_structures
@@ -77,11 +78,8 @@ def _read_meta(data: bytes, path: Path) -> dict[str, str]:
 
 def _read_lines(path: Path) -> list[list[str]]:
     """The words of each line of a ground-truth list: a label, or a file and its label."""
-    try:
-        lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise UserError(f"cannot read the labels {path}: {reason}") from error
+    text = sources.read_text(path, "the labels", sources.LARGEST_TEXT)
+    lines = [line.split() for line in text.splitlines() if line.strip()]
     for number, words in enumerate(lines, 1):
         if len(words) != len(lines[0]) or len(words) > 2:
             raise UserError(f"{path}, line {number}: neither a label nor a file and its label, as line 1 would have it")

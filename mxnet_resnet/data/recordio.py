@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
@@ -189,7 +190,7 @@ class RecordFile:
 
     def __init__(self, path: Path, offsets: Sequence[int] | np.ndarray):
         self.path, self.offsets = path, offsets
-        self._file = path.open("rb")
+        self._file = sources.open_file(path, "records")
         self._size = path.stat().st_size
 
     def read(self, number: int) -> Record:
@@ -235,7 +236,7 @@ def mapped(path: Path) -> Iterator[mmap.mmap]:
         raise UserError(f"there is no record file {path}: make it, with tools/ or im2rec, or check --data-dir")
     if not path.stat().st_size:
         raise UserError(f"{path} holds no records: make it again, with tools/ or im2rec")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with sources.open_file(path, "records") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         yield data
 
 

@@ -16,11 +16,11 @@ from typing import BinaryIO
 
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import read_at, replacing
 from mxnet_resnet.base.progress import progress
 from mxnet_resnet.data.decoding import ImageError
-from mxnet_resnet.data.imagebounds import explain_bytes
 from mxnet_resnet.data.tarwalk import open_tar, walk_members
 
 INDEX_VERSION = 1
@@ -61,8 +61,8 @@ class TarImages:
     def read(self, file: BinaryIO, number: int) -> bytes:
         """The encoded image; threads may share the open tar. Raises ImageError where it is too large for one."""
         offset, size = int(self.table["offset"][number]), int(self.table["size"][number])
-        if reason := explain_bytes(size):
-            raise ImageError(f"does not decode: {reason}")
+        if size > sources.LARGEST_IMAGE:
+            raise ImageError(f"does not decode: it has {size:,} bytes, more than an image")
         try:
             data = read_at(file, size, offset)
         except OSError as error:
@@ -80,7 +80,7 @@ def find_images(tar: Path, out: Path, in_classes: bool) -> TarImages:
     """
     cache = out / f".{tar.name}.index.npz"
     try:
-        with tar.open("rb") as file:
+        with sources.open_file(tar, "") as file:
             state = os.fstat(file.fileno())
             key = f"{INDEX_VERSION} {in_classes} {state.st_size} {state.st_mtime_ns}"
             if kept := _read_index(cache, tar, key):

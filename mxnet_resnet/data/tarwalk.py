@@ -16,11 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 
 LARGEST_HEADER = 1 << 20  # bytes, with the long names and records that belong to it
 MOST_UNPACKED = 1 << 29  # bytes of a compressed tar
-COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open, b"]\0\0": lzma.open}
 DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
 
 NO_TAR = "is no tar, or a compressed one, which must be unpacked before"
@@ -55,7 +56,7 @@ class RationedFile(io.RawIOBase):
 def opened(path: Path) -> Iterator[tuple[tarfile.TarFile, int]]:
     """A tar, compressed or not, and the byte at which it ends, or has to. Raises UserError where it is none."""
     try:
-        with path.open("rb") as file:
+        with sources.open_file(path, "") as file:
             head, size = file.read(6), os.fstat(file.fileno()).st_size
             file.seek(0)
             unpack = next((unpack for first, unpack in COMPRESSED.items() if head.startswith(first)), None)

@@ -99,8 +99,11 @@ def require_graph(net: TrainedNet) -> Graph:
 def require_classes(net: TrainedNet) -> int:
     """How many classes a net tells apart. Raises UserError for a net without a classifier."""
     if net.activation is None:
-        other = "" if net.plan else "; --output NAME says which operator gives scores"
-        raise UserError(f"it is not known that {net.name} gives scores of classes: its output is {net.output}{other}")
+        other = "" if net.plan else "--output NAME says which operator gives scores, and "
+        raise UserError(
+            f"it is not known that {net.name} gives scores of classes: its output is {net.output}; "
+            f"{other}export.py --to onnx writes the net with that output as it is"
+        )
     if net.classes is None:
         raise UserError(f"{net.name} is a net without a classifier")
     return net.classes

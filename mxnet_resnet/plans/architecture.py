@@ -7,11 +7,11 @@ Mappings in Deep Residual Networks", arXiv 1603.05027. [3] Zagoruyko and Komodak
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mxnet_resnet.base import nearest
 from mxnet_resnet.base.errors import UserError
 
 STEMS = ("cifar", "imagenet")
@@ -249,7 +249,7 @@ _WIDE = re.compile(r"(preact_)?wide_resnet(\d+)_(\d+)")
 def find(name: str) -> Architecture:
     """The plan of a named network; the name of its class will do too: ``PreActResNet50``.
 
-    Any width of a wide net is a name: ``wide_resnet28_2``. Raises UserError, which tells the nearest names.
+    Any width of a wide net is a name: ``wide_resnet28_2``. Raises UserError, which tells the names that are near.
     """
     given, name = name, re.sub(r"(PreAct|Wide)(?=[WR])", r"\1_", name).lower()
     if name in MODELS:
@@ -257,13 +257,16 @@ def find(name: str) -> Architecture:
     match = _WIDE.fullmatch(name)
     if match and int(match[2]) in WIDE_CIFAR_UNITS and int(match[3]) >= 1:
         return _wide(int(match[2]), int(match[3]), bool(match[1]))
-    raise UserError(f"there is no network {given!r}: the nearest are {', '.join(_nearest(name))}")
+    near = nearest.describe_nearest(_find_nearest(name)) or " (train_resnet.py --list-networks has those that are)"
+    raise UserError(f"there is no network {given!r}{near}")
 
 
-def _nearest(name: str) -> list[str]:
-    """Names of the same family with the nearest depths, else those that are spelt most alike."""
+def _find_nearest(name: str) -> list[str]:
+    """Names of the same family with depths up to twice or half as large, else those that are spelt nearly so."""
     family, sizes = re.sub(r"\d+", "#", name), re.findall(r"\d+", name)
-    alike = [known for known in MODELS if re.sub(r"\d+", "#", known) == family]
-    if alike and sizes:
-        return sorted(alike, key=lambda known: abs(int(re.findall(r"\d+", known)[0]) - int(sizes[0])))[:4]
-    return difflib.get_close_matches(name, MODELS, n=4, cutoff=0)
+    depths = {
+        known: int(re.findall(r"\d+", known)[0]) for known in MODELS if sizes and re.sub(r"\d+", "#", known) == family
+    }
+    wanted = int(sizes[0]) if sizes else 0
+    near = [known for known, depth in depths.items() if wanted <= 2 * depth and depth <= 2 * wanted]
+    return sorted(near, key=lambda known: abs(depths[known] - wanted))[:4] or nearest.find_nearest(name, MODELS)

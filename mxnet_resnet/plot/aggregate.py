@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mxnet_resnet.base.errors import UserError
@@ -36,6 +36,25 @@ def grouped(runs: Sequence[Run], seed: re.Pattern) -> dict[str, list[Run]]:
     return groups
 
 
+def without_diverged(groups: Mapping[str, Sequence[Run]], metric: str) -> tuple[dict[str, list[Run]], list[str]]:
+    """The groups without the runs whose validation is NaN throughout, and a sentence on each that has such.
+
+    Raises UserError where nothing is left.
+    """
+    left: dict[str, list[Run]] = {}
+    told = []
+    for name, runs in groups.items():
+        lost = [run.name for run in runs if run.told("validation", metric) and not run.curve("validation", metric)]
+        if kept := [run for run in runs if run.name not in lost]:
+            left[name] = kept
+        if lost:
+            counted = f"{name} counts {len(kept)} of {len(runs)} runs" if kept else f"{name} has no line in the table"
+            told.append(f"{', '.join(lost)}: the validation tells no {metric} but nan; {counted}")
+    if not left:
+        raise UserError(f"no run is left for the table: {told[0] if told else 'there is none'}")
+    return left, told
+
+
 def row(name: str, runs: Sequence[Run], metric: str) -> dict[str, object]:
     """The figures of a group, those of the last epoch NaN where a run ended so.
 
@@ -45,8 +64,7 @@ def row(name: str, runs: Sequence[Run], metric: str) -> dict[str, object]:
     for found in runs:
         points, found_best = found.told("validation", metric), curves.best_point(found, metric)
         if not points or not found_best:
-            what = f"no {metric} of a validation but nan" if points else f"no {metric} of a validation"
-            raise UserError(f"the log of {found.name} tells {what}")
+            raise UserError(f"the log of {found.name} tells no {metric} of a validation")
         last.append(points[-1])
         best.append(found_best[1])
     epochs = {1 + epoch for epoch, _ in last}

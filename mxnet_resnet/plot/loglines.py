@@ -25,7 +25,10 @@ CIFAR_TRAIN = "train="  # of GluonCV's CIFAR scripts: an accuracy, or an RMSE wi
 
 @dataclass
 class Event:
-    """What a line tells of an epoch: metrics by their names in the log, and SECONDS, SPEED, WAIT, RATE and IMAGES."""
+    """What a line tells of an epoch: metrics by their names in the log, and SECONDS, SPEED, WAIT, RATE and IMAGES.
+
+    ``batch`` is that of a batch, and of a validation within an epoch the last before it, else 0.
+    """
 
     epoch: int
     stage: Stage
@@ -35,8 +38,10 @@ class Event:
     mark: str = ""
 
     def position(self) -> tuple[int, Stage, int]:
-        """Where it stands in a run. Training and validation of an epoch end in either order."""
-        return self.epoch, min(self.stage, Stage.TRAINED), self.batch
+        """Where it stands in a run. Training and validation of an epoch end in either order; a validation that tells a
+        batch stands behind that.
+        """
+        return self.epoch, Stage.BATCH if self.batch else min(self.stage, Stage.TRAINED), self.batch
 
     def names(self) -> set[tuple[bool, str]]:
         """What it tells and a run tells once in a place: its metrics, or its times where those stand alone."""
@@ -66,22 +71,28 @@ class Unread:
 
 Item = Union[Event, Told, Unread]
 
-_NUMBER = r"[-+]?(?:\d+\.?\d*(?:e[-+]?\d+)?|nan|inf)"
-_METRIC = re.compile(rf"([\w-]+)=({_NUMBER})(%?)(?=[\s;)|]|,(?!\d)|$)", re.IGNORECASE)
+_NUMBER = r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan|inf(?:inity)?)"
+_OF_WINDOWS = r"[-+]?1\.#(?:IND|QNAN|SNAN|INF)\w*"  # NaN and infinity
+_METRIC = re.compile(  # a number to its end: 0,75 and 45/50 are none
+    rf"(?<![\w-])([\w-]+) ?= ?({_NUMBER}|{_OF_WINDOWS})( ?%|)(?=[]\s;)|}}\"'<\\(±]|[,.:](?![\d#])|$)", re.IGNORECASE
+)
 _MARK = re.compile(  # before what a line tells: Node[1], worker 1, algo-1, [1,1]<stderr>: of mpirun, 1: of srun
-    r"\b((?:node|rank|worker|seed|algo|host|task)(?:\[\d+\]|[ _:=-]{0,2}\d+))|^(\[\d+(?:,\d+)?\]<\w+>|\d+(?=: ))",
+    r"(?:\b|_)((?:node|rank|worker|trainer|seed|algo|host|task|gpu|default)(?:\[\d+\]|[ _:=-]{0,2}\d+))"
+    r"|^ *(\[\d+(?:,\d+)?\]<\w+>|\d+(?=: ))",
     re.IGNORECASE,
 )
-_RANK = re.compile(r"\s*\b(Rank\[\d+\])")  # behind the epoch in Horovod's scripts
+_RANK = re.compile(r"\s?\b(Rank\[\d+\])")  # behind the epoch in Horovod's scripts
 _HEAD = re.compile(r"(?:DEBUG|INFO|WARNING|ERROR):\w+:|\[Epoch |\b(?:Epoch|Iter|Iteration)\[|\{\"")
 _EPOCH_HEAD = re.compile(r"\[Epoch |\b(?:Epoch|Iter|Iteration)\[")
-_VALIDATION = re.compile(r"\b(?:epoch|iter).*\bval(?:id|idation)?\b.*[:=(] *[\d.]", re.IGNORECASE)
+_OF_VALIDATION = [  # one behind the other
+    re.compile(part, re.IGNORECASE) for part in (r"\b(?:epoch|iter)", r"\bval(?:id|idation)?\b", r"[:=(] *[\d.]")
+]
 
 
 def parse(number: int, line: str) -> list[Item]:
     """What a line tells, nothing if it is of something else."""
     mark, text = _marked(line)
-    items = _object(text) if text.startswith("{") else _items(text)
+    items = _object(text) if text.startswith('{"') else _items(text)
     if any(isinstance(item, Event) and item.stage == Stage.VALIDATED and not item.figures for item in items):
         items = [Unread()]
     for item in items:
@@ -103,13 +114,23 @@ def _items(text: str) -> list[Item]:
     for pattern, told in _LINES:
         if match := pattern.search(text):
             return told(match)
-    return [Unread()] if _VALIDATION.search(text) else []
+    return [Unread()] if _tells_validation(text) else []
+
+
+def _tells_validation(text: str) -> bool:
+    """Whether a line seems to tell of a validation of an epoch."""
+    end = 0
+    for pattern in _OF_VALIDATION:
+        if not (found := pattern.search(text, end)):
+            return False
+        end = found.end()
+    return True
 
 
 def _metrics(text: str) -> dict[str, float]:
     """``"Train-accuracy=0.25 lr=0.1"`` as ``{"accuracy": 0.25, "lr": 0.1}``."""
     return {
-        re.sub("^(?:Train|Validation)-", "", name): float(value) / (100 if percent else 1)
+        re.sub("^(?:Train|Validation)-", "", name): math.nan if "#" in value else float(value) / (100 if percent else 1)
         for name, value, percent in _METRIC.findall(text)
     }
 
@@ -175,11 +196,13 @@ def _script_of_mixup(match: re.Match) -> list[Item]:
 
 
 def _object(line: str) -> list[Item]:
-    """A line of metrics.jsonl; what is none is passed over."""
+    """A line of metrics.jsonl, or one that the log of a container has in an object."""
     try:
         found = json.loads(line, parse_int=float)
     except (ValueError, RecursionError):
-        return []
+        return _items(line)
+    if not found.keys() & {"metrics", "phase"}:
+        return [item for text in found.values() if isinstance(text, str) for item in _items(text)]
     number, metrics, phase = found.get("epoch"), found.get("metrics"), found.get("phase")
     if not isinstance(number, float) or not 0 <= number < 1e9 or not isinstance(metrics, dict):
         return []

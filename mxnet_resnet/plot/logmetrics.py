@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,6 @@ from mxnet_resnet.plot.run import ERRORS
 _WORDS = re.compile(r"top[-_ ]?k|top|err(?:or)?|acc(?:uracy)?|[15]|[^-_ ]+")
 _ERROR_WORDS, _ACCURACY_WORDS, _RANK_WORDS = {"err", "error"}, {"acc", "accuracy"}, {"top", "top_k", "top-k", "topk"}
 _ROUNDING = 1e-4  # by which a share of images may lie beside 0..1
-_PERCENT = 0.05  # of the values lie above 1 where a log tells percent; a net that learned nothing may be below
 _LARGEST_RMSE = math.sqrt(2 / 10)  # between two distributions over CIFAR's 10 classes
 
 
@@ -33,13 +33,16 @@ def rename(table: Sequence[Metrics], mixup: bool) -> list[str]:
     """
     notes: list[str] = []
     aliases = {**_alias_of_cifar(table, mixup, notes), **_alias_of_metric(table)}
-    percent = _is_percent(table)
+    for told in table:
+        told.values = {aliases.get(name, name): value for name, value in told.values.items()}
+    percent = _in_percent(table)
     if percent:
-        notes.append("its accuracies are taken for percent, for they lie above 1")
+        shares = {told.phase for told in table if any(map(_rank, told.values))} - percent - {"batches"}
+        whose = "its accuracies" if not shares else f"accuracies of {' and '.join(sorted(percent))}"
+        notes.append(f"{whose} are taken for percent, for they lie above 1")
     beside: dict[str, list[int]] = {}
     for told in table:
-        values = {aliases.get(name, name): value for name, value in told.values.items()}
-        told.values = dict(_named(name, value, percent) for name, value in values.items())
+        told.values = dict(_named(name, value, told.phase in percent) for name, value in told.values.items())
         for name in [name for name in ERRORS if not 0 <= told.values.get(name, 0) <= 100]:
             if math.isfinite(told.values[name]):
                 beside.setdefault(f"{told.phase} {name}", []).append(told.epoch)
@@ -89,10 +92,24 @@ def _curve(table: Sequence[Metrics], phase: str, name: str) -> dict[int, float]:
     return {number: value for number, value in found.items() if math.isfinite(value)}
 
 
-def _is_percent(table: Sequence[Metrics]) -> bool:
-    """Whether accuracies and errors are told in percent: of a share of images none is above 1."""
-    values = [value for told in table for name, value in told.values.items() if _rank(name) and math.isfinite(value)]
-    return sum(value > 1 + _ROUNDING for value in values) > _PERCENT * len(values)
+def _in_percent(table: Sequence[Metrics]) -> set[str]:
+    """The phases whose accuracies and errors are told in percent: most lie above 1, as of a share of images none does.
+
+    Of those that are largest if a net learns, the last accuracies and the first errors. Where none of a phase lies
+    above 1, what is nearer to the other phases is taken.
+    """
+    largest: dict[str, list[float]] = {}
+    for phase, name in sorted({(told.phase, name) for told in table for name in told.values}):
+        if found := _rank(name):
+            values = list(_curve(table, phase, name).values())
+            half = (len(values) + 1) // 2
+            largest.setdefault(phase, []).extend(values[:half] if found[1] else values[-half:])
+    usual = {phase: statistics.median_low(values) for phase, values in largest.items() if values}
+    percent = {phase for phase, value in usual.items() if value > 1 + _ROUNDING}
+    if not percent:
+        return set()
+    level = statistics.median([usual[phase] for phase in percent])
+    return percent | {phase for phase, value in usual.items() if abs(value - level) < abs(100 * value - level)}
 
 
 def _rank(name: str) -> tuple[str, bool] | None:

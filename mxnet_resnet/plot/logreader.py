@@ -11,9 +11,10 @@ from pathlib import Path
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.plot import logruns, logtext
-from mxnet_resnet.plot.loglines import Event, Told, Unread, parse
+from mxnet_resnet.plot.loglines import Event, Item, Told, Unread, parse
 from mxnet_resnet.plot.run import Run
 
+MOST_WORKERS = 1000
 FOLDER_LOGS = ("train.log", "metrics.jsonl")  # ours lie in LOG_DIR/RUN, and are called RUN
 
 
@@ -44,13 +45,21 @@ def _read(path: Path) -> list[list[Run]]:
     lines, told = logtext.read_lines(path)
     items = [item for number, line in lines for item in parse(number, line)]
     marks = sorted({item.mark for item in items if isinstance(item, Event) and item.mark}, key=_natural)
+    if len(marks) > MOST_WORKERS:
+        told.append(f"{len(marks)} names before its lines are too many for workers: they are passed over")
+        marks = []
     if unread := [item.line for item in items if isinstance(item, Unread)]:
         told.append(f"lines of a form that is not known tell of a validation: {len(unread)}, the first is {unread[0]}")
+    of_mark: dict[str, list[Item]] = {mark: [] for mark in marks or [""]}
+    first = next(iter(of_mark))  # who tells what is not marked
+    for item in items:
+        whose = [item.mark] if marks and item.mark else of_mark if isinstance(item, Told) else [first]
+        for mark in whose:
+            if mark in of_mark:
+                of_mark[mark].append(item)
     found = []
-    for mark in marks or [""]:
+    for mark, mine in of_mark.items():
         name = f"{_name(path)} {mark}" if len(marks) > 1 else _name(path)
-        first = mark == (marks or [""])[0]  # who tells what is not marked
-        mine = [item for item in items if item.mark == mark or (not item.mark and (first or isinstance(item, Told)))]
         found.append(logruns.build(name, mine))
     if not found[0]:
         raise UserError(f"{path} has no curve in it: no line of it is one of an MXNet training log")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
+import heapq
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from mxnet_resnet.plot import logmetrics, logstreams
@@ -13,6 +15,7 @@ from mxnet_resnet.plot.logmetrics import Metrics
 from mxnet_resnet.plot.logstreams import Part
 from mxnet_resnet.plot.run import Epoch, Run
 
+_MOST_TOLD = 3  # restarts that are told one by one
 _CHANGED = "@changed"  # a learning rate told before the epoch that it is of
 Key = tuple[int, Stage, int, str]  # epoch, stage, batch, name
 
@@ -21,8 +24,28 @@ Key = tuple[int, Stage, int, str]  # epoch, stage, batch, name
 class _Layer:
     """Figures that lines told together, each by every worker; of a log that lists one metric behind another, one."""
 
-    names: set[tuple[Stage, str]]
-    figures: dict[Key, list[float]] = field(default_factory=dict)
+    figures: dict[int, dict[Key, list[float]]] = field(default_factory=dict)  # by the epoch
+    later: list[int] = field(default_factory=list)  # its epochs as a heap, the last on top
+
+    def add(self, key: Key, value: float) -> None:
+        if key[0] not in self.figures:
+            heapq.heappush(self.later, -key[0])
+        self.figures.setdefault(key[0], {}).setdefault(key, []).append(value)
+
+    def forget(self, start: tuple[int, Stage, int]) -> list[int]:
+        """Drop figures from ``start`` on: the epochs whose validation was among them."""
+        lost = set()
+        while self.later and -self.later[0] >= start[0]:
+            epoch = -self.later[0]
+            gone = [key for key in self.figures[epoch] if key[:3] >= start]
+            lost |= {epoch for key in gone if key[1] == Stage.VALIDATED}
+            for key in gone:
+                del self.figures[epoch][key]
+            if self.figures[epoch]:
+                break
+            del self.figures[epoch]
+            heapq.heappop(self.later)
+        return sorted(lost)
 
 
 @dataclass
@@ -32,27 +55,32 @@ class _Draft:
     run: Run
     arguments: Sequence[str]
     layers: list[_Layer] = field(default_factory=list)
+    owners: dict[tuple[Stage, str], int] = field(default_factory=dict)  # the places of the layers that tell a name
+    restarts: list[tuple[int, int, list[int]]] = field(default_factory=list)  # line, epoch, validations left out
+    crowds: list[tuple[int, int, int]] = field(default_factory=list)  # workers, first and last line
 
 
 def build(name: str, items: Sequence[Item]) -> list[Run]:
     """The runs of one worker's lines; of more than one, the names are numbered."""
     told = [item for item in items if isinstance(item, Told)]
-    headers = [item for item in told if item.arguments is not None]
+    headers = [item.line for item in told if item.arguments is not None]
     rates = [(item.line, item.rate) for item in told if item.rate is not None]
     drafts: list[_Draft] = []
-    end = 0  # the line until which all was taken
+    lines = [item.line for item in told]
+    taken = 0  # of what was told
     events = [item for item in items if isinstance(item, Event)]
-    for part in logstreams.split(events, [item.line for item in headers]):
+    for part in logstreams.split(events, headers):
         first, last = part.events[0], part.events[-1]
-        arguments = [str(item.arguments) for item in headers if end < item.line <= first.line][-1:]
+        passed, taken = told[taken : bisect.bisect_right(lines, last.line)], bisect.bisect_right(lines, last.line)
+        arguments = [str(item.arguments) for item in passed if item.arguments is not None and item.line <= first.line][
+            -1:
+        ]
         if not drafts or (first.epoch == 0 and _are_others(arguments, drafts[-1].arguments)):
             drafts.append(_Draft(Run(name), arguments))
-        for item in told:
-            if end < item.line <= last.line:
-                vars(drafts[-1].run).update(item.counts)
+        for item in passed:
+            vars(drafts[-1].run).update(item.counts)
         _note_rates(part.events, rates)
         _take(drafts[-1], part)
-        end = last.line
     for number, draft in enumerate(drafts, 1):
         _sum_up(draft, any(item.mixup for item in told))
         if len(drafts) > 1:
@@ -77,39 +105,30 @@ def _note_rates(events: Sequence[Event], rates: list[tuple[int, float]]) -> None
 def _take(draft: _Draft, part: Part) -> None:
     """Add what a start of the training tells. Of what was told before, the run went back, and the later lines stand."""
     names, first, last = part.names(), part.events[0], part.events[-1]
-    layer = next((layer for layer in draft.layers if layer.names & names), None)
-    if layer is None:
-        draft.layers.append(layer := _Layer(set()))
-    elif lost := _forget(layer, _restart(layer, part.events)):
-        where = f"line {first.line} goes back to epoch {first.epoch}"
-        draft.run.notes.append(f"{where}: of the lines before, the validation of {logmetrics.epochs(lost)} is left out")
-    layer.names |= names
+    places = [draft.owners[name] for name in names if name in draft.owners]
+    layer = draft.layers[min(places)] if places else _Layer()
+    if not places:
+        draft.layers.append(layer)
+    elif lost := layer.forget(_restart(layer, part.events)):
+        draft.restarts.append((first.line, first.epoch, lost))
+    for told in names:
+        draft.owners.setdefault(told, min(places, default=len(draft.layers) - 1))
     if part.workers > 1:
-        span = f"lines {first.line} to {last.line}"
-        draft.run.notes.append(f"{span} are taken for those of {part.workers} workers, and the mean is drawn of them")
+        draft.crowds.append((part.workers, first.line, last.line))
     for event in part.events:
         for name, value in event.figures.items():
             stage = Stage.BEGUN if name == _CHANGED else event.stage
-            layer.figures.setdefault((event.epoch, stage, event.batch, name), []).append(value)
+            layer.add((event.epoch, stage, event.batch, name), value)
 
 
 def _restart(layer: _Layer, events: Sequence[Event]) -> tuple[int, Stage, int]:
     """From where on what was told before is void: an epoch that was not trained to its end may have gone on."""
     first = next((event for event in events if event.stage != Stage.BEGUN), events[0])
     if events[0].stage == Stage.BEGUN and any(
-        epoch == first.epoch and stage >= Stage.TRAINED for epoch, stage, _, _ in layer.figures
+        stage >= Stage.TRAINED for _, stage, _, _ in layer.figures.get(first.epoch, ())
     ):
         return first.epoch, Stage.BEGUN, 0
     return first.epoch, first.stage, first.batch
-
-
-def _forget(layer: _Layer, start: tuple[int, Stage, int]) -> list[int]:
-    """Drop figures from ``start`` on: the epochs whose validation was among them."""
-    later = [key for key in layer.figures if key[:3] >= start]
-    lost = sorted({key[0] for key in later if key[1] == Stage.VALIDATED})
-    for key in later:
-        del layer.figures[key]
-    return lost
 
 
 def _sum_up(draft: _Draft, mixup: bool) -> None:
@@ -117,9 +136,11 @@ def _sum_up(draft: _Draft, mixup: bool) -> None:
     run = draft.run
     figures: dict[Key, list[float]] = {}
     for layer in draft.layers:
-        figures.update(layer.figures)
+        for of_epoch in layer.figures.values():
+            figures.update(of_epoch)
+    run.notes += [*_tell_crowds(draft.crowds), *_tell_restarts(draft.restarts), *_tell_within(figures)]
     batches: dict[int, dict[str, list[float]]] = {}
-    for (number, stage, _, name), values in sorted(figures.items()):
+    for (number, stage, _, name), values in sorted(figures.items(), key=_place):
         epoch = run.epochs.setdefault(number, Epoch())
         if name == IMAGES:  # a resumed epoch counts the rest alone
             run.images = max(run.images or 0, int(values[-1])) or None
@@ -132,6 +153,42 @@ def _sum_up(draft: _Draft, mixup: bool) -> None:
     for number, found in batches.items():
         _add_times(run.epochs[number], found.pop(RATE, []), found.pop(SPEED, []))
     _name_metrics(run, {number: {k: _mean(v) for k, v in found.items()} for number, found in batches.items()}, mixup)
+
+
+def _place(found: tuple[Key, list[float]]) -> tuple:
+    """An order in which the last validation of an epoch is behind those within."""
+    number, stage, batch, name = found[0]
+    return number, stage, batch if batch or stage != Stage.VALIDATED else math.inf, name
+
+
+def _tell_crowds(crowds: Sequence[tuple[int, int, int]]) -> list[str]:
+    """A sentence on lines of several workers, one for all their starts where these are many."""
+    if len(crowds) > _MOST_TOLD:
+        crowds = [(max(crowds)[0], min(first for _, first, _ in crowds), max(last for _, _, last in crowds))]
+    return [
+        f"lines {first} to {last} are taken for those of {workers} workers, and the mean is drawn of them"
+        for workers, first, last in crowds
+    ]
+
+
+def _tell_restarts(restarts: Sequence[tuple[int, int, list[int]]]) -> list[str]:
+    """A sentence on each restart that replaced validations, or one on all where these are many."""
+    if len(restarts) > _MOST_TOLD:
+        lost = sorted({epoch for _, _, epochs in restarts for epoch in epochs})
+        where = f"the log goes back {len(restarts)} times, first in line {restarts[0][0]}"
+        return [f"{where}: of the lines before, the validation of {logmetrics.epochs(lost)} is left out"]
+    return [
+        f"line {line} goes back to epoch {epoch}: of the lines before, the validation of {logmetrics.epochs(lost)} "
+        "is left out"
+        for line, epoch, lost in restarts
+    ]
+
+
+def _tell_within(figures: Collection[Key]) -> list[str]:
+    """A sentence on validations within epochs, which others follow."""
+    there = {(number, batch) for number, stage, batch, _ in figures if stage == Stage.VALIDATED}
+    within = len(there) - len({number for number, _ in there})
+    return [f"of an epoch's validations the last is drawn, and {within} within epochs are left out"] if within else []
 
 
 _ATTRIBUTES = {SECONDS: "seconds", SPEED: "speed", WAIT: "wait", RATE: "rate", _CHANGED: "rate"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
-from mxnet_resnet.runs import graph, ledger, params
+from mxnet_resnet.runs import graph, graphcheck, ledger, params
 
 Arrays = dict[str, np.ndarray]
 Shape = tuple[int, ...]
@@ -145,13 +147,22 @@ def load_graph(prefix: str) -> graph.Graph:
         there = ", ".join(_prefixes(path.parent))
         reason = f"the prefixes there are {there}" if there else "the prefix of a checkpoint is its path up to it"
         raise UserError(f"there is no graph {path}: {reason}")
+    data = sources.read(path, "the graph")
     try:
-        found = graph.parse(path.read_text(encoding="utf-8"))
+        found = graph.parse(data.decode())
+        graphcheck.check(found)
     except (ValueError, OSError) as error:
-        raise UserError(f"{path} is damaged or not an MXNet graph") from error
+        raise UserError(f"{path} is damaged or not a graph that is read here: {_say(error)}") from error
     if graph.IMAGES not in found.variables:
         raise UserError(f"{path} is a graph without an input `data`")
     return found
+
+
+def _say(error: ValueError | OSError) -> str:
+    """What is wrong with a graph; of what is no JSON or no text, only that."""
+    if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
+        return "it is no JSON"
+    return str(error)
 
 
 def check_fit(expected: Mapping[str, Shape], parameters: Arrays, statistics: Arrays) -> None:

@@ -24,8 +24,13 @@ STATISTICS = ("moving_mean", "moving_var")  # the last inputs of a BatchNorm
 IMAGES = "data"
 IMAGE_SHAPE = "__image_shape__"  # noted on the images: C,H,W
 SHAPE, INITIAL = "__shape__", "__init__"  # noted on parameters; the latter is the law that they are drawn by at first
+_PYTHON2 = re.compile(r"(\d)L\b")
 _WORDS = {"true": "True", "false": "False", "none": "None"}
-_SETTINGS = ("attrs", "attr", "param")  # in files, by their age
+_SETTINGS = ("param", "attr", "attrs")  # in files; those of one age have two, what is noted and what is set
+_OTHERS = ("subgraphs", "control_deps")
+_NODE = {"op", "name", "inputs", "backward_source_id", *_SETTINGS, *_OTHERS}  # all that MXNet reads
+_GRAPH = {"nodes", "arg_nodes", "heads", "node_row_ptr", "attrs"}
+_LARGEST = 2**31 - 1
 
 
 class Output(NamedTuple):
@@ -60,7 +65,7 @@ class Node:
         if text is None:
             return default
         try:
-            return ast.literal_eval(_WORDS.get(text.lower(), text))
+            return ast.literal_eval(_WORDS.get(text.lower(), _PYTHON2.sub(r"\1", text)))
         except (ValueError, SyntaxError):
             return text
 
@@ -94,6 +99,11 @@ class Graph:
         """The names of the gammas that are 1, whatever the checkpoint has (``fix_gamma``)."""
         norms = (node for node in self.nodes if node.op in NORMS and node.setting("fix_gamma", True))
         return {self.input_names(node)[1] for node in norms}
+
+    @property
+    def has_frozen_norms(self) -> bool:
+        """Whether a BatchNorm takes its statistics in training as well (``use_global_stats``)."""
+        return any(node.op in NORMS and node.setting("use_global_stats", False) in (True, 1) for node in self.nodes)
 
     @property
     def noted_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -152,6 +162,16 @@ class Graph:
         node = Node(activation, activation, inputs=self.heads[:1])
         return replace(self, nodes=(*self.nodes, node), heads=(Output(len(self.nodes)),))
 
+    def with_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
+        """The graph with the shapes of parameters noted on them, which it need not tell."""
+        nodes = (
+            replace(node, attrs={**node.attrs, SHAPE: str(shapes[node.name])})
+            if node.op == VARIABLE and node.name in shapes
+            else node
+            for node in self.nodes
+        )
+        return replace(self, nodes=tuple(nodes))
+
     def up_to(self, *heads: Output) -> Graph:
         """The part that computes other outputs."""
         return Graph(self.nodes, heads, self.attrs).pruned()
@@ -178,13 +198,22 @@ class Graph:
         ]
         variables = [place for place, node in enumerate(self.nodes) if node.op == VARIABLE]
         content = {"nodes": nodes, "arg_nodes": variables, "heads": self.heads, "attrs": dict(self.attrs)}
-        return json.dumps(content)
+        return json.dumps(content, ensure_ascii=False)  # MXNet reads no \\u
 
 
 def parse(text: str) -> Graph:
     """The graph that a text is. Raises ValueError where it is none."""
     try:
-        content = json.loads(text)
+        return read_graph(json.loads(text))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def read_graph(content: Any) -> Graph:
+    """The graph that is written so, as JSON has it. Raises ValueError where it is none."""
+    try:
+        if surplus := sorted(content.keys() - _GRAPH):
+            raise ValueError(f"graphs have no {surplus[0]!r}")
         nodes: list[Node] = []
         places: list[int] = []  # of the nodes of the file, among which statistics may come
         for raw in content["nodes"]:
@@ -198,15 +227,16 @@ def parse(text: str) -> Graph:
         if not heads:
             raise ValueError("a graph without outputs")
         return Graph(tuple(nodes), heads, dict(content.get("attrs") or {}))
-    except (TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-        raise ValueError("no graph of MXNet's") from error
+    except (TypeError, KeyError, IndexError, AttributeError) as error:
+        raise ValueError("it is not written as graphs are") from error
 
 
 def _node(raw: dict[str, Any], places: Sequence[int]) -> Node:
-    settings: Mapping[str, str] = next((raw[key] for key in _SETTINGS if key in raw), {})
-    known = ("op", "name", "inputs", *_SETTINGS)
-    others = {key: value for key, value in raw.items() if key not in known}
-    node = Node(raw["op"], raw["name"], dict(settings), _outputs(raw["inputs"], places), others)
+    if surplus := sorted(raw.keys() - _NODE):
+        raise ValueError(f"nodes of graphs have no {surplus[0]!r}")
+    settings = {name: text for key in _SETTINGS for name, text in dict(raw.get(key) or {}).items()}
+    others = {key: raw[key] for key in _OTHERS if raw.get(key)}
+    node = Node(raw["op"], raw["name"], settings, _outputs(raw["inputs"], places), others)
     if not all(isinstance(text, str) for text in (node.op, node.name, *node.attrs, *node.attrs.values())):
         raise ValueError("names and settings are texts")
     return node
@@ -216,7 +246,7 @@ def _outputs(raw: Sequence[Sequence[int]], places: Sequence[int]) -> tuple[Outpu
     """What a list in a file names: places of nodes before it, with the numbers of their outputs."""
     found = []
     for numbers in raw:
-        if not 2 <= len(numbers) <= 3 or not all(type(number) is int and number >= 0 for number in numbers):
+        if not 2 <= len(numbers) <= 3 or not all(type(one) is int and 0 <= one <= _LARGEST for one in numbers):
             raise ValueError("an input is no output of a node")
         found.append(Output(*numbers)._replace(node=places[numbers[0]]))
     return tuple(found)

@@ -107,9 +107,9 @@ def _add_data(data: argparse._ArgumentGroup) -> None:
 
 
 def _add_network(net: argparse._ArgumentGroup) -> None:
-    net.add_argument("--depth", type=int, help="layers of a ResNet-v2: 50 for imagenet, 164 for cifar10")
+    net.add_argument("--depth", type=integer(), help="layers of a ResNet-v2: 50 for imagenet, 164 for cifar10")
     net.add_argument("--network", help="another net instead, by its name: preact_resnet20 (--list-networks)")
-    net.add_argument("--width", type=integer(), help="factor on the channels of the 3x3 convolutions")
+    net.add_argument("--width", type=integer(high=1024), help="factor on the channels of the 3x3 convolutions")
     net.add_argument(
         "--drop-rate", type=number(0, 1, high_included=False), help="dropout in basic units, from 0 to below 1"
     )

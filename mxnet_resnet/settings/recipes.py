@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mxnet_resnet.base import nearest, sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.settings import flags
 from mxnet_resnet.settings.listing import FOLDER
@@ -53,14 +53,13 @@ def load(name: str) -> flags.Flags:
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if not path.is_file():
         known = sorted(file.stem for file in FOLDER.glob("*.yaml"))
-        nearest = difflib.get_close_matches(name, known, n=4, cutoff=0)
-        raise UserError(f"there is no recipe {name}: the nearest are {', '.join(nearest)}")
+        near = nearest.describe_nearest(nearest.find_nearest(name, known)) or " (--list-recipes has those that are)"
+        raise UserError(f"there is no recipe {name}{near}")
+    data = sources.read(path, "the recipe")
+    if len(data) > LARGEST:
+        raise UserError(f"{path} has more than {LARGEST:,} bytes, and a recipe has a few lines")
     try:
-        if path.stat().st_size > LARGEST:
-            raise UserError(f"it has more than {LARGEST:,} bytes, and a recipe has a few lines")
-        content = yaml.load(path.read_text(), _Loader)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        content = yaml.load(data.decode(), _Loader)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError, LookupError, AttributeError) as error:
@@ -70,8 +69,8 @@ def load(name: str) -> flags.Flags:
     allowed = {name.replace("_", "-") for name in vars(flags.parse({}))} - OF_A_RUN
     for key in content:
         if key not in allowed:
-            alike = difflib.get_close_matches(str(key), sorted(allowed), n=1, cutoff=0)[0]
-            raise UserError(f"{path}: {key!r} is no flag that a recipe can have; the nearest is {alike!r}")
+            near = nearest.describe_nearest(nearest.find_nearest(str(key), sorted(allowed), most=1))
+            raise UserError(f"{path}: {key!r} is no flag that a recipe can have{near}")
     recipe = {key: flags.as_text(value) for key, value in content.items()}
     if "batch-size" in recipe:
         recipe.setdefault("lr-batch", recipe["batch-size"])

@@ -148,7 +148,10 @@ def _sum_up(plans: Sequence[Plan]) -> None:
     name = str(settings.series)
     try:
         runs = [logreader.read(log_path(plan.settings, plan.place.group)) for plan in plans]
-        print(aggregate.markdown([aggregate.row(name, runs, "top1")], curves.LABELS["top1"]), flush=True)
+        groups, left_out = aggregate.without_diverged({name: runs}, "top1")
+        print(aggregate.markdown([aggregate.row(name, groups[name], "top1")], curves.LABELS["top1"]), flush=True)
+        for sentence in left_out:
+            print(f"left out: {sentence}", file=sys.stderr)
         number = log_path(settings, plans[0].place.group).parent.name.removeprefix(Path(settings.saving.prefix).name)
         path = settings.saving.log_dir / f"{name}{number}-seeds.png"  # as the folders of its logs
         (mean,), _ = means.average({name: runs})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.net import Predictor
 from mxnet_resnet.runs.graph import SIGMOID, SOFTMAX
 
@@ -15,10 +16,19 @@ class Classifier:
         self.net, self.batch_size, self._predictor = predictor.net, predictor.batch_size, predictor
 
     def probabilities(self, crops: np.ndarray) -> np.ndarray:
-        """The class probabilities (N, classes) of images as crops (N, K, H, W, 3), RGB, uint8: means over their K."""
+        """The class probabilities (N, classes) of images as crops (N, K, H, W, 3), RGB, uint8: means over their K.
+
+        Raises UserError where a score is no finite number.
+        """
         number, crops_an_image = crops.shape[:2]
         rows = crops.reshape(-1, *crops.shape[2:])
-        found = PROBABILITIES[self.net.activation or SOFTMAX](self._predictor.scores(self.net.as_input(rows)))
+        scores = self._predictor.scores(self.net.as_input(rows))
+        if not np.isfinite(scores).all():
+            raise UserError(
+                f"the scores of {self.net.name} are not finite numbers: its weights are damaged or diverged, or too "
+                "large for the dtype"
+            )
+        found = PROBABILITIES[self.net.activation or SOFTMAX](scores)
         return found.reshape(number, crops_an_image, found.shape[1]).mean(axis=1)
 
     def images_at_a_time(self, crop: str) -> int:

@@ -15,8 +15,7 @@ from mxnet_resnet.base.files import staged
 from mxnet_resnet.engines.net import TrainedNet, require_classes, require_graph
 from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.runs.graph import Graph
-from mxnet_resnet.use import evaluate, proof, reading, samples, writing
-from mxnet_resnet.use.classifier import Classifier
+from mxnet_resnet.use import proof, reading, samples, writing
 from mxnet_resnet.use.proof import NotProven
 from mxnet_resnet.use.samples import Sample
 
@@ -91,13 +90,21 @@ def export_int8(prefix: str, net: TrainedNet, calibration: Calibration) -> list[
     deployed = deployment.deploy(net)
     sample, others = samples.take_two(require_classes(net), calibration.images, calibration.records, calibration.others)
     check_number(len(others.numbers), calibration.most)
-    before = find_wrong(deployed, others)
+    before, labels = compute_scores(deployed, others)
     images = [deployed.as_input(crops[:, 0]) for crops, _ in sample.batches(net.image_shape, "center", BATCH)]
     quantized = int8.quantize(deployment.fold(deployed), np.concatenate(images), calibration.mode)
 
     def prove(written: TrainedNet, graph: Graph) -> list[str]:
-        after, most = find_wrong(written, others), calibration.most
-        return [f"calibrated on {len(sample.numbers)} images of {sample.path}", *judge_rise(before, after, most)]
+        try:
+            after, _ = compute_scores(written, others)
+        except UserError as error:
+            raise UserError(f"the net cannot be put into int8: {error}") from error
+        wrong_before, wrong_after = (scores.argmax(axis=1) != labels for scores in (before, after))
+        return [
+            f"calibrated on {len(sample.numbers)} images of {sample.path}",
+            *judge_rise(wrong_before, wrong_after, calibration.most),
+            proof.describe_rounding(before, after),
+        ]
 
     return write_proven(prefix, quantized, prove)
 
@@ -126,12 +133,14 @@ def judge_rise(before: np.ndarray, after: np.ndarray, most: float) -> list[str]:
     return [found, f"{interval}: more than the {most:g}% of --most is not ruled out, which more --images would do"]
 
 
-def find_wrong(net: TrainedNet, sample: Sample) -> np.ndarray:
-    """Which images of a sample a net takes for another class (N,), bool, on the CPU."""
+def compute_scores(net: TrainedNet, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+    """The scores (N, classes) of a net on the images of a sample, by MXNet on the CPU, and their labels (N,)."""
     engine = engines.choose("mxnet")
-    return evaluate.evaluate(
-        Classifier(engine.predictor(net, engine.choose_devices([], None), BATCH, "float32")), sample
-    ).wrong
+    predictor = engine.predictor(net, engine.choose_devices([], None), BATCH, "float32")
+    batches = sample.batches(net.image_shape, "center", BATCH)
+    found = [(predictor.scores(net.as_input(crops[:, 0])), labels) for crops, labels in batches]
+    scores, labels = map(np.concatenate, zip(*found))
+    return scores, labels
 
 
 def describe_output(net: TrainedNet) -> list[str]:
@@ -146,7 +155,7 @@ def export_torch(path: Path, net: TrainedNet, layout: str | None = None) -> list
     """
     source = reading.recognise(net)
     with staged(path) as (temporary,):
-        sentences = [writing.write_torch(temporary, source, layout)]
+        sentences = [f"from {source.origin}", writing.write_torch(temporary, source, layout)]
         written = reading.read_known(str(temporary))
         agreement, whose = proof.compare_nets(source, written, proof.make_images(source))
         if not agreement.proven:

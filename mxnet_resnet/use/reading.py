@@ -12,6 +12,7 @@ from typing import Union
 
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.transform import ImageShape
 from mxnet_resnet.engines.graphs import images, outputs, recognition
@@ -136,7 +137,7 @@ def find_kind(path: Path) -> str | None:
     """
     begin = b""
     if path.is_file():
-        with path.open("rb") as file:
+        with sources.open_file(path, "") as file:
             begin = file.read(10)
     if begin.startswith((b"PK\x03\x04", b"\x80")) or begin[8:] == b'{"':
         return TORCH
@@ -243,11 +244,10 @@ def _as_net(path: Path, arrays: Arrays, known: tuple[Architecture, int | None, s
 
 
 def _read_note(path: Path) -> Architecture:
+    data = sources.read(path, "")
     try:
-        if path.stat().st_size > 4 * LARGEST_NOTE:
-            raise ValueError("it is too long")
-        return _parse_plan(path, path.read_text())
-    except (OSError, ValueError) as error:
+        return _parse_plan(path, data.decode())
+    except ValueError as error:
         raise UserError(f"{path} is no note of an architecture: remove it, or name the net with --network") from error
 
 

@@ -74,3 +74,20 @@ def test_logs_by_a_pattern_and_a_seed_that_ends_in_nan(command, capsys, log, tmp
     status, out, _ = command(capsys, "tools/aggregate.py", "--logs", tmp_path / "*/train.log")
     row = "| net | 2 | 2 | 272,474 | nan ± nan | nan | nan | 5.00 ± 0.00 | 5.00 | 5.00 |"
     assert status == 0 and out.splitlines()[2] == row
+
+
+def test_a_seed_that_is_nan_throughout_is_left_out_and_named(command, capsys, log, tmp_path):
+    for name, values in {
+        "net-seed1": (0.95, 0.91),
+        "net-seed2": (math.nan, math.nan),
+        "gone": (math.nan, math.nan),
+    }.items():
+        log(name, *values)
+    status, out, err = command(capsys, "tools/aggregate.py", "--logs", tmp_path / "*/train.log")
+    assert status == 0 and out.splitlines()[2:] == [
+        "| net | 1 | 2 | 272,474 | 9.00 | 9.00 | 9.00 | 5.00 | 5.00 | 5.00 |"
+    ]
+    assert "left out: net-seed2: the validation tells no top1 but nan; net counts 1 of 2 runs\n" in err
+    assert "left out: gone: the validation tells no top1 but nan; gone has no line in the table\n" in err
+    status, _, err = command(capsys, "tools/aggregate.py", "--logs", tmp_path / "gone/train.log")
+    assert status == 2 and err.startswith("error: no run is left for the table: gone: ") and err.count("\n") == 1

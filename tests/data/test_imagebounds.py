@@ -15,7 +15,6 @@ from PIL import Image
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import decoding, folders, imagebounds, imageheader, imageparts, inputs, recordio
-from mxnet_resnet.data.encoder import Encoder
 from tests.helpers.recordfiles import write_records
 
 
@@ -138,14 +137,6 @@ def test_a_small_image_may_be_blank_and_the_flag_allows_more():
     imagebounds.allow(4096**2 - 1)
     with pytest.raises(decoding.ImageError, match=r"4096x4096 pixels, and 16,777,215 are the most .*--max-pixels"):
         decoding.decode(small)
-
-
-def test_files_larger_than_any_image_are_not_read(tmp_path):
-    with (tmp_path / "large.png").open("wb") as file:
-        file.truncate(8 * imagebounds.MOST_PIXELS + 1)
-    assert "are more than an image has" in Encoder().read(tmp_path / "large.png")
-    with pytest.raises(UserError, match=r"cannot read image .*large.png: .* are more than an image has"):
-        next(inputs.find([str(tmp_path / "large.png")])).read()
 
 
 def test_a_jpeg_for_the_reader_of_mxnet_has_the_bound_too(tmp_path):

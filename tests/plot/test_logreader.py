@@ -1,5 +1,6 @@
 """Logs of other people: what their lines tell, whose they are, and that nothing is left out without a note."""
 
+import json
 import math
 import random
 import re
@@ -50,6 +51,12 @@ PLAIN = LINES.format(0, 5) + LINES.format(1, 6)
         "".join(f"{line}\n{line.removeprefix('INFO:root:')}\n" for line in PLAIN.splitlines()),  # two handlers
         PLAIN.replace("Validation-accuracy=0.55000\nINFO", "Validation-accuracy=0.55000INFO"),  # two writers
         re.sub(r"accuracy=0\.(\d\d)(\d+)", r"accuracy=\1.\2%", PLAIN),
+        re.sub(r"accuracy=0\.(\d\d)(\d+)", r"accuracy = \1.\2 %.", PLAIN),
+        re.sub("(?m)^(.*)$", "\x1b[38:2::255:0:0m\\1\x1b[m", PLAIN),
+        re.sub("(?m)^(.*)$", r"^[[32m\1^[[0m", PLAIN),
+        re.sub("=([0-9.]+)", r"=#033[31m\1#033[0m", PLAIN),
+        "".join(json.dumps({"log": f"{line}\n", "stream": "stderr"}) + "\n" for line in PLAIN.splitlines()),
+        PLAIN.replace("INFO:root:", "").replace("Validation-accuracy=0.55000\n", "Validation-accuracy=0.55000"),
     ],
 )
 def test_the_same_lines_in_other_dress(read, content):
@@ -283,3 +290,86 @@ def test_a_comma_in_a_number_is_not_the_end_of_it(read):
     assert validations(run) == [(0, 45), (1, 35)]
     (note,) = run.notes
     assert "of a form that is not known tell of a validation: 1, the first is 9" in note
+
+
+@pytest.mark.parametrize("lag", [0, 1, 2])
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_workers_that_are_whole_epochs_apart_are_no_restarts(read, count, lag):
+    def epoch_of(number, epoch):
+        return [line for line in worker(0.3 + number / 100, 6) if line.startswith(f"Epoch[{epoch}]")]
+
+    lines = [
+        line
+        for step in range(6 + lag * (count - 1))
+        for number in range(count)
+        if 0 <= step - lag * number < 6
+        for line in epoch_of(number, step - lag * number)
+    ]
+    (run,) = read("\n".join(lines) + "\n")
+    assert [value for _, value in run.told("validation")] == pytest.approx(
+        [60 - epoch - (count - 1) / 2 for epoch in range(6)]
+    )
+    assert len(run.notes) == 1 and f"taken for those of {count} workers" in run.notes[0]
+
+
+def test_workers_that_are_restarted_are_as_many_as_before(read):
+    def start(first, base):
+        return [
+            f"Epoch[{epoch}] Validation-accuracy={base + k / 100}\n"
+            for epoch in range(first, first + 5)
+            for k in (0, 1, 2)
+        ]
+
+    (run,) = read("".join(start(0, 0.2) + start(3, 0.6)))
+    assert validations(run) == [(epoch, 79 if epoch < 3 else 39) for epoch in range(8)]
+    assert run.notes[-1].endswith("the validation of 2 epochs from 3 to 4 is left out") and "of 6 workers" not in str(
+        run.notes
+    )
+
+
+def test_a_process_that_crashes_in_each_epoch_is_no_crowd(read):
+    lines = "".join(
+        LINES.format(epoch, epoch) + LINES.format(epoch + 1, 9).split("INFO:root:Epoch[1] Train")[0]
+        for epoch in (1, 3, 5)
+    )
+    (run,) = read(LINES.format(0, 1) + lines)
+    assert not any("workers" in note for note in run.notes)
+
+
+def test_validations_within_an_epoch(read):
+    lines = "Epoch[{0}] Batch [{1}]\tSpeed: 9 samples/sec\taccuracy=0.3\nEpoch[{0}] Validation-accuracy=0.{0}{1}\n"
+    (run,) = read("".join(lines.format(epoch, batch) for epoch in (4, 5, 6) for batch in (20, 40, 60)))
+    assert validations(run) == [(4, 54), (5, 44), (6, 34)]
+    assert run.notes == ["of an epoch's validations the last is drawn, and 6 within epochs are left out"]
+
+
+def test_a_figure_beside_every_metric_is_no_restart(read):
+    (run,) = read("Epoch[0] Validation-accuracy=0.6 rank=0\nEpoch[0] Validation-top_k_accuracy_5=0.9 rank=0\n")
+    assert (validations(run), validations(run, "top5"), run.notes) == ([(0, 40)], [(0, 10)], [])
+
+
+@pytest.mark.parametrize("value", ["1.#QNAN", "-1.#IND00", "1.#INF", "nan", "-Infinity", "1.5", "-0.3", "45"])
+def test_a_validation_that_is_no_share_is_nan(read, value):
+    (run,) = read("".join(f"Epoch[{k}] Validation-accuracy={told}\n" for k, told in enumerate(["0.4", "0.5", value])))
+    assert curves.summary(run) == "top-1 error nan in epoch 2, the last (best 50.00%)"
+
+
+def test_percent_in_one_phase_alone(read):
+    (run,) = read("Epoch[0] Train-accuracy=0.5\nEpoch[0] Validation-accuracy=45.3\n")
+    assert (run.curve("train"), run.curve("validation")) == ([(0, 50)], [(0, pytest.approx(54.7))])
+    assert run.notes == ["accuracies of validation are taken for percent, for they lie above 1"]
+
+
+def test_many_restarts_are_one_sentence(read):
+    (run,) = read("".join(f"Epoch[{9 - k}] Validation-accuracy=0.5\n" for k in range(10)))
+    (note,) = run.notes
+    assert note.startswith("the log goes back 9 times, first in line 2: ") and "9 epochs from 1 to 9" in note
+
+
+def test_a_line_without_end_is_told(read):
+    (run,) = read(
+        PLAIN + "Epoch[2] Validation-accuracy=0.5" + " epoch val=" * 10**6 + "\n" + "worker 1 " * 10**6 + "\n"
+    )
+    assert validations(run)[-1] == (2, 50)
+    told = "lines of more than {} letters are read so far: {}, the first is 9"
+    assert run.notes == [told.format("100,000", 2), told.format("10,000", 1)]

@@ -69,7 +69,8 @@ def test_the_batch_of_the_recipe_is_what_a_rate_is_scaled_by(recipe):
     "text, message",
     [
         ("learning-rate: 1", "'learning-rate' is no flag that a recipe can have"),
-        ("batchsize: 1", "the nearest is 'batch-size'"),
+        ("batchsize: 1", "the nearest is batch-size$"),
+        ("weather: 1", "'weather' is no flag that a recipe can have$"),
         ("resume: true", "'resume' is no flag that a recipe can have"),
         ("model-prefix: a", "'model-prefix' is no flag"),
         ("eval-only: true", "'eval-only' is no flag"),
@@ -89,6 +90,8 @@ def test_what_is_no_recipe_is_told(recipe, text, message):
 def test_an_unknown_recipe_is_told_with_those_that_are_near():
     with pytest.raises(UserError, match=r"there is no recipe imagenet-resnet51: the nearest are .*imagenet-resnet50"):
         parse(["--recipe", "imagenet-resnet51"])
+    with pytest.raises(UserError, match=r"there is no recipe vgg16 \(--list-recipes has those that are\)$"):
+        parse(["--recipe", "vgg16"])
 
 
 @pytest.mark.parametrize("path", sorted(recipes.FOLDER.glob("*.yaml")), ids=lambda path: path.stem)

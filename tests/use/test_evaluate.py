@@ -11,6 +11,7 @@ import pytest
 from mxnet_resnet import engines
 from mxnet_resnet.commands.train import measure
 from mxnet_resnet.engines.mxnet import compat, predictor
+from mxnet_resnet.runs import checkpoint
 from mxnet_resnet.settings.run import parse
 from mxnet_resnet.use import evaluate as evaluate_module
 from mxnet_resnet.use.evaluate import Result
@@ -160,3 +161,17 @@ def test_published_checkpoints_have_their_published_errors(evaluate, shared, cif
     status, out, _ = evaluate(*normalisation, net=net, data=cifar10)
     assert status == 0 and out.endswith(" of 10,000 records wrong\n")
     assert error(out) == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scores_that_are_not_finite_are_an_error(trained, digits, tmp_path, command, capsys, value):
+    parameters, statistics = checkpoint.load_params(f"{trained}/model/net", 3)
+    parameters["fc1_bias"] = np.full_like(parameters["fc1_bias"], value)
+    graph = checkpoint.graph_path(f"{trained}/model/net").read_text()
+    checkpoint.save(str(tmp_path / "net"), 3, graph, parameters, statistics)
+    flags = ("--prefix", tmp_path / "net", "--epoch", "3")
+    records = digits / "digits_val.rec"
+    for script, more in (("predict/evaluate.py", ("--data", records)), ("predict/predict.py", ("--img", records))):
+        status, out, err = command(capsys, script, *flags, *more)
+        assert (status, out) == (2, "")
+        assert re.fullmatch(r"error: the scores of .* are not finite numbers: .*\n", err), err

@@ -266,8 +266,8 @@ def test_a_signal_that_python_swallows_ends_an_export_all_the_same(tmp_path):
 
 
 def test_int8_that_loses_too_much_is_not_left(trained, digits, export, tmp_path, monkeypatch):
-    errors = iter([np.arange(200) < 10, np.arange(200) < 18])
-    monkeypatch.setattr(exporting, "find_wrong", lambda net, sample: next(errors))
+    scores = iter([np.eye(10)[(np.arange(200) < wrong).astype(int)] for wrong in (10, 18)])
+    monkeypatch.setattr(exporting, "compute_scores", lambda net, sample: (next(scores), np.zeros(200, int)))
     records = ["--calib", digits / "digits_train.rec", "--images", "200"]
     net = ["--prefix", trained / "model/net", "--epoch", "3"]
     status, out, err = export(*net, "--to", "int8", "--out", tmp_path / "net", *records)

@@ -110,8 +110,21 @@ def test_a_rise_that_is_not_ruled_out_is_told():
         exporting.judge_rise(before, after, 0.5)
 
 
+def test_scores_that_are_off_by_more_than_int8_rounds_are_told():
+    scores = np.random.RandomState(0).normal(size=(1000, 10))
+    rounded = scores + 0.05 * np.random.RandomState(1).normal(size=scores.shape)
+    assert "off by 5.1% of their deviation" in proof.describe_rounding(scores, rounded)
+    told = proof.describe_rounding(scores, 1.3 * scores)
+    assert "the same class on 100.00% of them" in told and "more than the 3 to 8%" in told
+
+
 def prelu(seen):
     return mx.sym.LeakyReLU(seen, act_type="prelu", name="prelu")
+
+
+def var_of(shape):
+    """A parameter whose shape, once it is drawn, only the checkpoint tells."""
+    return mx.sym.var("mean", shape=shape)
 
 
 OTHERS = {
@@ -124,9 +137,16 @@ OTHERS = {
     "a mean over pixels": lambda: dense(5, of=mx.sym.mean(features(pool=False), axis=(2, 3))),
     "a sigmoid": lambda: mx.sym.sigmoid(dense(5)),
     "an embedding of a face": lambda: mx.sym.BatchNorm(dense(5), name="embedding"),
+    "a unit vector": lambda: mx.sym.L2Normalization(dense(5)),
+    "a mean that no shape is noted of": lambda: dense(5, of=mx.sym.broadcast_sub(features(), var_of((1, 4, 1, 1)))),
     "several outputs": lambda: mx.sym.Group([mx.sym.softmax(dense(5), name="s"), mx.sym.BlockGrad(mx.sym.var("data"))]),
     "images scaled": lambda: mx.sym.FullyConnected((mx.sym.var("data") - 127.5) * 0.0078125, num_hidden=5, name="fc"),
 }
+
+
+def forget_shapes(path):
+    """Take the notes of shapes out of a graph."""
+    path.write_text(path.read_text().replace('"__shape__"', '"__note__"'))
 
 
 @pytest.mark.parametrize("make", OTHERS.values(), ids=OTHERS)
@@ -134,6 +154,7 @@ def test_graphs_of_others_go_to_onnx_and_folded(tmp_path, make):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     save(tmp_path, make(), SHAPE)
+    forget_shapes(tmp_path / "net-symbol.json")
     net = nets.adopt(reading.read_checkpoint(str(tmp_path / "net"), 0, reading.Given(SHAPE)))
     names = [str(label) for label in range(5)] if net.activation else []
     told = exporting.export_onnx(tmp_path / "net.onnx", net, names)
@@ -142,6 +163,26 @@ def test_graphs_of_others_go_to_onnx_and_folded(tmp_path, make):
     exporting.export_folded(str(tmp_path / "folded"), net)
     again = nets.adopt(reading.read_checkpoint(str(tmp_path / "folded"), 0, reading.Given(SHAPE)))
     assert (again.activation, again.classes) == (net.activation, net.classes)
+
+
+def test_what_mxnet_cannot_compute_in_int8_is_a_sentence(tmp_path, digits):
+    """As the gates of MobileNetV3."""
+    seen = features(pool=False)
+    gate = mx.sym.clip(mx.sym.Convolution(seen, kernel=(1, 1), num_filter=4, name="gate") + 3, 0, 6) / 6
+    again = mx.sym.Convolution(seen * gate, kernel=(3, 3), num_filter=4, name="again")
+    symbol = dense(of=mx.sym.Pooling(again, global_pool=True, pool_type="avg"))
+    save(tmp_path, symbol, SHAPE)
+    net = nets.adopt(reading.read_checkpoint(str(tmp_path / "net"), 0, reading.Given(SHAPE)))
+    calibration = exporting.Calibration(digits / "digits_train.rec", images=150)
+    with pytest.raises(UserError, match="cannot be put into int8: MXNet cannot compute the graph: Check failed"):
+        exporting.export_int8(str(tmp_path / "int8"), net, calibration)
+    assert not (tmp_path / "int8-symbol.json").exists()
+
+
+def test_what_an_output_hides_is_told(tmp_path):
+    save(tmp_path, mx.sym.softmax(1e4 * dense(5)) * 100, SHAPE)
+    net = nets.adopt(reading.read_checkpoint(str(tmp_path / "net"), 0, reading.Given(SHAPE)))
+    assert "(a softmax), which can hide differences" in exporting.export_folded(str(tmp_path / "folded"), net)[-1]
 
 
 def test_what_the_exporter_cannot_write_is_a_sentence(tmp_path):

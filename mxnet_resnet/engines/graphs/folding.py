@@ -20,8 +20,8 @@ def fold(graph: Graph, params: Arrays, statistics: Arrays) -> tuple[Graph, Array
     before a convolution stays, as every first one of a pre-activation unit: behind it there is a ReLU, or the zeros
     that a convolution pads with, which it would have to move too.
     """
-    copy, norms = Rewriting(graph), _find_foldable(graph)
     arrays = {**params, **statistics}
+    copy, norms = Rewriting(graph), _find_foldable(graph, arrays)
     for index, node in enumerate(graph.nodes):
         idle = node.op == "Dropout" and node.setting("mode", "training") == "training"
         if idle or index in norms.values():
@@ -51,13 +51,16 @@ def set_fixed_to_one(graph: Graph, params: Arrays) -> Arrays:
     return {name: np.ones_like(array) if name in fixed else array for name, array in params.items()}
 
 
-def _find_foldable(graph: Graph) -> dict[int, int]:
-    """The convolutions to fold into, each with its BatchNorm, by their places."""
+def _find_foldable(graph: Graph, arrays: Arrays) -> dict[int, int]:
+    """The convolutions to fold into, each with its BatchNorm, by their places; the parameters of both are arrays."""
     nodes, readers = graph.nodes, graph.readers()
+    known = {place for place, node in enumerate(nodes) if node.op == VARIABLE and node.name in arrays}
     pairs = {}
     for index, node in enumerate(nodes):
         source = node.inputs[0].node if node.op == "BatchNorm" else None
         if source is None or nodes[source].op != "Convolution" or node.setting("axis", 1) != 1:
+            continue
+        if not {parameter.node for parameter in (*nodes[source].inputs[1:], *node.inputs[1:])} <= known:
             continue
         if readers[source] == 1 and all(readers[parameter.node] == 1 for parameter in nodes[source].inputs[1:]):
             pairs[source] = index

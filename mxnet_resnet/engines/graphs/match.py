@@ -72,8 +72,7 @@ def _operation(node: Node) -> tuple:
         others = (setting("num_group", 1), setting("layout", None) or "NCHW", setting("num_filter", 0))
         return (kind, setting("kernel", ()), *square, dilation, *others, _is_true(setting("no_bias", False)))
     if kind == "BatchNorm":
-        frozen = _is_true(setting("use_global_stats", False))
-        return (kind, float(setting("eps", 1e-3)), _is_true(setting("fix_gamma", True)), setting("axis", 1), frozen)
+        return (kind, float(setting("eps", 1e-3)), _is_true(setting("fix_gamma", True)), setting("axis", 1))
     if kind == "FullyConnected":
         flat = _is_true(setting("flatten", True))
         return (kind, setting("num_hidden", 0), _is_true(setting("no_bias", False)), flat)

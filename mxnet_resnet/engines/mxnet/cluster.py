@@ -65,7 +65,7 @@ def prepare(kind: str) -> None:
     os.environ["PS_HEARTBEAT_INTERVAL"] = str(HEARTBEAT_SECONDS)
     _watch.start()
     if role != "worker":
-        _serve(role)
+        _serve(role, kind)
 
 
 def _set_role() -> None:
@@ -93,16 +93,22 @@ def _set_addresses() -> None:
     """Name the scheduler and this process by numbers, which ZeroMQ needs in order to listen."""
     scheduler = os.environ["DMLC_PS_ROOT_URI"] = _resolve(os.environ["DMLC_PS_ROOT_URI"])
     if os.environ["DMLC_ROLE"] == "scheduler":
-        if not _can_listen(scheduler, int(os.environ["DMLC_PS_ROOT_PORT"])):
+        if not can_listen(scheduler, int(os.environ["DMLC_PS_ROOT_PORT"])):
             if "KUBERNETES_SERVICE_HOST" not in os.environ:
                 raise UserError(f"the scheduler's address {scheduler} is none of this machine's: see --host")
             os.environ["DMLC_USE_KUBERNETES"] = "1"  # the address is a service's: ps-lite then listens on all
-    elif "DMLC_INTERFACE" not in os.environ:
-        own = os.environ.get("DMLC_NODE_HOST", "")
-        if not _is_number(own):  # a launcher's name for this machine may mean 127.0.1.1 here
-            own = os.environ["DMLC_NODE_HOST"] = address_towards(scheduler)
-        if not _can_listen(own, 0):
-            raise UserError(f"DMLC_NODE_HOST={own} is none of this machine's addresses")
+        return
+    own = os.environ.pop("DMLC_NODE_HOST", "")
+    if interface := os.environ.get("DMLC_INTERFACE"):  # ps-lite looks at it where it is told no address
+        known = [name for _, name in socket.if_nameindex()]
+        if interface not in known:
+            raise UserError(f"DMLC_INTERFACE={interface} is none of this machine's interfaces: {', '.join(known)}")
+        return
+    if not _is_number(own):  # a launcher's name for this machine may mean 127.0.1.1 here
+        own = address_towards(scheduler)
+    if not can_listen(own, 0):
+        raise UserError(f"DMLC_NODE_HOST={own} is none of this machine's addresses")
+    os.environ["DMLC_NODE_HOST"] = own
 
 
 def _resolve(host: str) -> str:
@@ -125,7 +131,7 @@ def _is_number(host: str) -> bool:
     return host.count(".") == 3
 
 
-def _can_listen(address: str, port: int) -> bool:
+def can_listen(address: str, port: int) -> bool:
     """Whether an address is this machine's. Raises UserError where the port is taken."""
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -156,19 +162,21 @@ def _join_seconds() -> float:
         raise UserError(f"RESNET_JOIN_TIMEOUT={given} is no number of seconds") from error
 
 
-def _serve(role: str) -> NoReturn:
+def _serve(role: str, kind: str) -> NoReturn:
     """Be a server or the scheduler until the workers have left."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)  # workers that are told to stop need the servers until they have
-    # MXNet would serve in the midst of its import, where an optimizer that is sent to it cannot be unpickled.
+    # MXNet would serve in the midst of its import, and unpickle what it is sent.
     del os.environ["DMLC_ROLE"]
     import mxnet as mx
+
+    from mxnet_resnet.engines.mxnet import server
 
     os.environ["DMLC_ROLE"] = role
     store = mx.kvstore.create("dist")
     _watch.joined(store.handle, delay=START_SECONDS)
     try:
-        mx.kvstore.kvstore_server.KVStoreServer(store).run()
+        server.serve(store, kind, end_process)
     except mx.base.MXNetError as error:
         raise UserError(f"MXNet's {role} failed: {str(error).strip().splitlines()[-1]}") from error
     _watch.stop()
@@ -194,6 +202,9 @@ def join(kind: str) -> Iterator[mx.kvstore.KVStore]:
     if not is_distributed(kind):
         yield store
         return
+    from mxnet_resnet.engines.mxnet import server
+
+    store = server.adopt(store)
     _watch.joined(store.handle)
     try:
         yield store
@@ -217,7 +228,7 @@ def _leave(store: mx.kvstore.KVStore) -> None:
     mx.nd.waitall()
     store._barrier()
     _watch.stop()  # what it asks is about to be no more
-    alarm = threading.Timer(LEAVE_SECONDS, _end, ["not all processes of the job have left it"])
+    alarm = threading.Timer(LEAVE_SECONDS, end_process, ["not all processes of the job have left it"])
     alarm.daemon = True
     alarm.start()
     mx.base.check_call(mx.base._LIB.MXKVStoreFree(store.handle))
@@ -252,7 +263,7 @@ class _Watch(threading.Thread):
             dead = self._dead()
             # Seen twice, so that a clock that was set or a machine that slept is no death.
             if dead and dead == before:
-                _end(f"{' and '.join(dead)} died or cannot be reached: {RESUME}")
+                end_process(f"{' and '.join(dead)} died or cannot be reached: {RESUME}")
             before = dead
             time.sleep(HEARTBEAT_SECONDS + 1)
 
@@ -261,7 +272,7 @@ class _Watch(threading.Thread):
         deadline = time.monotonic() + seconds
         while not self._ready() and not self._stopped:
             if time.monotonic() > deadline:
-                _end(
+                end_process(
                     f"not all of the {os.environ['DMLC_NUM_WORKER']} workers, {os.environ['DMLC_NUM_SERVER']} servers "
                     f"and the scheduler at {_scheduler()} came together within {seconds:.0f} s: one did not start, or "
                     "its address or a firewall keeps it off"
@@ -299,7 +310,7 @@ def _scheduler() -> str:
     return f"{os.environ['DMLC_PS_ROOT_URI']}:{os.environ['DMLC_PS_ROOT_PORT']}"
 
 
-def _end(reason: str) -> NoReturn:
+def end_process(reason: str) -> NoReturn:
     """End the process from a thread: nothing else ends one whose main thread waits inside MXNet."""
     os.write(sys.stderr.fileno(), f"error: {reason}\n".encode())
     os._exit(2)

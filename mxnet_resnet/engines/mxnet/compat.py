@@ -198,6 +198,10 @@ def prepare() -> None:
 
 def load() -> None:
     """Import MXNet. Raises UserError where it is not installed, or lacks a library of the system."""
+    if os.environ.get("DMLC_ROLE") in ("server", "scheduler"):  # MXNet would serve, and unpickle what it is sent
+        raise UserError(
+            "this command takes no part in a job: tools/launch.py starts train_resnet.py --kv-store dist_sync"
+        )
     try:
         import mxnet  # noqa: F401
     except ModuleNotFoundError as error:

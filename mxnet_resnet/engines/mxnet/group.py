@@ -11,38 +11,11 @@ import mxnet as mx
 import numpy as np
 
 from mxnet_resnet.engines.mxnet.cluster import is_distributed
+from mxnet_resnet.engines.mxnet.serveroptimizer import ServerSGD
 
 BASE, DIGITS, FRACTION_BITS = 2**12, 9, 40
 
 Arrays = Mapping[str, mx.nd.NDArray]
-
-
-class _Summing:
-    """Makes an optimizer, on the servers of dist_async, add up what is no parameter instead of updating it.
-
-    Parameters are those that ``param_idx2name`` names.
-    """
-
-    def create_state_multi_precision(self, index: int, weight: mx.nd.NDArray) -> object:
-        return super().create_state_multi_precision(index, weight) if index in self.idx2name else None
-
-    def update_multi_precision(self, index, weight, grad, state) -> None:
-        several = (value if isinstance(value, (list, tuple)) else [value] for value in (index, weight, grad, state))
-        for number, stored, sent, kept in zip(*several):
-            if number in self.idx2name:
-                super().update_multi_precision(number, stored, sent, kept)
-            else:
-                stored += sent
-
-
-@mx.optimizer.register
-class ServerNAG(_Summing, mx.optimizer.NAG):
-    """Nesterov momentum for the servers of dist_async."""
-
-
-@mx.optimizer.register
-class ServerSGD(_Summing, mx.optimizer.SGD):
-    """Momentum for the servers of dist_async."""
 
 
 class KVStoreGroup:
@@ -73,7 +46,6 @@ class KVStoreGroup:
         self._stops: mx.nd.NDArray | None = None
         if self.asynchronous:
             kvstore.set_optimizer(ServerSGD(param_idx2name={}))  # until the parameters have theirs, all is added up
-            self.barrier()
 
     def barrier(self) -> None:
         """Wait until all workers are here."""
@@ -127,7 +99,7 @@ class KVStoreGroup:
 
     def all_same(self, text: str) -> bool:
         """Whether all workers have the same text."""
-        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:5], "big")
+        number = int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:5], "big")
         return not self.any_true(self.add_up([number])[0] != number * self.count)
 
     def should_stop(self, told: bool) -> bool:

@@ -11,6 +11,7 @@ import importlib
 import math
 import os
 import re
+import secrets
 import shlex
 import signal
 import socket
@@ -22,14 +23,17 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import Any, TextIO
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.engines.mxnet import compat
-from mxnet_resnet.engines.mxnet.cluster import RESUME, address_towards
+from mxnet_resnet.engines.mxnet import compat, remote
+from mxnet_resnet.engines.mxnet.cluster import RESUME, address_towards, can_listen
+from mxnet_resnet.engines.mxnet.hosts import Host, check_host, read_hosts
+from mxnet_resnet.engines.mxnet.secret import SECRET
 
 LAUNCHERS = ("local", "ssh", "mpi", "slurm", "sge", "yarn", "mesos", "kubernetes")
 WITH_LIFELINE = ("local", "ssh")  # whose processes hear the launcher on standard input
+WITH_ENVIRONMENT = ("slurm",)  # whose processes have that of the launcher
 TASK = "DMLC_TASK_ID"
 NUMBERED = ("worker", "server")  # the roles that several processes have
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # a worker that was told to stop, and has
@@ -42,9 +46,10 @@ AFTER_THE_WORKERS = 30
 FOR_LAST_LINES = 5  # of a process that has ended; what it has started may still hold the pipe
 
 # Runs a command in a POSIX shell, passes it the signals named on standard input, and SIGTERM at its end: the launcher
-# has died, or the way to it is cut. Without single quotes, since dmlc_tracker puts it between two for ssh. The shell's
-# own messages (file 2) are not shown, those of the command (file 4) are.
+# has died, or the way to it is cut. The first line is the secret of the job, which has no place where others see the
+# commands. The shell's own messages (file 2) are not shown, those of the command (file 4) are.
 LIFELINE = (
+    f"read -r {SECRET}; export {SECRET}; "
     "exec 3<&0 4>&2 2>/dev/null; {command} </dev/null 2>&4 3<&- 4>&- & child=$!; "
     "{{ while read -r name <&3; do kill -s $name $child; done; kill -s TERM $child; }} >/dev/null 4>&- & reader=$!; "
     "exec 3<&- 4>&-; wait $child; status=$?; kill $reader; exit $status"
@@ -73,14 +78,19 @@ class JobOptions:
 
 def launch(options: JobOptions, passed_on: Sequence[str], command: Sequence[str]) -> int:
     """Run a job to its end, and return its status. ``passed_on`` are flags for dmlc_tracker. Raises UserError."""
-    tracker_options = _tracker_options(options, passed_on, command)
+    hosts = read_hosts(options.hostfile) if options.hostfile else []
+    tracker_options = _tracker_options(options, passed_on, command, hosts)
+    if options.port:
+        _check_port(tracker_options.host_ip, options.port)
     job = Job(lifeline=options.launcher in WITH_LIFELINE)
-    submit = functools.partial(_submit, options, tracker_options, job)
+    submit = functools.partial(_submit, options, tracker_options, hosts, job)
     with job.forwarding_signals():
         return job.run(submit)
 
 
-def _tracker_options(options: JobOptions, passed_on: Sequence[str], command: Sequence[str]):
+def _tracker_options(
+    options: JobOptions, passed_on: Sequence[str], command: Sequence[str], hosts: Sequence[Host]
+) -> Any:
     try:
         from dmlc_tracker import opts  # which comes with MXNet
     except ModuleNotFoundError as error:
@@ -88,63 +98,56 @@ def _tracker_options(options: JobOptions, passed_on: Sequence[str], command: Seq
     arguments = ["--cluster", options.launcher, "--num-workers", str(options.num_workers)]
     arguments += ["--num-servers", str(options.num_servers or options.num_workers)]
     if options.hostfile:
-        arguments += ["--host-file", options.hostfile]
+        arguments += ["--host-file", shlex.quote(options.hostfile)]  # it goes into a shell's command of mpirun
     try:
         result = opts.get_opts([*arguments, *passed_on, "--", "command"])
     except SystemExit as error:  # argparse has said why
         raise UserError(f"dmlc_tracker does not take {shlex.join(passed_on)}") from error
     if unknown := [word for word in result.command if word.startswith("-")]:  # where unknown flags end up
         raise UserError(f"dmlc_tracker has no flag {unknown[0]}")
-    result.host_ip = _scheduler_host(options)
-    result.command = [_shell_command(options.launcher, command)]
+    result.host_ip = _scheduler_host(options, hosts)
+    line = shlex.join(command)
+    result.command = [LIFELINE.format(command=line) if options.launcher in WITH_LIFELINE else line]
     if options.launcher == "sge":  # dmlc_tracker reads two options here by names that they do not have
         result.jobname = result.jobname or f"resnet-{options.num_workers}"
         result.sge_log_dir = result.logdir = result.sge_log_dir or f"{result.jobname}.log"
         result.vcores = result.worker_cores
+        _check_words(result)
     return result
 
 
-def _scheduler_host(options: JobOptions) -> str:
+def _scheduler_host(options: JobOptions, hosts: Sequence[Host]) -> str:
     """The address at which the others find the scheduler, which runs on this machine."""
     if options.host:
-        return options.host
+        return check_host(options.host)
     if options.launcher == "local":
         return "127.0.0.1"
-    if options.hostfile:
-        return address_towards(_first_host(options.hostfile))
+    if hosts:
+        return address_towards(hosts[0].name)
     own = socket.gethostbyname(socket.gethostname())
     if own.startswith("127."):
         raise UserError(f"{socket.gethostname()} is {own} here, where no other machine reaches it: give --host ADDRESS")
     return own
 
 
-def _first_host(hostfile: str) -> str:
+def _check_port(host: str, port: int) -> None:
+    """Raise UserError where the scheduler could not listen on a port."""
     try:
-        with open(hostfile) as lines:
-            hosts = [re.split(r"[\s:]", line.strip())[0] for line in lines if line.strip()]
+        can_listen(socket.gethostbyname(host), port)  # an address of another machine is the scheduler's to tell
     except OSError as error:
-        raise UserError(f"cannot read the host file {hostfile}: {error.strerror}") from error
-    if not hosts:
-        raise UserError(f"{hostfile} names no host: one a line, as in node1 or node1:22")
-    return hosts[0]
+        raise UserError(f"--host {host} has no known address ({error.strerror})") from error
 
 
-def _shell_command(launcher: str, command: Sequence[str]) -> str:
-    if launcher not in WITH_LIFELINE:
-        return shlex.join(command)
-    if launcher == "ssh" and any("'" in word or "\n" in word for word in command):
-        raise UserError("over ssh, dmlc_tracker cannot pass on an argument with an apostrophe or a line break in it")
-    return LIFELINE.format(command=" ".join(map(_backslashed, command)))
+def _check_words(tracker_options: Any) -> None:
+    """Raise UserError for a value that dmlc_tracker would put into a shell's command of qsub as it is."""
+    for name in ("jobname", "queue", "sge_log_dir"):
+        value = getattr(tracker_options, name)
+        if not re.fullmatch(r"[\w./+][\w./+-]*", value, re.ASCII):
+            flag = name.replace("_", "-")
+            raise UserError(f"--{flag} {value!r} is for a shell: take letters, digits and . / + - _")
 
 
-def _backslashed(word: str) -> str:
-    """A word for a shell, quoted so that it means the same between single quotes to a second shell."""
-    if "\n" in word:
-        return shlex.quote(word)
-    return re.sub(r"([^\w@%+=:,./-])", r"\\\1", word, flags=re.ASCII) or '""'
-
-
-def _submit(options: JobOptions, tracker_options: JobOptions, job: Job) -> None:
+def _submit(options: JobOptions, tracker_options: Any, hosts: Sequence[Host], job: Job) -> None:
     """Have dmlc_tracker start everything; returns when the scheduler has ended."""
     from dmlc_tracker import tracker
 
@@ -152,15 +155,27 @@ def _submit(options: JobOptions, tracker_options: JobOptions, job: Job) -> None:
     module.subprocess = tracker.subprocess = job
     tracker.get_host_ip = lambda _=None: tracker_options.host_ip  # its own guess fails without a default route
     port = options.port or _free_port()
-    tracker.PSTracker = functools.partial(tracker.PSTracker, port=port, port_end=port + 100)
+    tracker.PSTracker = functools.partial(tracker.PSTracker, port=port, port_end=port + 1)
+    # It would take the next port where one of another address, or of a job that has just ended, has the same number.
+    unbound = types.SimpleNamespace(bind=lambda _: None, close=lambda: None)
+    tracker.socket = types.SimpleNamespace(**{**vars(socket), "socket": lambda *_: unbound})
     for name in compat.chosen:  # by this process for itself; each machine is to choose for its own
         del os.environ[name]
     if options.launcher == "local":
-        os.environ["DMLC_NODE_HOST"] = tracker_options.host_ip
+        if "DMLC_INTERFACE" not in os.environ:
+            os.environ["DMLC_NODE_HOST"] = tracker_options.host_ip
         compat.share_cores(options.num_workers)
-    if options.launcher == "ssh":  # it goes unquoted into a shell's `cd`
-        module.os = types.SimpleNamespace(getcwd=lambda: _backslashed(os.getcwd()), getenv=os.getenv)
-    module.submit(tracker_options)
+    if options.launcher in WITH_ENVIRONMENT:
+        os.environ[SECRET] = job.secret
+    if options.launcher == "ssh":
+        (command,) = tracker_options.command
+        folder = (tracker_options.sync_dst_dir or "").removeprefix("~/")  # which is quoted
+        if folder:
+            remote.copy_here_to(folder, hosts)
+        start = remote.starter(hosts, command, folder, job.call)
+        tracker.submit(options.num_workers, tracker_options.num_servers, start, tracker_options.host_ip, command)
+    else:
+        module.submit(tracker_options)
 
 
 def _free_port() -> int:
@@ -191,6 +206,7 @@ class Job:
     Popen = subprocess.Popen  # questions such as `mpirun --version`
 
     def __init__(self, lifeline: bool):
+        self.secret = secrets.token_hex(16)
         self._lifeline = lifeline
         self._processes: list[Process] = []
         self._lock = threading.Lock()
@@ -216,6 +232,8 @@ class Job:
                 stderr=outputs[1].stdin if outputs else None,
                 start_new_session=True,  # Ctrl-C is for the launcher, which passes it on
             )
+            if self._lifeline:
+                self._write(popen, self.secret)
             for output in outputs:
                 output.stdin.close()
             process = Process(name, role, popen)
@@ -313,12 +331,17 @@ class Job:
                 signal.signal(number, handler)
 
     def _signal(self, process: Process, number: int) -> None:
+        if self._lifeline:
+            self._write(process.popen, FORWARDED.get(number, "KILL"))
+            return
         with suppress(OSError):  # it has just ended
-            if self._lifeline:
-                process.popen.stdin.write(f"{FORWARDED.get(number, 'KILL')}\n".encode())
-                process.popen.stdin.flush()
-            else:
-                os.killpg(process.popen.pid, number)
+            os.killpg(process.popen.pid, number)
+
+    def _write(self, popen: subprocess.Popen, line: str) -> None:
+        """Tell a process something by its lifeline."""
+        with suppress(OSError):  # it has just ended
+            popen.stdin.write(f"{line}\n".encode())
+            popen.stdin.flush()
 
     def _kill(self) -> None:
         """End what still runs, and start nothing more."""
@@ -336,11 +359,13 @@ class Job:
 
 
 def _start_titling(title: str, target: TextIO) -> subprocess.Popen:
-    """A process that passes lines on as they come, with a title. It outlives the launcher, lest what a process says
-    while it saves its work breaks it.
+    """A process that passes lines on as they come, with a title, a last one without a line break too. It outlives the
+    launcher, lest what a process says while it saves its work breaks it.
     """
-    expression = "s/^/" + re.sub(r"([\\/&])", r"\\\1", title) + "/"
-    return subprocess.Popen(["sed", "-u", expression], stdin=subprocess.PIPE, stdout=target, start_new_session=True)
+    loop = 'while IFS= read -r line || [ -n "$line" ]; do printf "%s%s\\n" "$1" "$line"; done'
+    command = ["/bin/bash", "-c", loop, "titles", title]
+    bytewise = {**os.environ, "LC_ALL": "C"}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=target, env=bytewise, start_new_session=True)
 
 
 def _describe(command: str, environment: dict[str, str]) -> tuple[str, str | None]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.graphs import emission, trained
-from mxnet_resnet.engines.mxnet import models, symbols
+from mxnet_resnet.engines.mxnet import models, shapes, symbols
 from mxnet_resnet.engines.mxnet.binding import Executor
 from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet
 from mxnet_resnet.engines.net import TrainedNet
@@ -90,18 +90,22 @@ def infer(net: TrainedNet) -> tuple[dict[str, Shape], Shape]:
     Raises UserError where MXNet does not know its operators, or it does not take images of its shape.
     """
     try:
-        symbol = symbols.from_graph(net.graph)
+        symbol = shapes.without_notes(symbols.from_graph(net.graph))
     except mx.base.MXNetError as error:
         raise UserError(f"the graph of {net.name} is damaged or not an MXNet graph") from error
-    shape = (1, *net.image_shape)
     try:
-        shapes = symbols.parameter_shapes(symbol, shape)
-        _, (given, *_), _ = symbol.infer_shape(data=shape)
-    except mx.base.MXNetError as error:
+        found = shapes.infer(symbol, {IMAGES: (1, *net.image_shape)}, net.shapes)
+    except UserError as error:
+        for name in sorted({*symbol.list_arguments()} - {*net.arrays, IMAGES}):
+            raise UserError(
+                f"the graph of {net.name} needs {name}, which is neither its images, {IMAGES}, nor in the checkpoint"
+            ) from error
         raise UserError(
-            f"the net does not take images of {net.image_shape}: --image-shape says which it takes"
+            f"the net does not take images of {net.image_shape}: --image-shape says which it takes ({error})"
         ) from error
-    return shapes, given
+    shapes_of = found.variables.items()
+    parameters = {name: shape for name, shape in shapes_of if name != IMAGES and not name.endswith("label")}
+    return parameters, found.outputs[0]
 
 
 def list_gluon_names(net: TrainedNet) -> dict[str, str]:

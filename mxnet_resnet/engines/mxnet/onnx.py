@@ -13,6 +13,7 @@ import mxnet as mx
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.graphs.rewriting import Rewriting
 from mxnet_resnet.engines.mxnet import compat, nets, symbols
 from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet
 from mxnet_resnet.engines.net import TrainedNet
@@ -106,7 +107,7 @@ def _convert(path: Path, net: TrainedNet) -> None:
     # It prints hints on shapes, and checks by the newest opset what is of an older one; all is checked afterwards.
     with contextlib.redirect_stdout(io.StringIO()), _without_check():
         exporter.export_model(
-            symbols.from_graph(_spell_out(net.graph.with_activation(net.activation))),
+            symbols.from_graph(_spell_out(_divide_by_norms(net.graph.with_activation(net.activation)))),
             [to_mxnet(net.params), to_mxnet(net.statistics)],
             [(1, *net.image_shape)],
             np.float32,
@@ -134,6 +135,19 @@ def _spell_out(graph: Graph) -> Graph:
         worded = {name: WORDS.get(text.lower(), text) if name in SWITCHES else text for name, text in attrs.items()}
         nodes.append(replace(node, attrs=worded))
     return replace(graph, nodes=tuple(nodes))
+
+
+def _divide_by_norms(graph: Graph) -> Graph:
+    """A graph whose vectors (N, C) are made unit vectors by what the exporter knows; of maps the proof tells."""
+    copy = Rewriting(graph)
+    for index, node in enumerate(graph.nodes):
+        if node.op == "L2Normalization" and node.setting("mode", "instance") == "instance":
+            vectors = copy.inputs(index)
+            norm = copy.add("norm", f"{node.name}_norm", vectors, {"ord": 2, "axis": (1,), "keepdims": True})
+            copy.replace(index, "broadcast_div", [*vectors, norm], {})
+        else:
+            copy.keep(index)
+    return copy.graph()
 
 
 def _shape_slopes(model: onnx.ModelProto) -> None:

@@ -8,7 +8,8 @@ import mxnet as mx
 
 from mxnet_resnet.base import environment
 from mxnet_resnet.engines.base import TrainingSpec
-from mxnet_resnet.engines.mxnet.group import KVStoreGroup  # which registers the optimizers of servers, too
+from mxnet_resnet.engines.mxnet import serveroptimizer
+from mxnet_resnet.engines.mxnet.group import KVStoreGroup
 from mxnet_resnet.runs.checkpoint import Arrays
 
 MOMENTUM = "momentum:"
@@ -18,12 +19,12 @@ LAYER_WEIGHTS = "_weight"
 class Scheduler(mx.lr_scheduler.LRScheduler):
     """A schedule as MXNet's optimizers ask for it: with the number of the update, from 1."""
 
-    def __init__(self, schedule: Callable[[int], float], updates_per_step: int = 1):
+    def __init__(self, schedule: Callable[[int], float]):
         super().__init__()
-        self.schedule, self.updates_per_step = schedule, updates_per_step
+        self.schedule = schedule
 
     def __call__(self, num_update: int) -> float:
-        return self.schedule((num_update - 1) // self.updates_per_step)
+        return self.schedule(num_update - 1)
 
 
 def install(module: mx.mod.Module, spec: TrainingSpec, group: KVStoreGroup, step: int) -> None:
@@ -36,9 +37,12 @@ def install(module: mx.mod.Module, spec: TrainingSpec, group: KVStoreGroup, step
     names = module._exec_group.param_names
     # Servers that update at once do so for each worker, with the gradients of that one alone.
     kind, by_index, workers, updates_per_step = spec.optimizer, _by_device(names, devices), group.count, 1
+    scheduler: mx.lr_scheduler.LRScheduler = Scheduler(spec.schedule)
     if group.asynchronous:
         kind, by_index = f"server{kind}", dict(enumerate(names, group.next_key))
         workers, updates_per_step = 1, group.count
+        rates = serveroptimizer.tabulate(spec.schedule, step, spec.steps)
+        scheduler = serveroptimizer.Rates(rates, updates_per_step)
     optimizer = mx.optimizer.create(
         kind,
         sym=module.symbol,
@@ -46,7 +50,7 @@ def install(module: mx.mod.Module, spec: TrainingSpec, group: KVStoreGroup, step
         rescale_grad=1 / (spec.batch_size * workers),
         momentum=spec.momentum,
         wd=spec.weight_decay,
-        lr_scheduler=Scheduler(spec.schedule, updates_per_step),
+        lr_scheduler=scheduler,
         begin_num_update=step * updates_per_step,
     )
     optimizer.set_wd_mult(_decay(names, spec.decayed))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import mxnet as mx
 from mxnet.gluon import HybridBlock
 
+from mxnet_resnet.runs.checkpoint import Shape
 from mxnet_resnet.runs.graph import IMAGE_SHAPE, IMAGES, Graph, parse
 
 TRACED_SUFFIX = "_fwd"  # Gluon calls the operator of layer `conv0` `conv0_fwd`; published graphs call it `conv0`
@@ -77,7 +78,7 @@ def to_graph(symbol: mx.sym.Symbol) -> Graph:
     return parse(symbol.tojson(remove_amp_cast=False))
 
 
-def parameter_shapes(symbol: mx.sym.Symbol, input_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(symbol: mx.sym.Symbol, input_shape: Shape) -> dict[str, Shape]:
     """The shapes of a graph's parameters and statistics on ``data`` of ``input_shape`` (N, C, H, W), by name."""
     shapes, _, state_shapes = symbol.infer_shape(data=input_shape)
     found = dict(zip(symbol.list_arguments(), shapes))

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -52,7 +53,7 @@ class ProcessGroup:
         """Whether all workers have the same text."""
         if self.alone:
             return True
-        digest = torch.tensor(list(hashlib.sha256(text.encode()).digest()))
+        digest = torch.tensor(list(hashlib.sha256(text.encode(errors="surrogatepass")).digest()))
         digests = [torch.empty_like(digest) for _ in range(self.count)]
         dist.all_gather(digests, digest)
         return all(torch.equal(digest, other) for other in digests)
@@ -137,13 +138,21 @@ def _join_workers(devices: Devices) -> ProcessGroup:
     """Find the other workers. Raises UserError where they cannot be reached."""
     try:
         if devices.kind == "cpu":
-            dist.init_process_group("gloo", timeout=PATIENCE)
+            dist.init_process_group("gloo", timeout=PATIENCE, **_meeting())
             return ProcessGroup("gloo")
         torch.cuda.set_device(devices.handles[0])
-        dist.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE, device_id=devices.handles[0])
+        dist.init_process_group("cpu:gloo,cuda:nccl", timeout=PATIENCE, device_id=devices.handles[0], **_meeting())
         return ProcessGroup("nccl")
     except RuntimeError as error:
         raise UserError(f"the workers of the job do not find each other: {str(error).splitlines()[0]}") from error
+
+
+def _meeting() -> dict[str, Any]:
+    """Where the workers find each other: in a file of our own launcher, or as torchrun says in the environment."""
+    if not workers.is_ours():
+        return {}
+    rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    return {"store": dist.FileStore(os.environ[workers.MEETING], count), "rank": rank, "world_size": count}
 
 
 def _leave_workers() -> None:

@@ -40,6 +40,8 @@ def launch(processes: int, reason: str) -> NoReturn:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="resnet-")))
         stack.enter_context(variable(workers.LAUNCHER, str(os.getpid())))
         stack.enter_context(variable(workers.REASON, reason))
+        stack.enter_context(variable(workers.MEETING, str(folder / "workers")))
+        stack.enter_context(variable("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1"))
         # All are on this machine, whatever its name resolves to.
         stack.enter_context(variable("GLOO_SOCKET_IFNAME", os.environ.get("GLOO_SOCKET_IFNAME", LOOPBACK)))
         try:
@@ -52,14 +54,19 @@ def launch(processes: int, reason: str) -> NoReturn:
 
 
 def _configure(processes: int, folder: Path) -> LaunchConfig:
-    """What the elastic launcher is told; it writes into a folder."""
+    """What the elastic launcher is told; it writes into a folder, which no other user may read or write.
+
+    It meets its workers there. Its other way is a port that it opens to every network: it unpickles, and so runs, what
+    anyone writes to it.
+    """
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=processes,
         run_id=f"resnet-{os.getpid()}",
         rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
+        rdzv_endpoint=str(folder / "launcher"),
+        rdzv_configs={"store_type": "file"},
         local_addr="localhost",
         max_restarts=0,
         monitor_interval=0.2,

@@ -44,9 +44,10 @@ class Predictor:
 
 def adopt(net: TrainedNet) -> TrainedNet:
     """A net with its plan and our names, which PyTorch computes. Raises UserError where it is none of our ResNets."""
-    if net.plan is None:
+    if net.plan is None and net.activation is not None:
         net = _recognise(net)
-    plan, classes = require_plan(net), require_classes(net)
+    classes = require_classes(net)
+    plan = require_plan(net)
     checkpoint.check_fit(emission.emit(plan, classes).noted_shapes, net.params, net.statistics)
     return net
 

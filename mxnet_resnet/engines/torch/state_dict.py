@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.base.pickles import check_pickle
+from mxnet_resnet.base.reasons import lacks_memory
 from mxnet_resnet.engines.torch import NO_TORCH
 from mxnet_resnet.plans.layouts import TORCH_COUNTER
 
@@ -45,6 +47,7 @@ def load(path: Path) -> StateDict:
     """
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
+    sources.check_readable(path, "")
     most = MOST_AMPLIFIED * path.stat().st_size + ALWAYS  # bytes that it may stand for
     try:
         _check_packing(path, most)
@@ -56,6 +59,8 @@ def load(path: Path) -> StateDict:
             f"{path} is damaged, or holds more than tensors and is not loaded: that could run code"
         ) from error
     except Exception as error:  # torch and safetensors raise many kinds for damaged files
+        if lacks_memory(error):
+            raise
         raise UserError(f"{path} is damaged or no PyTorch checkpoint") from error
     tensors = content if isinstance(content, dict) else {}
     tensors = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}

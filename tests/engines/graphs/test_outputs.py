@@ -24,6 +24,8 @@ PROBABILITIES = {
         mx.sym.cast(mx.sym.BlockGrad(mx.sym.SoftmaxActivation(dense())), "float32"), shape=(0, -1)
     ),
     "a temperature": lambda: mx.sym.softmax(5 * dense(), temperature=4.0),
+    "exp of a log_softmax": lambda: mx.sym.exp(mx.sym.log_softmax(dense())),
+    "kept off 0 and 1": lambda: mx.sym.clip(mx.sym.softmax(dense()), 1e-7, 1 - 1e-7),
     "sigmoid": lambda: mx.sym.sigmoid(dense()),
     "a sigmoid activation": lambda: mx.sym.BlockGrad(mx.sym.Activation(dense(), act_type="sigmoid")),
     "LogisticRegressionOutput": lambda: mx.sym.LogisticRegressionOutput(dense(), name="regression"),
@@ -38,8 +40,9 @@ NO_SCORES = {
     "features": (lambda: mx.sym.Flatten(features()), "what Pooling gives"),
     "a face embedding": (lambda: mx.sym.BatchNorm(dense(8), name="bn", fix_gamma=True), "what BatchNorm gives"),
     "a unit vector": (lambda: mx.sym.L2Normalization(dense(8)), "what L2Normalization gives"),
+    "kept far off 0": (lambda: mx.sym.clip(mx.sym.softmax(dense()), 0.01, 1), "what clip gives"),
     "percent": (lambda: mx.sym.softmax(dense()) * 100, "what _mul_scalar gives"),
-    "a mean of two softmaxes": (lambda: (mx.sym.softmax(dense()) + mx.sym.softmax(dense())) / 2, "_div_scalar"),
+    "a mean of two softmaxes": (lambda: (mx.sym.softmax(of := dense()) + mx.sym.softmax(of)) / 2, "_div_scalar"),
     "a loss": (lambda: mx.sym.MakeLoss(mx.sym.mean(dense())), "what MakeLoss gives"),
     "a regression": (lambda: mx.sym.LinearRegressionOutput(dense(1), name="age"), "what LinearRegressionOutput"),
     "one number": (lambda: dense(1), "has shape (N, 1)"),
@@ -130,6 +133,28 @@ def test_an_output_that_is_named_is_taken_for_scores(tmp_path):
     net, _ = read(tmp_path, mx.sym.BatchNorm(dense(8), name="embedding"), "embedding")
     assert (net.classes, net.activation) == (8, "softmax")
     np.testing.assert_allclose(classify(net).sum(axis=1), 1, rtol=1e-5)
+
+
+def test_a_named_output_that_is_no_scores_is_doubted(tmp_path):
+    net, _ = read(tmp_path, mx.sym.identity(mx.sym.softmax(dense()) * 100, name="percent"), "percent")
+    assert any("though it is behind a softmax" in note for note in net.notes)
+
+
+def test_the_scores_of_a_loss_of_its_own_are_taken(tmp_path):
+    symbol = mx.sym.softmax_cross_entropy(dense(), mx.sym.var("softmax_label"))
+    save(tmp_path, dense(), SHAPE)
+    symbol.save(str(tmp_path / "net-symbol.json"))
+    net = nets.adopt(reading.read_checkpoint(str(tmp_path / "net"), 0, reading.Given(SHAPE)))
+    assert (net.classes, net.activation) == (10, "softmax")
+
+
+def test_another_input_than_images_is_told(tmp_path):
+    save(tmp_path, dense(), SHAPE)
+    symbol = mx.sym.softmax(mx.sym.broadcast_add(dense(), mx.sym.var("age")))
+    symbol.save(str(tmp_path / "net-symbol.json"))
+    net = reading.read_checkpoint(str(tmp_path / "net"), 0, reading.Given(SHAPE))
+    with pytest.raises(UserError, match="needs age, which is neither its images, data, nor in the checkpoint"):
+        nets.adopt(net)
 
 
 @pytest.mark.parametrize("make", [lambda fc: fc, lambda fc: 64 * fc, lambda fc: fc + 2 * fc], ids=["1", "64", "3"])

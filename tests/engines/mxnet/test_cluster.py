@@ -13,6 +13,7 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.mxnet import cluster, launcher
 from tests.helpers.members import SAVE, TRAIN_FOR_EVER, TWENTY_STEPS, assert_as_one_worker_with_two_devices, member
 from tests.helpers.processes import LAUNCH
+from tests.helpers.stranger import find_ports
 
 
 def test_two_workers_are_as_one_with_two_devices(start, tmp_path):
@@ -106,6 +107,7 @@ JOB = {
             "the scheduler's host no.such.host.invalid has no known address",
         ),
         ({"DMLC_NODE_HOST": "192.0.2.1"}, "DMLC_NODE_HOST=192.0.2.1 is none of this machine's addresses"),
+        ({"DMLC_INTERFACE": "none0"}, "DMLC_INTERFACE=none0 is none of this machine's interfaces: .*lo"),
         ({"DMLC_ROLE": "scheduler", "DMLC_PS_ROOT_URI": "192.0.2.1"}, "address 192.0.2.1 is none of this machine's"),
     ],
 )
@@ -146,6 +148,24 @@ def test_names_become_addresses(monkeypatch):
         monkeypatch.setenv(name, value)
     cluster._set_addresses()
     assert (os.environ["DMLC_PS_ROOT_URI"], os.environ["DMLC_NODE_HOST"]) == ("127.0.0.1", "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    "asked, expected",
+    [
+        ({"DMLC_NODE_HOST": "127.0.0.4"}, "127.0.0.4"),
+        # The interface, where dmlc_tracker names the host in any case
+        ({"DMLC_NODE_HOST": "127.0.0.4", "DMLC_INTERFACE": "lo"}, "127.0.0.1"),
+        ({"DMLC_NODE_HOST": "some-node", "DMLC_INTERFACE": "lo"}, "127.0.0.1"),
+    ],
+)
+def test_processes_listen_on_the_address_asked_for_alone(job, tmp_path, asked, expected):
+    processes = job(member(tmp_path, TRAIN_FOR_EVER), DMLC_PS_ROOT_URI="127.0.0.3", **asked)
+    processes["worker"][0].wait_for("step", 5)
+    for role, group in processes.items():
+        for process in group:
+            found = [address for address, _ in find_ports(process.popen.pid)]
+            assert found == ["127.0.0.3" if role == "scheduler" else expected], role
 
 
 @pytest.mark.parametrize("role", ["worker", "server"])

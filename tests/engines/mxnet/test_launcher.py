@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
+import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.commands import launch
+from mxnet_resnet.engines.mxnet.launcher import Job
+from mxnet_resnet.engines.mxnet.secret import SECRET
 from tests.helpers.processes import LAUNCH, descendants, fake
 
 SHOW = """
@@ -20,6 +27,7 @@ role = os.environ["DMLC_ROLE"]
 names = ("DMLC_PS_ROOT_URI", "DMLC_NODE_HOST", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER", "OMP_NUM_THREADS")
 line = json.dumps([role, os.getcwd(), sys.argv[1:], [os.environ.get(name) for name in names]])
 print(line + "\\n", end="", flush=True)
+time.sleep(2 * (role == "scheduler"))  # which ends last in a job
 """
 WORDS = ["a b", "it's", "", "$HOME", "*", '"q"', "a\\b", "--depth", "é;&|#"]
 
@@ -50,6 +58,15 @@ def test_each_line_tells_whose_it_is(start, tmp_path):
         role = name.split()[0]
         assert launched.text.count(f"[{name}] {role * 40}\n") == 50
         assert f"[{name}] end of {role}\n" in launched.text
+
+
+def test_a_last_line_without_a_line_break_is_a_line(start, tmp_path):
+    launched = start(
+        [*LAUNCH, "-n", "2", "-s", "1", sys.executable, script(tmp_path, SHOW + "sys.stdout.write('  a\\\\b')")]
+    )
+    assert launched.wait() == 0, launched.text
+    ends = sorted(line for line in launched.text.splitlines() if line.endswith("a\\b"))
+    assert ends == [f"[{name}]   a\\b" for name in ("scheduler", "server 0", "worker 0", "worker 1")]
 
 
 def test_the_launcher_starts_the_processes_and_keeps_the_words_apart(start, tmp_path):
@@ -130,6 +147,11 @@ def test_workers_stop_when_the_launcher_dies(start, tmp_path):
             "-n 2 --launcher kubernetes --host 127.0.0.1 python x.py",
             "cannot start the job: No module named 'kubernetes'",
         ),
+        ("-n 2 --launcher mpi --host ::1 python x.py", "--host '::1' is no host: give a name or an address of IPv4"),
+        ("-n 2 --launcher mpi --host -x python x.py", "expected one argument"),
+        ("-n 2 --launcher mpi --host=-x;id python x.py", "--host '-x;id' is no host"),
+        ("-n 2 --launcher sge --host 127.0.0.1 --queue=a;id python x.py", "--queue 'a;id' is for a shell"),
+        ("-n 2 --port 0 python x.py", "'0' is not a whole number from 1"),
         ("-n 2 --frobnicate 3 python x.py", "dmlc_tracker has no flag --frobnicate"),
     ],
 )
@@ -150,7 +172,7 @@ cd /; exec sh -c "$6"
 
 def test_ssh_starts_the_processes_on_the_hosts(start, tmp_path):
     (tmp_path / "hosts").write_text("127.0.0.2\n127.0.0.3:2222\n")
-    words = [word for word in WORDS if "'" not in word]
+    words = [*WORDS, "two\nlines", "`id`", "$(id)"]
     text = script(tmp_path, SHOW)
     command = [*LAUNCH, "-n", "2", "-s", "1", "-H", tmp_path / "hosts", sys.executable, text, *words]
     launched = start(["env", "-C", text.parent, *command], PATH=fake(tmp_path, "ssh", LOCAL_SSH))
@@ -176,11 +198,141 @@ def test_ssh_passes_signals_on(start, tmp_path):
     assert (tmp_path / "stopped").read_text() == "workerworker"
 
 
-def test_ssh_refuses_what_it_cannot_pass_on(start, tmp_path):
+ENVIRONMENT = """
+import json, os, sys, time
+told = {name: os.environ.get(name) for name in sys.argv[2:]}
+with open(f"{sys.argv[1]}/{os.environ['DMLC_ROLE']}{os.getpid()}", "w") as file:
+    json.dump([os.environ["DMLC_ROLE"], os.getcwd(), told], file)
+time.sleep(2 * (os.environ["DMLC_ROLE"] == "scheduler"))  # which ends last in a job
+"""
+
+
+def told(folder: Path) -> list:
+    """What the processes of ENVIRONMENT saw: (role, folder, variables)."""
+    return sorted(json.loads(path.read_text()) for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("over_ssh", [False, True])
+def test_the_secret_of_a_job_is_on_no_command_line(start, tmp_path, over_ssh):
     (tmp_path / "hosts").write_text("127.0.0.2\n")
-    launched = start([*LAUNCH, "-n", "2", "-H", tmp_path / "hosts", "python", "it's"])
-    assert launched.wait() == 2
-    assert "cannot pass on an argument with an apostrophe" in launched.text
+    (tmp_path / "told").mkdir()
+    path = fake(tmp_path, "ssh", f'printf "%s" "$*" >> {shlex.quote(str(tmp_path))}/ssh-words\n{LOCAL_SSH}')
+    lasting = ENVIRONMENT + "import time; time.sleep(1)"
+    command = [sys.executable, script(tmp_path, lasting), tmp_path / "told", SECRET]
+    launched = start([*LAUNCH, "-n", "2", *(["-H", tmp_path / "hosts"] if over_ssh else []), *command], PATH=path)
+    lines = ""
+    while launched.popen.poll() is None:
+        lines += subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True).stdout
+    assert launched.wait() == 0, launched.text
+    secrets = {variables[SECRET] for _, _, variables in told(tmp_path / "told")}
+    assert len(told(tmp_path / "told")) == 5 and len(secrets) == 1
+    (secret,) = secrets
+    assert re.fullmatch("[0-9a-f]{32}", secret) and secret not in lines and secret not in launched.text
+    assert "some $script.py" in lines
+    if over_ssh:
+        assert secret not in (tmp_path / "ssh-words").read_text()
+
+
+def test_each_job_has_a_secret_of_its_own():
+    assert Job(lifeline=True).secret != Job(lifeline=True).secret
+
+
+def test_ssh_takes_values_of_the_environment_as_they_are(start, tmp_path):
+    """And none that only AWS's tools need."""
+    (tmp_path / "hosts").write_text("someone@127.0.0.2\n")
+    (tmp_path / "told").mkdir()
+    harmful = f"a b;touch {tmp_path}/done;$(touch {tmp_path}/done)`touch {tmp_path}/done`'\n\"\\"
+    names = ["KMP_AFFINITY", "AWS_SECRET_ACCESS_KEY", "DMLC_NODE_HOST"]
+    work = tmp_path / "it's $(touch done) `touch done`;touch done"
+    work.mkdir()
+    command = [*LAUNCH, "-n", "1", "-H", tmp_path / "hosts", sys.executable, script(tmp_path, ENVIRONMENT)]
+    remote = LOCAL_SSH.replace("exec sh", f"echo $3 > {tmp_path}/target; unset AWS_SECRET_ACCESS_KEY; exec sh")
+    environment = {"KMP_AFFINITY": harmful, "AWS_SECRET_ACCESS_KEY": "key", "PATH": fake(tmp_path, "ssh", remote)}
+    launched = start(["env", "-C", work, *command, tmp_path / "told", *names], **environment)
+    assert launched.wait() == 0, launched.text
+    expected = {"KMP_AFFINITY": harmful, "AWS_SECRET_ACCESS_KEY": None, "DMLC_NODE_HOST": "127.0.0.2"}
+    remote_ones = [line for line in told(tmp_path / "told") if line[0] != "scheduler"]
+    assert remote_ones == [["server", str(work), expected], ["worker", str(work), expected]]
+    assert (tmp_path / "target").read_text() == "someone@127.0.0.2\n"
+    assert not list(tmp_path.rglob("done"))
+
+
+HARMFUL = [
+    "-oProxyCommand=touch done", "-oProxyCommand=touch${IFS}done", "$(touch done)", "`touch done`", "a;touch done",
+    "a b", "127.0.0.2:22;touch done", "127.0.0.2:22 touch done", "127.0.0.2:22`touch done`", "127.0.0.2 -oX=y",
+    "-v@127.0.0.2", "a@b@c", "::1", "[::1]:22", "fe80::1%lo", "127.0.0.2:0", "127.0.0.2:65536", "127.0.0.2:", "a/b",
+    "127.0.0.2\t;touch done", "a\0b", "a'b", 'a"b', "a|touch done", "a&touch done", "a>done", "*", "~root", "\u0661",
+    "127.0.0.2 slots=1;touch done", "127.0.0.2 slots=$(touch done)", "é",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", HARMFUL)
+@pytest.mark.parametrize("system", ["ssh", "mpi"])
+def test_nothing_in_a_host_file_is_run(tmp_path, monkeypatch, capsys, line, system):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hosts").write_text(f"127.0.0.2\n\n{line}\n127.0.0.3\n", encoding="utf-8")
+    monkeypatch.setenv("PATH", fake(tmp_path, "ssh", "touch done") + f":{fake(tmp_path, 'mpirun', 'touch done')}")
+    monkeypatch.setattr(sys, "argv", ["launch.py", "-n", "2", "-H", "hosts", "--launcher", system, "true"])
+    with pytest.raises(UserError, match=r"^hosts, line 3: .* is no (host: write .* node1, node1:2222|port: one is)"):
+        launch.main()
+    assert not (tmp_path / "done").exists()
+
+
+def test_a_host_file_with_a_name_for_a_shell(start, tmp_path):
+    """mpirun gets it as one word."""
+    name = tmp_path / "some hosts; touch $HOME"
+    name.write_text("127.0.0.1 slots=2 max_slots=4\n")
+    fake(tmp_path, "python", 'until [ -e "$RECORD" ]; do sleep 0.1; done')
+    command = [*LAUNCH, "-n", "2", "-s", "1", "--launcher", "mpi", "-H", name, "python"]
+    launched = start(command, PATH=fake(tmp_path, "mpirun", RECORD), RECORD=str(tmp_path / "record"))
+    assert launched.wait() == 0, launched.text
+    assert f"|--hostfile|{name}|python|" in (tmp_path / "record").read_text()
+
+
+def test_ssh_copies_the_folder_where_asked(start, tmp_path):
+    (tmp_path / "hosts").write_text("127.0.0.2:2222\n127.0.0.2:2222\n")
+    (tmp_path / "a $folder").mkdir()
+    fake(tmp_path, "ssh", LOCAL_SSH)
+    path = fake(tmp_path, "rsync", f'printf "%s|" "$@" >> {shlex.quote(str(tmp_path))}/words')
+    place = ["--sync-dst-dir", tmp_path / "a $folder"]
+    command = [sys.executable, script(tmp_path, SHOW)]
+    launched = start(["env", "-C", tmp_path, *LAUNCH, "-n", "1", "-H", tmp_path / "hosts", *place, *command], PATH=path)
+    assert launched.wait() == 0, launched.text
+    assert [folder for role, folder, *_ in shown(launched.text)][1:] == [str(tmp_path / "a $folder")] * 2
+    shell, source, target = (tmp_path / "words").read_text().split("|")[-4:-1]
+    assert shell == "ssh -o StrictHostKeyChecking=no -p 2222"
+    assert (source, target) == (f"{tmp_path}/", f"127.0.0.2:{tmp_path}/a $folder")
+    fake(tmp_path, "rsync", "exit 7")
+    failed = start(["env", "-C", tmp_path, *LAUNCH, "-n", "1", "-H", tmp_path / "hosts", *place, *command], PATH=path)
+    assert failed.wait() == 2 and "error: rsync could not copy" in failed.text and not shown(failed.text)
+
+
+@pytest.mark.parametrize("system", ["local", "mpi"])
+def test_a_port_in_use_is_told_before_anything_starts(start, tmp_path, system):
+    """Where it is one of the scheduler's address; the same of another is free."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        command = ["--port", port, sys.executable, script(tmp_path, SHOW)]
+        launched = start([*LAUNCH, "-n", "2", "--launcher", system, "--host", "127.0.0.1", *command])
+        assert launched.wait() == 2
+        assert launched.text == f"error: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+        if system == "local":
+            elsewhere = start([*LAUNCH, "-n", "1", "--host", "127.0.0.2", *command])
+            assert elsewhere.wait() == 0, elsewhere.text
+
+
+def test_the_scheduler_gets_the_port_that_was_asked_for(start, tmp_path):
+    (tmp_path / "told").mkdir()
+    with socket.socket() as other:  # of another address, and of a job that has just ended
+        other.bind(("127.0.0.9", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        command = ["--port", port, sys.executable, script(tmp_path, ENVIRONMENT), tmp_path / "told"]
+        launched = start([*LAUNCH, "-n", "1", *command, "DMLC_PS_ROOT_PORT"])
+        assert launched.wait() == 0, launched.text
+    assert [variables["DMLC_PS_ROOT_PORT"] for *_, variables in told(tmp_path / "told")] == [port] * 3
 
 
 # For these the command lines are looked at: none of the systems is here.

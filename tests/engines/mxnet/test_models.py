@@ -210,7 +210,10 @@ def test_dropout_is_for_training_only():
     [
         ("preact_resnet51", {}, "no network 'preact_resnet51': the nearest are .*preact_resnet50"),
         ("wide_resnet28_0", {}, "no network 'wide_resnet28_0': the nearest are .*wide_resnet28_10"),
-        ("", {}, "no network '': the nearest are "),
+        ("resnet-50", {}, "no network 'resnet-50': the nearest are resnet50, "),
+        ("resnet9999", {}, r"no network 'resnet9999' \(.*--list-networks has those that are\)$"),
+        ("vgg16", {}, r"no network 'vgg16' \(.*--list-networks has those that are\)$"),
+        ("", {}, r"no network '' \(.*--list-networks has those that are\)$"),
         ("resnet20", {"width": 0}, "width 0 is not a whole number from 1 on"),
         ("resnet20", {"width": 1.5}, "width 1.5 is not a whole number"),
         ("resnet20", {"drop_rate": 1}, r"drop rate 1 is not in \[0, 1\)"),

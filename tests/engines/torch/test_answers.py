@@ -101,7 +101,7 @@ def test_a_folded_graph_is_for_mxnet(tmp_path):
         ("Convolution", "stage1_unit1_conv2", "num_group", "2"),
         ("Convolution", "conv0", "layout", "NHWC"),
         ("BatchNorm", "bn1", "axis", "2"),
-        ("BatchNorm", "bn1", "use_global_stats", "True"),
+        ("BatchNorm", "bn1", "fix_gamma", "True"),
     ],
 )
 def test_a_graph_that_differs_in_one_setting_is_not_taken_for_ours(operator, name, setting, value):

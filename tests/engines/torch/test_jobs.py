@@ -19,6 +19,7 @@ from mxnet_resnet.train import setup
 from mxnet_resnet.train.loop import training_records
 from tests.helpers import REPOSITORY, runs
 from tests.helpers.processes import LAUNCH, Started, descendants
+from tests.helpers.stranger import find_ports
 
 pytest.importorskip("torch")
 pytest.importorskip("safetensors")
@@ -93,6 +94,19 @@ def find_worker(launched: Started, rank: int) -> int:
         if f"RANK={rank}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
             return pid
     raise AssertionError(f"there is no worker {rank}")
+
+
+def test_a_job_of_ours_opens_no_port_to_others(begin, digits, tmp_path):
+    """PyTorch's launcher runs what anyone writes to its port, so that ours has none."""
+    launched = begin([*TRAIN, *arguments(digits, tmp_path, "--epochs", "30")])
+    launched.wait_for("Epoch[0] Batch [3]")
+    pids = [launched.popen.pid, *descendants(launched.popen.pid)]
+    listening = {pid: [address for address, _ in find_ports(pid)] for pid in pids}
+    launched.popen.terminate()
+    assert listening.pop(launched.popen.pid) == []
+    assert sorted(listening.values())[-2:] == [["127.0.0.1"]] * 2  # gloo's
+    assert {address for addresses in listening.values() for address in addresses} == {"127.0.0.1"}
+    assert launched.wait() == 143, launched.text
 
 
 def test_two_processes_are_one_with_the_halves_normalised_apart(torch, digits, whole, tmp_path):

@@ -6,8 +6,6 @@ What each change gives is in docs/performance.md. Parameters, statistics and out
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import replace
 
 import mxnet as mx
 from mxnet.contrib import amp
@@ -19,7 +17,7 @@ from mxnet_resnet.engines.graphs.rewriting import Rewriting
 from mxnet_resnet.engines.mxnet import symbols
 from mxnet_resnet.engines.mxnet.ndarrays import to_mxnet
 from mxnet_resnet.runs.checkpoint import Arrays
-from mxnet_resnet.runs.graph import IMAGES, SHAPE, VARIABLE, Graph, Node, Output
+from mxnet_resnet.runs.graph import IMAGES, SHAPE, Graph, Node, Output
 
 VERSION = 2  # of the graphs that are executed: another one rounds otherwise
 NORM_WITH_RELU = "_contrib_BatchNormWithReLU"
@@ -73,7 +71,7 @@ def for_prediction(
         raise UserError(f"the net computes in int8: it cannot do so in {dtype}")
     folded, params, statistics = folding.fold(graph, *map(folding.as_float32, (params, statistics)))
     shapes = {name: array.shape for name, array in params.items()}
-    executed = rewrite_for_cpu(_note_shapes(folded, shapes), pad_images=dtype == "bfloat16", train=False)
+    executed = rewrite_for_cpu(folded.with_shapes(shapes), pad_images=dtype == "bfloat16", train=False)
     symbol, params, statistics = symbols.from_graph(executed), to_mxnet(params), to_mxnet(statistics)
     if dtype == "float32":
         return symbol, params, statistics
@@ -86,17 +84,6 @@ def for_prediction(
 def _has_onednn() -> bool:
     """Whether MXNet computes with oneDNN, which alone has the fused operator."""
     return mx.runtime.Features().is_enabled("MKLDNN") and os.environ.get("MXNET_MKLDNN_ENABLED") != "0"
-
-
-def _note_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> Graph:
-    """The graph with the shapes of parameters on them, which it need not tell."""
-    nodes = (
-        replace(node, attrs={**node.attrs, SHAPE: str(shapes[node.name])})
-        if node.op == VARIABLE and node.name in shapes
-        else node
-        for node in graph.nodes
-    )
-    return replace(graph, nodes=tuple(nodes))
 
 
 def _find_spatial(graph: Graph) -> set[int]:
