@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -71,7 +71,10 @@ class RecordError(UserError):
 
     def __init__(self, where: str, reason: str):
         super().__init__(f"{where}: {reason}")
-        self.reason = reason
+        self.where, self.reason = where, reason
+
+    def __reduce__(self) -> tuple[type[RecordError], tuple[str, str]]:
+        return RecordError, (self.where, self.reason)
 
 
 def scan(path: Path, decoding: bool = False) -> Summary:
@@ -180,24 +183,34 @@ class RecordFile:
 
     def __init__(self, path: Path, offsets: Sequence[int] | np.ndarray):
         self.path, self.offsets = path, offsets
-        self._file = path.open("rb")
+        self.file = path.open("rb")
         self._size = path.stat().st_size
 
     def read(self, number: int) -> Record:
         """Record ``number`` of the file. Raises UserError where it is not whole any more."""
-        offset = int(self.offsets[number])
         end = int(self.offsets[number + 1]) if number + 1 < len(self.offsets) else self._size
-        where = f"{self.path}, record {number}, byte {offset}"
-        data = read_at(self._file, end - offset, offset)  # not mapped: a file cut meanwhile would kill
-        parts = []
-        try:
-            for _, _, flag, start, length in pieces(data, self.path):
-                parts.append(data[start : start + length])
-                if flag in (WHOLE, LAST_PART):
-                    break
-        except UserError as error:
-            raise RecordError(where, "the file has changed since it was looked through") from error
-        return as_record(SPLIT_AT.join(parts), offset, where)
+        return read_record(self.file, self.path, number, int(self.offsets[number]), end)
+
+    def find(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The first bytes of records (N,), and those behind their last (N,)."""
+        offsets = np.asarray(self.offsets)
+        following = np.minimum(numbers + 1, len(offsets) - 1)
+        return offsets[numbers], np.where(numbers + 1 < len(offsets), offsets[following], self._size)
+
+
+def read_record(file: BinaryIO, path: Path | str, number: int, offset: int, end: int) -> Record:
+    """The record that lies between two bytes of a file. Raises UserError where it is not whole any more."""
+    where = f"{path}, record {number}, byte {offset}"
+    data = read_at(file, end - offset, offset)  # not mapped: a file cut meanwhile would kill
+    parts = []
+    try:
+        for _, _, flag, start, length in pieces(data, path):
+            parts.append(data[start : start + length])
+            if flag in (WHOLE, LAST_PART):
+                break
+    except UserError as error:
+        raise RecordError(where, "the file has changed since it was looked through") from error
+    return as_record(SPLIT_AT.join(parts), offset, where)
 
 
 def as_record(data: bytes, offset: int, where: str) -> Record:
@@ -231,7 +244,7 @@ def mapped(path: Path) -> Iterator[mmap.mmap]:
 
 
 def pieces(
-    data: mmap.mmap | bytes, path: Path, offset: int = 0, number: int = 0
+    data: mmap.mmap | bytes, path: Path | str, offset: int = 0, number: int = 0
 ) -> Iterator[tuple[int, int, int, int, int]]:
     """The (number of the record, byte offset, continuation flag, first byte and length of the data) of each piece.
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.data.augment import FILL
-from mxnet_resnet.data.reader import TrainingRecords, ValidationRecords, decoded
+from mxnet_resnet.data.loading import decoded
+from mxnet_resnet.data.reader import TrainingRecords, ValidationRecords
 from mxnet_resnet.data.recordio import RecordFile
 from mxnet_resnet.data.transform import evaluation_transform
 

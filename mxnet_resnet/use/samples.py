@@ -15,7 +15,7 @@ from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import recordio
-from mxnet_resnet.data.reader import decoded
+from mxnet_resnet.data.loading import decoded
 from mxnet_resnet.data.transform import ImageShape, crops
 
 AHEAD = 3  # batches that are read while one is computed on
