@@ -89,6 +89,7 @@ def begin(opened: Opened, session: Session, wish: Wish, bar: bool = True) -> Loo
         wish=wish,
         metrics=opened.metrics,
         bar=bar,
+        crew=place.crew,
     )
     return Loop(plan.settings, around, plan.begin)
 
