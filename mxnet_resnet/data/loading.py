@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Callable, NamedTuple, Protocol
@@ -21,14 +21,17 @@ BATCHES_AHEAD = 3
 
 
 class Loader(Protocol):
-    """What is made of each record. Processes get it as a pickle.
+    """What is made of each record. Processes get it as a pickle."""
 
-    Attributes:
-        shape, dtype: of an image in a batch.
-    """
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an image in a batch."""
+        ...
 
-    shape: tuple[int, ...]
-    dtype: np.dtype
+    @property
+    def dtype(self) -> np.dtype:
+        """Of an image in a batch."""
+        ...
 
     def load(self, number: int, record: Record, image: np.ndarray) -> None:
         """Put the image of record ``number`` into its place in a batch. Raises UserError where it does not decode."""
@@ -54,7 +57,7 @@ class Job:
 class Crew(Protocol):
     """Who loads."""
 
-    def load(self, job: Job) -> Iterator[Batch]:
+    def load(self, job: Job) -> Generator[Batch, None, None]:
         """The batches of a job, in their order, made ahead while the ones before are computed on.
 
         Raises UserError for an image that does not decode, where its batch would come.
@@ -80,7 +83,7 @@ class Threads(NamedTuple):
 
     number: int
 
-    def load(self, job: Job) -> Iterator[Batch]:
+    def load(self, job: Job) -> Generator[Batch, None, None]:
         """As `Crew.load`."""
 
         def fill(task: _Task) -> None:

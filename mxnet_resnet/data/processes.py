@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing.connection import Connection, Pipe
 from multiprocessing.reduction import send_handle
@@ -26,7 +26,7 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import SIGNALS
 from mxnet_resnet.data.batch import Batch
 from mxnet_resnet.data.loading import BATCHES_AHEAD, IMAGES_A_TASK, Job, Threads
-from mxnet_resnet.data.ring import Layout, Ring
+from mxnet_resnet.data.ring import SHARED, Layout, Ring
 from mxnet_resnet.data.transform import ImageShape
 from mxnet_resnet.data.worker import TASK, Answer, Order
 
@@ -103,7 +103,7 @@ class Processes:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.close()
 
-    def load(self, job: Job) -> Iterator[Batch]:
+    def load(self, job: Job) -> Generator[Batch, None, None]:
         """As `loading.Crew.load`. Raises UserError, too, where one of the processes was ended.
 
         The images of a batch are shared memory, which serves for another batch when no array shows them any more.
@@ -142,7 +142,11 @@ class Processes:
         """Tell all processes of a job. Raises OSError where there is no memory for its batches."""
         with self._lock:
             if not self._workers:
-                self._start()
+                try:
+                    self._start()
+                except OSError:
+                    self.close()
+                    raise
             ring = self._take_ring(job)
             self._last += 1
             running = self._running[self._last] = _Running(self._last, job, ring)
@@ -195,8 +199,11 @@ class Processes:
             if time.monotonic() >= deadline:
                 break
             self._receive()
-        # so many that each process has two tasks at least
-        return Ring(layout, max(BATCHES_AHEAD, -(-2 * self.number * IMAGES_A_TASK // job.batch_size)))
+        ahead = max(BATCHES_AHEAD, -(-2 * self.number * IMAGES_A_TASK // job.batch_size))  # two tasks a process
+        ring = Ring(layout, ahead)
+        if ring.slots < ahead:
+            logging.info("%s has room for %d batches, where %d would be loaded ahead", SHARED, ring.slots, ahead)
+        return ring
 
     def _leave(self, running: _Running) -> None:
         """End a job, done or not: its memory is for another when what is under way is done."""

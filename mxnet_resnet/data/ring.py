@@ -88,7 +88,7 @@ class Mapping:
     def __init__(self, descriptor: int, layout: Layout, slots: int):
         self.layout = layout
         self.memory = mmap.mmap(descriptor, layout.whole(slots))
-        self.job = np.ndarray(1, np.int64, self.memory)  # type: ignore[arg-type]
+        self.job: np.ndarray = np.ndarray(1, np.int64, self.memory)
 
     def slot(self, number: int) -> Slot:
         """The arrays of a batch."""
@@ -129,7 +129,7 @@ class Ring(Mapping):
             return fill_up(images, labels, count)
         begin = self._find(number)
         memory = (ctypes.c_char * self.layout.size).from_buffer(self.memory, begin)
-        weakref.finalize(memory, self.free.append, number).atexit = False
+        weakref.finalize(memory, self.free.append, number).atexit = False  # type: ignore[misc]
         return fill_up(Slot.see(self.layout, memory, 0).images, labels, count)
 
     def close(self) -> None:
