@@ -17,6 +17,7 @@ COMMANDS = {
     "gpu": ("gpu",),
     "profile": ("profile",),
     "io": ("io",),
+    "size": ("size",),
     "memory": ("memory",),
     "loop": ("loop",),
     "startup": ("startup",),
