@@ -116,13 +116,14 @@ def _digest_content(path: Path, offsets: np.ndarray, key: int) -> str:
     ``key`` draws.
     """
     digest = hashlib.sha256()
-    with mapped(path) as data:
-        if len(data) <= READ_WHOLE:
+    if path.stat().st_size <= READ_WHOLE:
+        with mapped(path) as data:
             digest.update(data)
-        else:
-            for number in np.sort(np.random.default_rng(key).choice(len(offsets), SAMPLED)).tolist():
-                end = offsets[number + 1] if number + 1 < len(offsets) else len(data)
-                digest.update(data[offsets[number] : end])
+        return digest.hexdigest()
+    records = RecordFile(path, offsets)
+    for number in np.sort(np.random.default_rng(key).choice(len(offsets), SAMPLED)).tolist():
+        offset, end = map(int, records.find(number))
+        digest.update(read_at(records.file, end - offset, offset))
     return digest.hexdigest()
 
 
@@ -255,7 +256,7 @@ class RecordFile:
         end = int(self.offsets[number + 1]) if number + 1 < len(self.offsets) else self._size
         return read_record(self.file, self.path, number, int(self.offsets[number]), end)
 
-    def find(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def find(self, numbers: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
         """The first bytes of records (N,), and those behind their last (N,)."""
         offsets = np.asarray(self.offsets)
         following = np.minimum(numbers + 1, len(offsets) - 1)
