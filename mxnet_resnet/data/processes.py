@@ -26,7 +26,7 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import SIGNALS
 from mxnet_resnet.data.batch import Batch
 from mxnet_resnet.data.loading import BATCHES_AHEAD, IMAGES_A_TASK, Job, Threads
-from mxnet_resnet.data.ring import SHARED, Layout, Ring
+from mxnet_resnet.data.ring import HELD, SHARED, Layout, Ring
 from mxnet_resnet.data.transform import ImageShape
 from mxnet_resnet.data.worker import TASK, Answer, Order
 
@@ -201,8 +201,8 @@ class Processes:
             self._receive()
         ahead = max(BATCHES_AHEAD, -(-2 * self.number * IMAGES_A_TASK // job.batch_size))  # two tasks a process
         ring = Ring(layout, ahead)
-        if ring.slots < ahead:
-            logging.info("%s has room for %d batches, where %d would be loaded ahead", SHARED, ring.slots, ahead)
+        if ring.slots < ahead + HELD:
+            logging.info("%s has room for %d batches of the %d that would be there", SHARED, ring.slots, ahead + HELD)
         return ring
 
     def _leave(self, running: _Running) -> None:

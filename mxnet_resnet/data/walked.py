@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -66,12 +67,14 @@ def read(path: Path, see: See) -> tuple[np.ndarray, np.ndarray] | None:
     try:
         with find(path).open("rb") as file:
             title = json.loads(file.readline(LONGEST))
-            count = int(title.pop("records"))
+            count = title.pop("records")
+            if os.fstat(file.fileno()).st_size != file.tell() + 12 * count:
+                return None
             offsets, labels = np.fromfile(file, np.int64, count), np.fromfile(file, np.float32, count)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, MemoryError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
         return None
     kept, size = title.pop("digest", None), path.stat().st_size
-    if title != describe(path) or len(labels) != count or not _are_offsets(offsets, size):
+    if title != describe(path) or not _are_offsets(offsets, size):
         return None
     if kept != digest(offsets, labels):
         return None

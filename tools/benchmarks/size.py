@@ -39,9 +39,7 @@ print(looked - started, ended - looked, *memory().values(), summary.digest)
 
 def add_arguments(size: argparse.ArgumentParser) -> None:
     size.add_argument("--count", type=integer(), default=12_400_000, help="records, ImageNet-11K's by default")
-    size.add_argument(
-        "--folder", type=Path, default=Path(tempfile.gettempdir()), help="with 104 bytes for each"
-    )
+    size.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="with 104 bytes for each")
 
 
 def main(arguments: argparse.Namespace) -> None:
