@@ -17,6 +17,7 @@ COMMANDS = {
     "gpu": ("gpu",),
     "profile": ("profile",),
     "io": ("io",),
+    "crews": ("crews",),
     "size": ("size",),
     "memory": ("memory",),
     "loop": ("loop",),

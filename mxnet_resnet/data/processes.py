@@ -91,7 +91,7 @@ class Processes:
         self._running: dict[int, _Running] = {}
         self._rings_of: dict[int, Ring] = {}  # by the number of a job, those that were left included
         self._selector = selectors.DefaultSelector()  # of the connections
-        self._last = 0  # the number of a job
+        self._last = self._last_ring = 0  # numbers
         self._tasks = -1  # the pipe's end that is written to
         self._unsent: deque[tuple[int, int, int]] = deque()
         self._outstanding = 0
@@ -153,7 +153,7 @@ class Processes:
             self._rings_of[self._last] = ring
             ring.job[0] = self._last
             going, path = frozenset(self._running), str(job.records.path)
-            order = Order(self._last, going, path, job.loader, ring.layout, ring.slots)
+            order = Order(self._last, going, path, job.loader, ring.number, ring.layout, ring.slots)
             for connection, process in self._workers.items():
                 try:
                     connection.send(order)
@@ -200,7 +200,8 @@ class Processes:
                 break
             self._receive()
         ahead = max(BATCHES_AHEAD, -(-2 * self.number * IMAGES_A_TASK // job.batch_size))  # two tasks a process
-        ring = Ring(layout, ahead)
+        self._last_ring += 1
+        ring = Ring(self._last_ring, layout, ahead)
         if ring.slots < ahead + HELD:
             logging.info("%s has room for %d batches of the %d that would be there", SHARED, ring.slots, ahead + HELD)
         return ring
@@ -291,7 +292,7 @@ class Processes:
             how = f"was ended by {signal.Signals(-process.returncode).name}"
         error = UserError(
             f"process {process.pid}, one of {self.number} that load records, {how}: see whether memory is short; a "
-            "checkpoint is gone on from as after any interruption, and --data-workers 0 loads by threads"
+            "run goes on from its last checkpoint with --resume, and --data-workers 0 loads by threads"
         )
         for running in self._running.values():
             running.end = error

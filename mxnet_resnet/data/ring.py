@@ -102,14 +102,16 @@ class Ring(Mapping):
     """The memory as the process has it that made it: which of its batches are free, and which are in use.
 
     Attributes:
+        number: by which processes know it again.
         descriptor: of the memory, which has no name: it goes when the last process that has it ends.
         slots: how many batches it has room for.
         free: the numbers of those that may be filled.
         outstanding: tasks of it that processes have and have not answered.
     """
 
-    def __init__(self, layout: Layout, ahead: int):
+    def __init__(self, number: int, layout: Layout, ahead: int):
         """Raises OSError where there is too little memory for `LEAST` batches."""
+        self.number = number
         self.descriptor, self.slots = _allocate(layout, ahead + HELD)
         super().__init__(self.descriptor, layout, self.slots)
         self.free: deque[int] = deque(range(self.slots))

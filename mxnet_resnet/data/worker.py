@@ -32,6 +32,7 @@ class Order(NamedTuple):
     Attributes:
         going: the jobs that have not ended.
         path: what errors call the file.
+        ring: the number of a memory that may be known from an earlier job.
         slots, layout: of the ring.
     """
 
@@ -39,6 +40,7 @@ class Order(NamedTuple):
     going: frozenset[int]
     path: str
     loader: Loader
+    ring: int
     layout: Layout
     slots: int
 
@@ -93,7 +95,8 @@ def _receive(connection: Connection, works: dict[int, _Work]) -> dict[int, _Work
     """The jobs that have not ended, the next one among them."""
     order: Order = connection.recv()
     memory, file = recv_handle(connection), recv_handle(connection)
-    ring = Mapping(memory, order.layout, order.slots)
+    known = (work.ring for work in works.values() if work.order.ring == order.ring)
+    ring = next(known, None) or Mapping(memory, order.layout, order.slots)
     os.close(memory)
     for job in works.keys() - order.going:
         works.pop(job).file.close()
