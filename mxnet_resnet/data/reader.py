@@ -1,4 +1,4 @@
-"""RecordIO files to batches of images: RGB, float32, 0..255, (N, C, H, W)."""
+"""RecordIO files to batches of images: RGB, uint8, (N, C, H, W)."""
 
 from __future__ import annotations
 
@@ -164,8 +164,7 @@ def _batches(
     def fill(task: _Task) -> None:
         for place in range(task.first, task.end):
             image, task.labels[place] = load(task.numbers[place])
-            for channel, plane in enumerate(cv2.split(image)):
-                task.images[place, channel] = plane
+            cv2.split(image, list(task.images[place]))
 
     cv2.setNumThreads(1)  # the images are what is done in parallel
     tasks = _tasks(order, image_shape, batch_size)
@@ -178,7 +177,7 @@ def _tasks(order: Sequence[int] | np.ndarray, image_shape: ImageShape, batch_siz
     """The work of all batches, each of which gets its memory when its turn comes."""
     for begin in range(0, len(order), batch_size):
         numbers = order[begin : begin + batch_size]
-        images, labels = np.empty((batch_size, *image_shape), np.float32), np.empty(batch_size, np.float32)
+        images, labels = np.empty((batch_size, *image_shape), np.uint8), np.empty(batch_size, np.float32)
         for first in range(0, len(numbers), IMAGES_A_TASK):
             yield _Task(images, labels, numbers, first)
 
