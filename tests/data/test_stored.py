@@ -101,7 +101,9 @@ def test_images_of_several_sizes_are_read(tmp_path):
 def test_images_are_decoded_once_and_freed_when_others_are_read(path, monkeypatch, caplog):
     """As in a run whose records and augmentation change at an epoch (--aug-off-epoch)."""
     counted, store = Counter(), stored._store
-    monkeypatch.setattr(stored, "_store", lambda records, *rest: counted.update([records.path]) or store(records, *rest))
+    monkeypatch.setattr(
+        stored, "_store", lambda records, *rest: counted.update([records.path]) or store(records, *rest)
+    )
     other = path.with_name("b.rec")
     other.write_bytes(path.read_bytes())
     epochs = StoredEpochs()
@@ -130,7 +132,7 @@ def test_a_batch_is_its_users_own(path):
 def test_an_image_that_does_not_decode_is_told_with_its_place(tmp_path):
     good = png(photograph(32, 32))
     path = write_records(tmp_path / "bad.rec", [good, good, good[:60], good])
-    with pytest.raises(UserError, match="record 2, byte .*the image does not decode"):
+    with pytest.raises(UserError, match=r"record 2, byte .*the image does not decode"):
         StoredEpochs().read(training(path), 0, 0)
 
 

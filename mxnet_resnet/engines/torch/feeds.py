@@ -61,7 +61,7 @@ class _Way:
         self._stream.wait_stream(torch.cuda.current_stream(device))  # whose memory it writes to
 
     def send(self, given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Tensors like those that it was made for; on the GPU they are there for what its current stream does from now on."""
+        """Tensors like the first ones; on the GPU they are there for what its current stream does from now on."""
         self._used.synchronize()
         for here, tensor in zip(self._here, given):
             here.copy_(tensor)
