@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -18,6 +19,7 @@ from mxnet_resnet.data.transform import ImageShape, evaluation_transform
 
 IMAGES_A_TASK = 64  # so that handing a task to a thread costs nothing
 MB = 2**20
+SIDES: Any = (2, 3)  # axes of (N, C, H, W); NumPy's older stubs know one alone
 MOST = 150 * MB  # of a data set in main memory: CIFAR's training images are 146.5
 
 
@@ -83,7 +85,7 @@ def _cut(
 ) -> np.ndarray:
     """A crop (N, 3, H, W) of each image (N, H, W, 3) at these edges (N,), mirrored or not (N,)."""
     planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))  # it pays: crops are copied by their rows
-    windows = sliding_window_view(planes, image_shape[1:], axis=(2, 3))
+    windows = sliding_window_view(planes, image_shape[1:], axis=SIDES)
     crops = windows[np.arange(len(pixels)), :, tops, lefts]
     turned = mirrored.astype(bool)
     crops[turned] = crops[turned, :, :, ::-1]

@@ -7,11 +7,12 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mxnet_resnet.base import environment, files, interruption
 from mxnet_resnet.base.interruption import Wish
+from mxnet_resnet.data.stored import StoredEpochs
 from mxnet_resnet.engines.base import Devices, Engine, Group, Model, TrainingSpec
 from mxnet_resnet.runs import checkpoint, ledger, metrics, ownership
 from mxnet_resnet.runs.start import Start, find_start
@@ -26,7 +27,7 @@ from mxnet_resnet.train.reading import Summaries
 class Place:
     """Where runs take place: who computes, on what, together with whom, and on which records.
 
-    ``notes`` are sentences for the log.
+    ``notes`` are sentences for the log; ``stored`` are the images that all of the runs read from memory.
     """
 
     engine: Engine
@@ -34,6 +35,7 @@ class Place:
     group: Group
     summaries: Summaries
     notes: Sequence[str] = ()
+    stored: StoredEpochs = field(default_factory=StoredEpochs)
 
 
 @dataclass(frozen=True, eq=False)
