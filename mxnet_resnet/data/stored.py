@@ -70,8 +70,10 @@ def cut_epoch(stored: StoredImages, records: TrainingRecords, epoch: int, skip: 
     height, width = stored.pixels.shape[1:3]
     places = find_places(records, epoch, (height + 2 * records.pad, width + 2 * records.pad))
     for index in range(skip, records.batches):
-        images = _cut(pad_images(stored.pixels[places[0, index]], records.pad), *places[1:, index], records.image_shape)
-        yield Batch(images, stored.labels[places[0, index]], records.batch_size)
+        numbers, tops, lefts, mirrored = places[:, index]
+        images = pad_images(stored.pixels[numbers], records.pad)
+        crops = _cut(images, tops, lefts, mirrored, records.image_shape)
+        yield Batch(crops, stored.labels[numbers], records.batch_size)
 
 
 def pad_images(pixels: np.ndarray, pad: int) -> np.ndarray:
