@@ -1,4 +1,4 @@
-"""RecordIO files to batches of images: RGB, float32, 0..255, (N, C, H, W)."""
+"""RecordIO files to batches of images: RGB, uint8, (N, C, H, W)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mxnet_resnet.data.loading import Crew, Job, Loader, Threads, decoded
 from mxnet_resnet.data.recordio import Record, RecordFile, Summary
 from mxnet_resnet.data.transform import ImageShape, evaluation_transform
 
-PIXELS = np.dtype(np.float32)  # of a batch
+PIXELS = np.dtype(np.uint8)  # of a batch
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,7 @@ class _TrainingLoader:
 
 def _put(crop: np.ndarray, image: np.ndarray) -> None:
     """A crop (H, W, 3) into its place in a batch (3, H, W)."""
-    for plane, colour in zip(image, cv2.split(crop)):
-        plane[:] = colour
+    cv2.split(crop, list(image))
 
 
 class Waiting:

@@ -17,6 +17,7 @@ from mxnet_resnet.base.interruption import Interrupted, Wish
 from mxnet_resnet.data.batch import Batch
 from mxnet_resnet.data.loading import Crew
 from mxnet_resnet.data.reader import Waiting
+from mxnet_resnet.data.stored import StoredEpochs
 from mxnet_resnet.data.targets import mixed
 from mxnet_resnet.engines.base import Engine, Group, Pending, Session
 from mxnet_resnet.runs import checkpoint, ledger, logbook, meters
@@ -45,6 +46,7 @@ class Surroundings:
     session: Session
     group: Group
     summaries: Summaries
+    stored: StoredEpochs
     rate: Schedule
     graph: str
     wish: Wish
@@ -65,7 +67,8 @@ class Loop:
         self.session, self.group = around.session, around.group
         self.summaries, self.rate, self.graph = around.summaries, around.rate, around.graph
         self.wish, self.metrics, self.bar = around.wish, around.metrics, around.bar
-        self.reading = Reading(settings, around.engine, self.session, self.group, self.summaries, around.crew)
+        reading = (settings, around.engine, self.session, self.group, self.summaries, around.stored, around.crew)
+        self.reading = Reading(*reading)
         self.confusions: Confusions | None = None  # of the last validation
         self.meter = Meter(settings.data.classes, self.session.in_flight)
         self.meter.restore(self.position.meters if self.group.rank == 0 else {})  # the sums are those of rank 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from mxnet_resnet.data.datasets import OURS
 from mxnet_resnet.data.loading import Crew
 from mxnet_resnet.data.processes import choose_workers
 from mxnet_resnet.data.reader import TrainingRecords, ValidationRecords
+from mxnet_resnet.data.stored import StoredEpochs
 from mxnet_resnet.engines.base import Engine, Group, Session
 from mxnet_resnet.settings.sections import RunSettings
 
@@ -33,6 +34,7 @@ class Reading:
     session: Session
     group: Group
     summaries: Summaries
+    stored: StoredEpochs = field(default_factory=StoredEpochs)
     crew: Crew | None = None
 
     def read_epoch(self, records: TrainingRecords, epoch: int, skip: int) -> Iterator[Batch]:
@@ -42,7 +44,7 @@ class Reading:
             return batches
         backend = self.settings.data.backend
         if backend == OURS:
-            return records.epoch(epoch, skip)
+            return self.stored.read(records, epoch, skip)
         return islice(self.engine.read_epoch(records, epoch, backend), skip, None)
 
     def read_validation(self) -> Iterator[Batch]:

@@ -84,6 +84,7 @@ def begin(opened: Opened, session: Session, wish: Wish, bar: bool = True) -> Loo
         session=session,
         group=place.group,
         summaries=place.summaries,
+        stored=place.stored,
         rate=plan.rate,
         graph=plan.model.graph,
         wish=wish,

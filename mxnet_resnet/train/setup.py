@@ -7,13 +7,14 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mxnet_resnet.base import environment, files, interruption
 from mxnet_resnet.base.interruption import Wish
 from mxnet_resnet.data.loading import Crew
 from mxnet_resnet.data.processes import loading_with
+from mxnet_resnet.data.stored import StoredEpochs
 from mxnet_resnet.engines.base import Devices, Engine, Group, Model, TrainingSpec
 from mxnet_resnet.runs import checkpoint, ledger, metrics, ownership
 from mxnet_resnet.runs.start import Start, find_start
@@ -28,7 +29,8 @@ from mxnet_resnet.train.reading import Summaries, choose_crew
 class Place:
     """Where runs take place: who computes, on what, together with whom, and on which records.
 
-    ``crew`` loads the records, where threads do not. ``notes`` are sentences for the log.
+    ``crew`` loads the records, where threads do not; ``notes`` are sentences for the log; ``stored`` are the images
+    that all of the runs read from memory.
     """
 
     engine: Engine
@@ -37,6 +39,7 @@ class Place:
     summaries: Summaries
     crew: Crew | None = None
     notes: Sequence[str] = ()
+    stored: StoredEpochs = field(default_factory=StoredEpochs)
 
 
 @dataclass(frozen=True, eq=False)
