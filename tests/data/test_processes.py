@@ -19,7 +19,7 @@ import pytest
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import augment, processes, recordio, ring
 from mxnet_resnet.data.processes import Processes, choose_workers
-from mxnet_resnet.data.reader import TrainingRecords, ValidationRecords
+from mxnet_resnet.data.reader import PIXELS, TrainingRecords, ValidationRecords
 from mxnet_resnet.use.samples import Sample
 from tests.helpers import REPOSITORY
 from tests.helpers.pictures import photograph, png
@@ -202,7 +202,7 @@ def test_where_shared_memory_is_small_fewer_batches_or_threads(records, monkeypa
     monkeypatch.delattr(os, "memfd_create")
     with Processes(2) as crew:
         reading = training(records, crew=crew)
-        size = ring.Layout(64, SHAPE, "u1").size
+        size = ring.Layout(64, SHAPE, PIXELS.str).size
         bytes_free = ring.mmap.PAGESIZE + room * size
         monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=bytes_free // 512, f_frsize=512))
         assert hashes(reading.epoch(0)) == hashes(training(records).epoch(0))
