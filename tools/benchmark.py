@@ -17,6 +17,8 @@ COMMANDS = {
     "gpu": ("gpu",),
     "profile": ("profile",),
     "io": ("io",),
+    "crews": ("crews",),
+    "size": ("size",),
     "memory": ("memory",),
     "loop": ("loop",),
     "startup": ("startup",),

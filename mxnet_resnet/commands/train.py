@@ -48,4 +48,5 @@ def measure(settings: RunSettings, engine: Engine) -> Result:
     chosen.tell_notes(net)
     devices = engine.choose_devices(settings.devices.gpus, settings.devices.cpus)
     predictor = engine.predictor(net, devices, settings.batch_size, settings.devices.dtype)
-    return evaluate.evaluate_records(Classifier(predictor), settings.data.val, threads=settings.data.threads)
+    data = settings.data
+    return evaluate.evaluate_records(Classifier(predictor), data.val, threads=data.threads, workers=data.workers)

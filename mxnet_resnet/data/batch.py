@@ -11,7 +11,7 @@ class Batch(NamedTuple):
     """Images and labels, of which the first ``count`` are of the data; the rest fills the batch up.
 
     Attributes:
-        images: (N, 3, H, W), RGB, float32, 0..255.
+        images: (N, 3, H, W), RGB, 0..255: uint8 as they are read, float32 where they are mixed.
         labels: classes (N,), or distributions over them (N, classes), float32.
         count: from 1 to N.
     """

@@ -28,6 +28,11 @@ def allow(pixels: int | None) -> None:
     _given[:] = [] if pixels is None else [pixels]
 
 
+def allowed() -> int | None:
+    """What `allow` was told."""
+    return _given[0] if _given else None
+
+
 def explain_size(width: int, height: int, size: int) -> str:
     """Why an image that claims so many pixels in ``size`` bytes is not decoded, or nothing."""
     most, pixels = (_given or [MOST_PIXELS])[0], width * height

@@ -1,30 +1,25 @@
-"""RecordIO files to batches of images: RGB, float32, 0..255, (N, C, H, W)."""
+"""RecordIO files to batches of images: RGB, uint8, (N, C, H, W)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.base.environment import cores
-from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data.augment import DRAWS, Augmentation, augment
+from mxnet_resnet.data.augment import Augmentation, augment
 from mxnet_resnet.data.batch import Batch
-from mxnet_resnet.data.decoding import ImageError, decode, decode_bgr
-from mxnet_resnet.data.recordio import Record, RecordError, RecordFile, Summary
+from mxnet_resnet.data.decoding import decode_bgr
+from mxnet_resnet.data.draws import Draws, shuffle
+from mxnet_resnet.data.loading import Crew, Job, Loader, Threads, decoded
+from mxnet_resnet.data.recordio import Record, RecordFile, Summary
 from mxnet_resnet.data.transform import ImageShape, evaluation_transform
 
-IMAGES_A_TASK = 8  # enough that handing it to a thread costs nothing
-BATCHES_AHEAD = 3
-
-Load = Callable[[int], tuple[np.ndarray, float]]  # a record's number to its image (H, W, 3), RGB, uint8, and its label
+PIXELS = np.dtype(np.uint8)  # of a batch
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,8 @@ class TrainingRecords:
         mirror: mirror half of the images.
         seed: of the run.
         part, num_parts: this worker's share of the records.
-        threads: that decode and augment.
+        threads: that decode and augment, where there is no
+        crew: of processes that do.
     """
 
     path: Path
@@ -59,21 +55,14 @@ class TrainingRecords:
     part: int = 0
     num_parts: int = 1
     threads: int = field(default_factory=cores)
+    crew: Crew | None = field(default=None, compare=False, repr=False)
 
     def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
         """The batches of epoch ``number`` from the one at ``skip`` on. Raises UserError for an image that does not
         decode.
         """
-        records = RecordFile(self.path, self.summary.offsets)
-        draws, size = self.draws(number), self.image_shape[1:]
-
-        def load(place: int) -> tuple[np.ndarray, float]:
-            record = records.read(place)
-            with decoded(record, decode_bgr) as image:
-                return augment(image, draws[place], self.augmentation, size, self.pad, self.mirror), record.label
-
-        order = self.order(number)[skip * self.batch_size :]
-        return _batches(load, order, self.image_shape, self.batch_size, self.threads)
+        loader = _TrainingLoader(self.image_shape, self.augmentation, self.pad, self.mirror, Draws(self.seed, number))
+        return _load(self, loader, self._deal(number, skip))
 
     @property
     def batches(self) -> int:
@@ -85,12 +74,18 @@ class TrainingRecords:
 
         One row a record, so that its augmentation depends on neither the order nor the parts.
         """
-        return np.random.default_rng([self.seed, epoch, 1]).random((self.summary.count, DRAWS), np.float32)
+        return Draws(self.seed, epoch).rows(self.summary.count)
 
     def order(self, epoch: int) -> np.ndarray:
         """The numbers of the records that this part has in an epoch, in their order, the filling included."""
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.summary.count)
-        return np.resize(order, (self.batches, self.num_parts, self.batch_size))[:, self.part].ravel()
+        return np.concatenate([*self._deal(epoch)])
+
+    def _deal(self, epoch: int, skip: int = 0) -> Iterator[np.ndarray]:
+        """The numbers of the records of each batch, from the one at ``skip`` on."""
+        order = shuffle(self.seed, epoch, self.summary.count)
+        for batch in range(skip, self.batches):
+            first = (batch * self.num_parts + self.part) * self.batch_size
+            yield np.take(order, range(first, first + self.batch_size), mode="wrap")
 
 
 @dataclass(frozen=True)
@@ -103,7 +98,8 @@ class ValidationRecords:
         image_shape: (C, H, W) of the crops.
         batch_size: images a batch.
         part, num_parts: this worker's share, or a sample: each ``num_parts``-th record from number ``part`` on.
-        threads: that decode.
+        threads: that decode, where there is no
+        crew: of processes that do.
     """
 
     path: Path
@@ -113,80 +109,62 @@ class ValidationRecords:
     part: int = 0
     num_parts: int = 1
     threads: int = field(default_factory=cores)
+    crew: Crew | None = field(default=None, compare=False, repr=False)
 
     def read(self) -> Iterator[Batch]:
         """Each record of the part once; the last batch is filled up. Raises UserError for an image that does not
         decode.
         """
-        records = RecordFile(self.path, self.summary.offsets)
-
-        def load(number: int) -> tuple[np.ndarray, float]:
-            record = records.read(number)
-            with decoded(record) as image:
-                return evaluation_transform(image, self.image_shape), record.label
-
         numbers = range(self.part, self.summary.count, self.num_parts)
-        return _batches(load, numbers, self.image_shape, self.batch_size, self.threads)
+        batches = (
+            np.array(numbers[begin : begin + self.batch_size]) for begin in range(0, len(numbers), self.batch_size)
+        )
+        return _load(self, _ValidationLoader(self.image_shape), batches)
 
 
-@contextmanager
-def decoded(record: Record, decoder: Callable[[bytes], np.ndarray] = decode) -> Iterator[np.ndarray]:
-    """The image of a record, (H, W, 3), uint8, for the block that uses it.
-
-    Raises UserError where it does not decode, and puts the place of the record before what the block raises of these.
-    """
-    try:
-        yield decoder(record.image)
-    except ImageError as error:
-        raise RecordError(record.where, f"the image {error}") from error
-    except UserError as error:
-        raise RecordError(record.where, str(error)) from error
-
-
-class _Task(NamedTuple):
-    """Some images of a batch: from ``first`` on of the record ``numbers``, into ``images`` and ``labels``."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    numbers: Sequence[int] | np.ndarray
-    first: int
-
-    @property
-    def end(self) -> int:
-        return min(self.first + IMAGES_A_TASK, len(self.numbers))
-
-
-def _batches(
-    load: Load, order: Sequence[int] | np.ndarray, image_shape: ImageShape, batch_size: int, threads: int
+def _load(
+    records: TrainingRecords | ValidationRecords, loader: Loader, batches: Iterator[np.ndarray]
 ) -> Iterator[Batch]:
-    """Batches of ``load`` over ``order``, made ahead by threads while the ones before are computed on."""
-
-    def fill(task: _Task) -> None:
-        for place in range(task.first, task.end):
-            image, task.labels[place] = load(task.numbers[place])
-            for channel, plane in enumerate(cv2.split(image)):
-                task.images[place, channel] = plane
-
-    cv2.setNumThreads(1)  # the images are what is done in parallel
-    tasks = _tasks(order, image_shape, batch_size)
-    for task, _ in compute_ahead(fill, tasks, threads, BATCHES_AHEAD * -(-batch_size // IMAGES_A_TASK)):
-        if task.end == len(task.numbers):
-            yield _filled_up(task.images, task.labels, task.end)
+    """The batches of records whose numbers are given."""
+    crew = records.crew or Threads(records.threads)
+    file = RecordFile(records.path, records.summary.offsets)
+    return crew.load(Job(file, loader, batches, records.batch_size))
 
 
-def _tasks(order: Sequence[int] | np.ndarray, image_shape: ImageShape, batch_size: int) -> Iterator[_Task]:
-    """The work of all batches, each of which gets its memory when its turn comes."""
-    for begin in range(0, len(order), batch_size):
-        numbers = order[begin : begin + batch_size]
-        images, labels = np.empty((batch_size, *image_shape), np.float32), np.empty(batch_size, np.float32)
-        for first in range(0, len(numbers), IMAGES_A_TASK):
-            yield _Task(images, labels, numbers, first)
+@dataclass(frozen=True)
+class _ValidationLoader:
+    """What the net sees of a record: a `loading.Loader`."""
+
+    shape: ImageShape
+    dtype = PIXELS
+
+    def load(self, number: int, record: Record, image: np.ndarray) -> None:
+        """As `Loader.load`."""
+        with decoded(record) as whole:
+            _put(evaluation_transform(whole, self.shape), image)
 
 
-def _filled_up(images: np.ndarray, labels: np.ndarray, count: int) -> Batch:
-    """A batch of the first ``count`` images, filled up with the last of them."""
-    images[count:], labels[count:] = images[count - 1], labels[count - 1]
-    return Batch(images, labels, count)
+@dataclass(frozen=True)
+class _TrainingLoader:
+    """A crop of a record, augmented: a `loading.Loader`."""
+
+    shape: ImageShape
+    augmentation: Augmentation
+    pad: int
+    mirror: bool
+    draws: Draws
+    dtype = PIXELS
+
+    def load(self, number: int, record: Record, image: np.ndarray) -> None:
+        """As `Loader.load`."""
+        draws, size = self.draws.row(number), self.shape[1:]
+        with decoded(record, decode_bgr) as whole:
+            _put(augment(whole, draws, self.augmentation, size, self.pad, self.mirror), image)
+
+
+def _put(crop: np.ndarray, image: np.ndarray) -> None:
+    """A crop (H, W, 3) into its place in a batch (3, H, W)."""
+    cv2.split(crop, list(image))
 
 
 class Waiting:

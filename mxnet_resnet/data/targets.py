@@ -26,6 +26,7 @@ def mixed(batch: Batch, alpha: float, classes: int, smoothing: float, place: tup
 
 def _mix(array: np.ndarray, share: float) -> np.ndarray:
     """``array`` and, along its first axis, its reverse, in these shares, computed in float32."""
+    array = array.astype(np.float32, copy=False)
     mix = array * np.float32(share)
     mix += array[::-1] * np.float32(1 - share)
     return mix

@@ -21,6 +21,7 @@ LARGEST_SIDE = 32766  # that OpenCV resizes and warps
 LARGEST_THUMBNAIL = 256  # pixels of the long side
 SMALLEST_SIDE = 2  # of an image to be classified
 CROPS = ("center", "ten", "squash")
+TEN = 10  # crops of the second
 SHORT_SIDES = {224: 256, 320: 364}  # before the centre crop, by the crop
 
 

@@ -58,6 +58,11 @@ def refuse_contradictions(options: argparse.Namespace, given: Flags) -> None:
     for one, other in ALTERNATIVES:
         if {one, other} <= given.keys():
             raise UserError(f"--{one} and --{other} say the same in two ways: give one of them")
+    if options.data_workers and options.data_nthreads is not None:
+        raise UserError(
+            f"--data-workers {options.data_workers} are processes of one thread, and --data-nthreads are threads in "
+            "their place: give one of them, or --data-workers 0"
+        )
     if options.retrain and options.model_load_epoch >= options.epochs:
         raise UserError(
             f"--model-load-epoch {options.model_load_epoch} leaves nothing to train of --epochs {options.epochs}"

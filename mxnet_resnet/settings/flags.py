@@ -103,6 +103,11 @@ def _add_data(data: argparse._ArgumentGroup) -> None:
     )
     data.add_argument("--data-backend", choices=BACKENDS, default=BACKENDS[0], help="who decodes")
     data.add_argument("--data-nthreads", type=integer(high=1024), help="threads that decode (one a core)")
+    data.add_argument(
+        "--data-workers",
+        type=integer(0, 1024),
+        help="processes that decode in their place, 0: none (one a core for photographs from 8 cores on)",
+    )
     imagebounds.add_flag(data)
 
 

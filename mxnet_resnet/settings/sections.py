@@ -32,6 +32,7 @@ class DataSettings:
         mixup: pairs are mixed in shares from Beta(mixup, mixup); 0: they are not.
         backend: who reads the training records, one of datasets.BACKENDS.
         threads: that decode; None: one a core.
+        workers: processes that decode; 0: threads do; None: by the cores and the images.
         max_pixels: of an image; None is the bound of `imagebounds`.
     """
 
@@ -50,6 +51,7 @@ class DataSettings:
     mixup: float
     backend: str
     threads: int | None
+    workers: int | None
     max_pixels: int | None
 
     def is_later(self, epoch: int) -> bool:

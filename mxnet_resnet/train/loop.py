@@ -15,7 +15,9 @@ from tqdm import tqdm
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted, Wish
 from mxnet_resnet.data.batch import Batch
+from mxnet_resnet.data.loading import Crew
 from mxnet_resnet.data.reader import Waiting
+from mxnet_resnet.data.stored import StoredEpochs
 from mxnet_resnet.data.targets import mixed
 from mxnet_resnet.engines.base import Engine, Group, Pending, Session
 from mxnet_resnet.runs import checkpoint, ledger, logbook, meters
@@ -37,17 +39,20 @@ class Surroundings:
     Attributes:
         graph: what ``PREFIX-symbol.json`` is to hold.
         bar: whether the loop shows how far it is, on a terminal.
+        crew: who loads records; None: threads.
     """
 
     engine: Engine
     session: Session
     group: Group
     summaries: Summaries
+    stored: StoredEpochs
     rate: Schedule
     graph: str
     wish: Wish
     metrics: MetricsFile
     bar: bool = True
+    crew: Crew | None = None
 
 
 class Loop:
@@ -62,7 +67,8 @@ class Loop:
         self.session, self.group = around.session, around.group
         self.summaries, self.rate, self.graph = around.summaries, around.rate, around.graph
         self.wish, self.metrics, self.bar = around.wish, around.metrics, around.bar
-        self.reading = Reading(settings, around.engine, self.session, self.group, self.summaries)
+        reading = (settings, around.engine, self.session, self.group, self.summaries, around.stored, around.crew)
+        self.reading = Reading(*reading)
         self.confusions: Confusions | None = None  # of the last validation
         self.meter = Meter(settings.data.classes, self.session.in_flight)
         self.meter.restore(self.position.meters if self.group.rank == 0 else {})  # the sums are those of rank 0
@@ -95,7 +101,7 @@ class Loop:
     def _train_epoch(self) -> Iterator[None]:
         position = self.position
         epoch, first, rate = position.epoch, position.batch, self.rate(position.step)
-        records = training_records(self.settings, self.summaries, self.group, epoch)
+        records = training_records(self.settings, self.summaries, self.group, epoch, self.reading.crew)
         if not first:
             self.meter.clear()
             logbook.write_learning_rate(epoch, rate)

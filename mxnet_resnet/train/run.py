@@ -89,11 +89,13 @@ def begin(opened: Opened, session: Session, wish: Wish, bar: bool = True) -> Loo
         session=session,
         group=place.group,
         summaries=place.summaries,
+        stored=place.stored,
         rate=plan.rate,
         graph=plan.model.graph,
         wish=wish,
         metrics=opened.metrics,
         bar=bar,
+        crew=place.crew,
     )
     return Loop(plan.settings, around, plan.begin)
 

@@ -7,12 +7,15 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mxnet_resnet.base import environment, files, interruption
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Wish
+from mxnet_resnet.data.loading import Crew
+from mxnet_resnet.data.processes import loading_with
+from mxnet_resnet.data.stored import StoredEpochs
 from mxnet_resnet.engines.base import Devices, Engine, Group, Model, TrainingSpec
 from mxnet_resnet.runs import checkpoint, metrics
 from mxnet_resnet.runs.start import Start, find_start
@@ -20,21 +23,24 @@ from mxnet_resnet.settings.schedule import Schedule
 from mxnet_resnet.settings.sections import RunSettings
 from mxnet_resnet.train.checks import check_reader, check_records, check_same, count_steps, note_records, share_batch
 from mxnet_resnet.train.identity import identify, identify_machine, read_threads
-from mxnet_resnet.train.reading import Summaries
+from mxnet_resnet.train.reading import Summaries, choose_crew
 
 
 @dataclass(frozen=True)
 class Place:
     """Where runs take place: who computes, on what, together with whom, and on which records.
 
-    ``notes`` are sentences for the log.
+    ``crew`` loads the records, where threads do not; ``notes`` are sentences for the log; ``stored`` are the images
+    that all of the runs read from memory.
     """
 
     engine: Engine
     devices: Devices
     group: Group
     summaries: Summaries
+    crew: Crew | None = None
     notes: Sequence[str] = ()
+    stored: StoredEpochs = field(default_factory=StoredEpochs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +80,10 @@ def planning(runs: Sequence[RunSettings], engine: Engine) -> Iterator[tuple[list
     metrics.check_tensorboard(first.saving.tensorboard)
     with engine.join(first.devices.store, devices) as group, ExitStack() as stack:
         shares = [share_batch(settings, group.local_count) for settings in runs]
-        place = Place(engine, devices, group, check_records(shares[0], group.count), told)
+        workers = choose_crew(shares[0], group)
+        crew = stack.enter_context(loading_with(workers))
+        told += [f"{workers} processes load the images: --data-workers sets another number"] if workers else []
+        place = Place(engine, devices, group, check_records(shares[0], group.count), crew, told)
         plans = [plan_run(settings, place) for settings in shares]
         if group.rank == 0:
             for plan in plans:

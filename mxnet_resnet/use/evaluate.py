@@ -79,15 +79,21 @@ class Result:
         }
 
 
-def evaluate(classifier: Classifier, sample: Sample, crop: str = "center", threads: int | None = None) -> Result:
-    """Classify each record of a sample once; ``crop`` is one of transform.CROPS.
+def evaluate(
+    classifier: Classifier,
+    sample: Sample,
+    crop: str = "center",
+    threads: int | None = None,
+    workers: int | None = None,
+) -> Result:
+    """Classify each record of a sample once; ``crop`` is one of transform.CROPS, ``threads`` or ``workers`` read.
 
     Raises UserError where the file is damaged, or an image does not decode.
     """
     net = classifier.net
     size = classifier.images_at_a_time(crop)
     labels, found = [], []
-    batches = sample.batches(net.image_shape, crop, size, threads)
+    batches = sample.batches(net.image_shape, crop, size, threads, workers)
     for seen, batch_labels in progress(batches, "Evaluating", -(-len(sample.numbers) // size), unit="batches"):
         probabilities = classifier.probabilities(seen)
         found.append(np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP])
@@ -95,12 +101,18 @@ def evaluate(classifier: Classifier, sample: Sample, crop: str = "center", threa
     return Result(np.concatenate(labels), np.concatenate(found), require_classes(net))
 
 
-def evaluate_records(classifier: Classifier, path: Path, crop: str = "center", threads: int | None = None) -> Result:
+def evaluate_records(
+    classifier: Classifier,
+    path: Path,
+    crop: str = "center",
+    threads: int | None = None,
+    workers: int | None = None,
+) -> Result:
     """As `evaluate`, of all records of a file.
 
     Raises UserError where the file is missing or damaged, an image does not decode, or a label is no class of the net.
     """
-    return evaluate(classifier, samples.take_all(path, require_classes(classifier.net)), crop, threads)
+    return evaluate(classifier, samples.take_all(path, require_classes(classifier.net)), crop, threads, workers)
 
 
 def describe(result: Result) -> str:

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import recordio
-from mxnet_resnet.data.reader import decoded
-from mxnet_resnet.data.transform import ImageShape, crops
+from mxnet_resnet.data.loading import Job, Threads, decoded
+from mxnet_resnet.data.processes import choose_workers, loading_with
+from mxnet_resnet.data.transform import TEN, ImageShape, crops
 
-AHEAD = 3  # batches that are read while one is computed on
+WORTH_PROCESSES = 5000  # records: about as long as the start of processes takes, threads load so many
 
 
 @dataclass(frozen=True)
@@ -36,24 +34,38 @@ class Sample:
     numbers: range
 
     def batches(
-        self, image_shape: ImageShape, crop: str, size: int, threads: int | None = None
+        self, image_shape: ImageShape, crop: str, size: int, threads: int | None = None, workers: int | None = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The crops (N, K, H, W, 3), RGB, uint8, and the labels (N,) of ``size`` records at a time, in their order.
 
-        ``crop`` is one of transform.CROPS. Raises UserError for an image that does not decode.
+        ``crop`` is one of transform.CROPS; ``workers`` processes or ``threads`` load them, None: as many as pay. Raises
+        UserError for an image that does not decode.
         """
-        records = recordio.RecordFile(self.path, self.summary.offsets)
+        count = len(self.numbers)
+        if workers is None and count < WORTH_PROCESSES:
+            workers = 0
+        batches = (np.array(self.numbers[begin : begin + size]) for begin in range(0, count, size))
+        job = Job(recordio.RecordFile(self.path, self.summary.offsets), _Crops(image_shape, crop), batches, size)
+        with loading_with(choose_workers(workers, threads, cores(), image_shape)) as processes:
+            crew = processes or Threads(threads or cores())
+            with closing(crew.load(job)) as loaded:
+                for images, labels, there in loaded:
+                    yield images[:there], labels[:there].astype(np.int64)
 
-        def load(number: int) -> tuple[np.ndarray, int]:
-            record = records.read(number)
-            with decoded(record) as image:
-                return crops(image, image_shape, crop), int(record.label)
 
-        cv2.setNumThreads(1)  # the images are what is done in parallel
-        with closing(compute_ahead(load, self.numbers, threads or cores(), AHEAD * size)) as loaded:
-            while some := list(islice(loaded, size)):
-                images, labels = zip(*(result for _, result in some))
-                yield np.stack(images), np.array(labels)
+class _Crops:
+    """The crops of a record (K, H, W, 3): a `loading.Loader`."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, image_shape: ImageShape, crop: str):
+        self.image_shape, self.crop = image_shape, crop
+        self.shape = (TEN if crop == "ten" else 1, *image_shape[1:], 3)
+
+    def load(self, number: int, record: recordio.Record, image: np.ndarray) -> None:
+        """As `Loader.load`."""
+        with decoded(record) as whole:
+            image[:] = crops(whole, self.image_shape, self.crop)
 
 
 def take_all(path: Path, classes: int) -> Sample:

@@ -51,7 +51,7 @@ def read_by(backend, path, preset, side, pad=0, mirror=True, batch_size=1):
             **asdict(preset),
         )
         images = [batch.data[0].asnumpy() for batch in batches]
-    return np.concatenate(images).transpose(0, 2, 3, 1)
+    return np.concatenate(images).transpose(0, 2, 3, 1).astype(np.float32)
 
 
 def photograph(height, width):

@@ -15,10 +15,11 @@ def test_the_other_classes_share_the_smoothing_evenly(classes, smoothing, on, of
     np.testing.assert_array_equal(found, expected)
 
 
-def test_an_image_is_mixed_with_that_at_the_other_end():
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_an_image_is_mixed_with_that_at_the_other_end(dtype):
     """The share is the one drawn; the arithmetic is float32, so that a run is the same with any engine."""
     images = np.random.default_rng(0).integers(0, 256, (4, 3, 5, 6)).astype(np.float32)
-    batch = Batch(images.copy(), np.array([0, 1, 2, 2], np.float32), 4)
+    batch = Batch(images.astype(dtype), np.array([0, 1, 2, 2], np.float32), 4)
     found = mixed(batch, 0.2, classes=3, smoothing=0, place=(7, 1, 2))
     share = float(np.random.default_rng([7, 1, 2, 2]).beta(0.2, 0.2))
     ours, theirs = np.float32(share), np.float32(1 - share)

@@ -96,7 +96,7 @@ class ToySession:
         return Snapshot({"fc1_weight": self.weight}, {}, {"momentum:fc1_weight": self.momentum})
 
     def forward(self, images):
-        inputs = images.reshape(len(images), -1) / np.float32(255)
+        inputs = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
         scores = inputs @ self.weight.T
         exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
         return inputs, exponentials / exponentials.sum(axis=1, keepdims=True)

@@ -9,7 +9,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from benchmarks import common, growth, peak, startup, versus, way
+from benchmarks import common, growth, io, io_readers, peak, startup, versus, way
 
 from mxnet_resnet.base.errors import UserError
 
@@ -208,3 +208,25 @@ def test_a_command_needs_no_mxnet_but_its_own():
 def test_nets_are_parsed():
     assert common.nets("20:128,50") == [(20, 128), (50, common.DEPTH_BATCH)]
     assert (common.data_type(50), common.data_type(164)) == ("imagenet", "cifar10")
+
+
+def test_readers_are_measured_in_turn(tmp_path):
+    """The ratio is of the same round; what is read twice is decoded once."""
+    workload = io_readers.WORKLOADS[-1]
+    photographs = [np.random.default_rng(seed).integers(0, 256, (60, 40, 3), np.uint8) for seed in range(3)]
+    path = io.write_records(tmp_path, workload, photographs, 70)
+    found = io.measure(workload, path, 3, 1, compare=False)
+    assert all(len(values) == 3 and min(values) > 0 for values in found["values"].values())
+    ratios = [own / other for own, other in zip(found["values"]["ours"], found["values"]["ImageRecordIter"])]
+    assert found["ratios"]["ImageRecordIter"] == sorted(ratios)[1]
+    heads, _, row = io.make_table([found], 1).splitlines()[2:]
+    assert heads.count("|") == row.count("|") and f"| {sorted(ratios)[1]:.2f} |" in row
+    memory = io.measure_memory(workload, path, 1)
+    assert len(memory) == io.EPOCHS and all(resident > 10 and shared <= resident for resident, shared in memory)
+
+
+def test_readers_of_others_are_told_where_they_are_not_installed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(io_readers, "OTHERS", {"Nobody's": ("none", ("nobody.reads", "numpy"))})
+    path = io.write_records(tmp_path, io_readers.WORKLOADS[3], [np.zeros((40, 40, 3), np.uint8)], 2)
+    assert list(io_readers.make_readers(io_readers.WORKLOADS[3], path, 1, compare=True)) == ["ImageRecordIter", "ours"]
+    assert "left out: Nobody's: nobody.reads is not installed" in capsys.readouterr().err

@@ -81,6 +81,7 @@ def test_custom_data_get_the_net_for_their_size(side, small):
         ("--model-load-epoch 3", "go together"),
         ("--retrain --model-load-epoch 120", "nothing to train"),
         ("--lr-steps 60,30", "rising order"),
+        ("--data-workers 4 --data-nthreads 2", "give one of them, or --data-workers 0"),
     ],
 )
 def test_contradictions_are_told(arguments, message):

@@ -1,3 +1,5 @@
+import sys
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -51,6 +53,13 @@ def test_mxnet_loads_the_checkpoint_and_agrees_on_the_error(trained, digits):
 def test_the_same_seed_gives_the_same_parameters(trained, digits, tmp_path):
     train(train_arguments(digits, tmp_path, *WELL, "--epochs", "1"))
     assert_same(tmp_path / "model/net", trained / "model/net", epoch=1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes need Linux")
+def test_processes_that_load_give_the_same_parameters(trained, digits, tmp_path):
+    train(train_arguments(digits, tmp_path, *WELL, "--epochs", "1", "--data-workers", "2"))
+    assert_same(tmp_path / "model/net", trained / "model/net", epoch=1)
+    assert "2 processes load the images" in (tmp_path / "log/net/train.log").read_text()
 
 
 def test_memonger_gives_the_same_parameters_in_less_memory(trained, digits, tmp_path):

@@ -31,7 +31,8 @@ DEPTH_BATCH = 64  # images of a net that is named by its depth alone
 TORCH = "pip install -r requirements-torch.txt"
 ONNX = "pip install --no-deps -r requirements-onnx.txt"
 TORCH_RESNET = "pip install --no-deps torch-resnet==0.0.4"
-INSTALL = {"torch": TORCH, "torch_resnet": TORCH_RESNET, "onnx": ONNX, "onnxruntime": ONNX}
+DALI = "pip install nvidia-dali-cuda120 nvidia-nvimgcodec-cu12"
+INSTALL = {"torch": TORCH, "torch_resnet": TORCH_RESNET, "onnx": ONNX, "onnxruntime": ONNX, "nvidia.dali": DALI}
 
 Net = tuple[int, int]  # depth, images
 
@@ -86,8 +87,13 @@ def check_status(name: str, status: int, errors: Sequence[str]) -> None:
 
 def not_installed(packages: Iterable[str]) -> list[str]:
     """A sentence for each package that is not there: how it is installed."""
-    missing = [package for package in packages if find_spec(package) is None]
+    missing = [package for package in packages if not _is_there(package)]
     return [f"{package} is not installed ({INSTALL.get(package, f'pip install {package}')})" for package in missing]
+
+
+def _is_there(package: str) -> bool:
+    outer = package.rpartition(".")[0]  # which would be imported
+    return (not outer or _is_there(outer)) and find_spec(package) is not None
 
 
 def tell_left_out(peer: str, reasons: Iterable[str]) -> None:

@@ -2,70 +2,48 @@
 
 Reads records made from the photographs in --images (two of scikit-learn's without it) by the ImageRecordIter call of
 the MXNet ResNet-v2 repository and by this project's reader, in turn, on the same file and cores, and prints medians and
-their spread. "Limit" is what the cores decode with OpenCV and nothing else. Then it tells how our reader scales with
-threads, and how long a ResNet-18 that trains on this machine waits for it.
+their spread. "Limit" is what the cores decode with OpenCV and nothing else. --compare reads with torchvision and NVIDIA
+DALI too, where they are installed. Then it tells how our reader scales with threads, how much memory a process takes
+that does nothing but read, and how long a ResNet-18 that trains on this machine waits for its batches.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.common import write_json
+from benchmarks import common, io_readers
+from benchmarks.io_readers import BATCH_SIZE, CIFAR_SIDE, WORKLOADS, Reader, Workload
 from mxnet_resnet.base.arguments import integer
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data import augment, recordio
+from mxnet_resnet.data import recordio
 from mxnet_resnet.data.decoding import decode_bgr
 from mxnet_resnet.data.transform import check_sides, read_image, sides_for
 from mxnet_resnet.data.writer import RecordWriter
 
 QUALITY = 90
-CIFAR_SIDE = 32
-BATCH_SIZE = 32
-
-
-@dataclass(frozen=True)
-class Workload:
-    """One way to read: the short side of the stored images, the crop, and what the original call draws."""
-
-    name: str
-    stored: int
-    crop: int
-    level: int
-    pad: int = 0
-
-    @property
-    def preset(self) -> augment.Augmentation:
-        return augment.level(self.level, small_images=self.stored == CIFAR_SIDE)
-
-
-WORKLOADS = (
-    Workload("level 1, 256-pixel records", 256, 224, 1),
-    Workload("level 2, 480-pixel records", 480, 224, 2),
-    Workload("level 3, 480-pixel records", 480, 224, 3),
-    Workload("CIFAR", CIFAR_SIDE, CIFAR_SIDE, 1, pad=4),
-)
-
-
 SCALED = WORKLOADS[1]
 TRAINING_STEPS = 5
+EPOCHS = 3  # of which the memory is told
+WATCHED = 8  # batches between two looks at the memory
 
 
 def add_arguments(io: argparse.ArgumentParser) -> None:
     io.add_argument("--images", type=Path, help="folder of photographs")
+    io.add_argument("--compare", action="store_true", help="with all readers that are installed, too")
     io.add_argument("--count", type=integer(), default=2000, help="records a file")
     io.add_argument("--runs", type=integer(), default=5, help="of each reader")
     io.add_argument("--threads", type=integer(high=1024), help="threads of our reader (one a core)")
@@ -76,19 +54,22 @@ def main(arguments: argparse.Namespace) -> None:
     photographs = [read_image(path) for path in image_files(arguments.images)]
     threads = arguments.threads or cores()
     with tempfile.TemporaryDirectory() as folder:
-        results = []
+        results, memory = [], {}
         for workload in tqdm(WORKLOADS, "workloads", disable=None):
             path = write_records(Path(folder), workload, photographs, arguments.count)
-            results.append(measure(workload, path, arguments.runs, threads))
+            results.append(measure(workload, path, arguments.runs, threads, arguments.compare))
+            memory[workload.name] = common.in_process(measure_memory, workload, path, threads)
             if workload is SCALED:
                 scaling = scale(workload, path, arguments.runs, sorted({1, 2, threads, 2 * threads}))
                 wait, total = training_wait(workload, path, threads)
-    print(table(results, threads))
+    print(make_table(results, threads))
     print(f"\n{SCALED.name}, images/s by threads: " + ", ".join(f"{n}: {figure:,.0f}" for n, figure in scaling.items()))
+    print(f"\n{tell_memory(memory)}\n")
     print(f"ResNet-18 training waited {wait:.2f} of {total:.1f} seconds for its batches.")
     if arguments.json:
-        figures = {"io": results, "scaling": scaling, "training": {"wait": wait, "seconds": total}}
-        write_json(arguments.json, figures)
+        training = {"wait": wait, "seconds": total}
+        figures = {"io": results, "scaling": scaling, "memory": memory, "training": training}
+        common.write_json(arguments.json, figures)
 
 
 def image_files(folder: Path | None) -> list[Path]:
@@ -124,23 +105,24 @@ def encode(image: np.ndarray, short: int) -> bytes:
     return cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
 
 
-def measure(workload: Workload, path: Path, runs: int, threads: int) -> dict[str, object]:
-    """Images/s of each reader over an epoch, the readers in turn: medians, and all values."""
+def measure(workload: Workload, path: Path, runs: int, threads: int, compare: bool) -> dict[str, Any]:
+    """Images/s of each reader over an epoch, the readers in turn: medians, all values, and our part of the others'."""
     summary = recordio.scan(path)
-    readers = {
-        "ImageRecordIter": lambda: original(workload, path),
-        "ours": lambda: ours(workload, path, summary, threads),
-    }
+    readers = io_readers.make_readers(workload, path, threads, compare)
     values: dict[str, list[float]] = {name: [] for name in (*readers, "limit")}
     for _ in range(runs):
         for name, reader in readers.items():
             values[name].append(speed(reader, summary.count))
         values["limit"].append(limit(path, summary, threads))
     medians = {name: statistics.median(figures) for name, figures in values.items()}
-    return {"workload": workload.name, "threads": threads, "medians": medians, "values": values}
+    ratios = {
+        name: statistics.median(own / other for own, other in zip(values["ours"], figures))
+        for name, figures in values.items()
+    }
+    return {"workload": workload.name, "threads": threads, "medians": medians, "values": values, "ratios": ratios}
 
 
-def speed(reader: Callable[[], Iterator], count: int) -> float:
+def speed(reader: Reader, count: int) -> float:
     """Images/s from the call of the reader to its last batch."""
     started = time.perf_counter()
     for _ in reader():
@@ -148,38 +130,23 @@ def speed(reader: Callable[[], Iterator], count: int) -> float:
     return count / (time.perf_counter() - started)
 
 
-def original(workload: Workload, path: Path) -> Iterator:
-    """The call in the MXNet ResNet-v2 repository."""
-    from benchmarks.prepared import mx
-
-    for batch in mx.io.ImageRecordIter(
-        path_imgrec=str(path),
-        label_width=1,
-        data_name="data",
-        label_name="softmax_label",
-        data_shape=(3, workload.crop, workload.crop),
-        batch_size=BATCH_SIZE,
-        pad=workload.pad,
-        fill_value=127,
-        rand_crop=True,
-        rand_mirror=True,
-        shuffle=True,
-        verbose=False,
-        **dataclasses.asdict(workload.preset),
-    ):
-        batch.data[0].wait_to_read()
-        yield batch
+def measure_memory(workload: Workload, path: Path, threads: int) -> list[tuple[float, float]]:
+    """The most MB, resident and shared, in each of some epochs of our reader, of this process and those it started."""
+    reader, found = io_readers.make_ours(workload, path, threads), []
+    for _ in range(EPOCHS):
+        found.append(max(read_memory() for number, _ in enumerate(reader()) if number % WATCHED == 0))
+    return found
 
 
-def ours(workload: Workload, path: Path, summary: recordio.Summary, threads: int) -> Iterator:
-    """The reader of train_resnet.py."""
-    from mxnet_resnet.data.reader import TrainingRecords
-
-    shape = (3, workload.crop, workload.crop)
-    training = TrainingRecords(
-        path, summary, shape, BATCH_SIZE, workload.preset, workload.pad, mirror=True, seed=0, threads=threads
+def read_memory() -> tuple[float, float]:
+    """MB that this process and its children have, what they share counted once, and how much of it is /dev/shm's."""
+    children = Path("/proc/self/task").glob("*/children")
+    processes = {"self", *(process for file in children for process in file.read_text().split())}
+    texts = [Path(f"/proc/{process}/smaps_rollup").read_text() for process in processes]
+    resident, shared = (
+        sum(int(re.search(rf"{name}:\s+(\d+) kB", text).group(1)) for text in texts) for name in ("Pss", "Pss_Shmem")
     )
-    return training.epoch(0)
+    return resident / 1024, shared / 1024
 
 
 def limit(path: Path, summary: recordio.Summary, threads: int) -> float:
@@ -197,9 +164,8 @@ def scale(workload: Workload, path: Path, runs: int, threads: Sequence[int]) -> 
     summary = recordio.scan(path)
 
     def median(number: int) -> float:
-        return statistics.median(
-            speed(lambda: ours(workload, path, summary, number), summary.count) for _ in range(runs)
-        )
+        reader = io_readers.make_ours(workload, path, number)
+        return statistics.median(speed(reader, summary.count) for _ in range(runs))
 
     return {number: median(number) for number in threads}
 
@@ -211,27 +177,30 @@ def training_wait(workload: Workload, path: Path, threads: int) -> tuple[float, 
     from mxnet_resnet.engines.mxnet.batches import as_data_batch
 
     step = training_step(describe_run(18, BATCH_SIZE, image_shape=(3, workload.crop, workload.crop)))
-    waiting = Waiting(ours(workload, path, recordio.scan(path), threads))
+    waiting = Waiting(io_readers.make_ours(workload, path, threads)())
     started = time.perf_counter()
     for batch in islice(waiting, TRAINING_STEPS):
         step(as_data_batch(batch))
     return waiting.seconds, time.perf_counter() - started
 
 
-def table(results: Sequence[dict], threads: int) -> str:
+def make_table(results: Sequence[dict[str, Any]], threads: int) -> str:
     """The figures as Markdown."""
     runs = len(results[0]["values"]["ours"])
-    lines = [
-        f"Images/s, medians (lowest to highest) of {runs} runs in turn, {threads} threads.",
-        "",
-        "| | ImageRecordIter | ours | ours / ImageRecordIter | limit | share of it |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    names = [name for name in results[0]["values"] if name != "limit"]
+    others = [name for name in names if name != "ours"]
+    rows = []
     for result in results:
-        shown = {name: f"{median:,.0f}" for name, median in result["medians"].items()}
-        for name, figures in result["values"].items():
-            shown[name] += f" ({min(figures):,.0f} to {max(figures):,.0f})"
-        theirs, own, most = (result["medians"][name] for name in ("ImageRecordIter", "ours", "limit"))
-        cells = [result["workload"], shown["ImageRecordIter"], shown["ours"], f"{own / theirs:.2f}", shown["limit"]]
-        lines.append(f"| {' | '.join(cells)} | {own / most:.0%} |")
-    return "\n".join(lines)
+        cells = [common.spread(result["values"][name], ",.0f") for name in (*names, "limit")]
+        ratios = [f"{result['ratios'][name]:.2f}" for name in others]
+        rows.append([result["workload"], *cells[:-1], *ratios, cells[-1], f"{result['ratios']['limit']:.0%}"])
+    heads = ["", *names, *(f"ours / {name}" for name in others), "limit", "share of it"]
+    told = f"Images/s, medians (lowest to highest) of {runs} runs in turn, {threads} threads; ratios by round."
+    return f"{told}\n\n{common.table(heads, rows)}"
+
+
+def tell_memory(memory: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """The memory of reading as Markdown."""
+    heads = ["Reading alone, MB resident (of them shared)", *(f"epoch {number}" for number in range(EPOCHS))]
+    rows = [[name, *(f"{own:,.0f} ({shared:,.0f})" for own, shared in figures)] for name, figures in memory.items()]
+    return common.table(heads, rows)

@@ -19,6 +19,7 @@ from benchmarks.prepared import mx
 from mxnet_resnet.base.arguments import integer
 from mxnet_resnet.base.interruption import Wish
 from mxnet_resnet.data.batch import Batch
+from mxnet_resnet.data.stored import StoredEpochs
 from mxnet_resnet.engines.mxnet.batches import as_data_batch
 from mxnet_resnet.engines.mxnet.engine import MXNetEngine
 from mxnet_resnet.runs.ledger import Entry
@@ -54,7 +55,7 @@ def compare(net: Net, steps: int, runs: int) -> tuple[list[float], list[float]]:
     settings = ours.describe_run(*net)
     engine, session = MXNetEngine(), ours.begin(settings)
     module, rate, graph = session.module, Schedule(0.01), session.module.symbol.tojson()
-    around = Surroundings(engine, session, session.group, {}, rate, graph, Wish(), MetricsFile(None))
+    around = Surroundings(engine, session, session.group, {}, StoredEpochs(), rate, graph, Wish(), MetricsFile(None))
     loop = Loop(settings, around, Start(Entry("benchmark")))
 
     def bare(batches: list[Batch]) -> None:

@@ -22,7 +22,7 @@ def read_epoch(records: TrainingRecords, number: int) -> Iterator[Batch]:
     """The batches of epoch ``number``. Raises UserError for an image that does not decode."""
     try:
         for batch in _image_record_iter(records, number):
-            images, labels = batch.data[0].asnumpy(), batch.label[0].asnumpy()
+            images, labels = batch.data[0].astype("uint8").asnumpy(), batch.label[0].asnumpy()
             yield Batch(images, labels, len(images) - batch.pad)
     except mx.base.MXNetError as error:
         scan(records.path, decoding=True)  # names the record, which MXNet does not

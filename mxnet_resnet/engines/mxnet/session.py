@@ -75,7 +75,7 @@ class ModuleSession:
         if self._draws:  # what is dropped is a function of the step, like all else that is drawn
             place = [self.spec.seed, number, self.group.rank]
             mx.random.seed(int(np.random.SeedSequence(place).generate_state(1)[0] >> 1))
-        data = as_data_batch(batch)
+        data = as_data_batch(batch, self.module._context[0])
         module.forward(data, is_train=True)
         if self._validated:
             # Inference on the CPU left the weights in a layout of oneDNN's, which this forward pass changes back behind
@@ -93,7 +93,7 @@ class ModuleSession:
         return figures
 
     def validate(self, batch: Batch) -> PendingFigures:
-        data = as_data_batch(batch)
+        data = as_data_batch(batch, self.module._context[0])
         self.module.forward(mx.io.DataBatch(data.data), is_train=False)
         self._validated = True
         outputs, labels = self.module.get_outputs()[0], data.label[0]

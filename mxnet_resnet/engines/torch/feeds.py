@@ -22,12 +22,16 @@ class Feed(Protocol):
 
 
 class HostFeed:
-    """Takes batches that were read: their arrays are copied to the device, by two ways in turn where that is a GPU."""
+    """Takes batches that were read: their arrays are copied to the device, by two ways in turn where that is a GPU.
+
+    They go as they are, images as bytes; the device casts them, and brings them to its layout.
+    """
 
     def __init__(self, batch: Batch, device: torch.device):
         images = torch.from_numpy(batch.images)
-        self.images = torch.zeros_like(images, device=device, memory_format=torch.channels_last)
-        kind = torch.int64 if batch.labels.ndim == 1 else images.dtype
+        real = torch.float32 if images.dtype == torch.uint8 else images.dtype
+        self.images = torch.zeros_like(images, dtype=real, device=device, memory_format=torch.channels_last)
+        kind = torch.int64 if batch.labels.ndim == 1 else real
         self.labels = torch.zeros(batch.labels.shape, dtype=kind, device=device)
         self._ways: list[_Way] = []
 
@@ -36,7 +40,7 @@ class HostFeed:
         wanted = (self.images, self.labels)
         given: Sequence[torch.Tensor] = [torch.from_numpy(array) for array in (batch.images, batch.labels)]
         if self.images.is_cuda:
-            self._ways = self._ways[::-1] or [_Way(wanted), _Way(wanted)]
+            self._ways = self._ways[::-1] or [_Way(given, self.images.device) for _ in range(2)]
             given = self._ways[0].send(given)
         for tensor, source in zip(wanted, given):
             tensor.copy_(source)
@@ -50,14 +54,14 @@ class HostFeed:
 class _Way:
     """Brings tensors to a GPU while it computes, through pinned memory; and waits for those before to be used up."""
 
-    def __init__(self, wanted: Sequence[torch.Tensor]):
-        self._here = [torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for tensor in wanted]
-        self._there = [torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device) for tensor in wanted]
-        self._stream, self._used = torch.cuda.Stream(wanted[0].device), torch.cuda.Event()
-        self._stream.wait_stream(torch.cuda.current_stream(wanted[0].device))  # whose memory it writes to
+    def __init__(self, like: Sequence[torch.Tensor], device: torch.device):
+        self._here = [torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True) for tensor in like]
+        self._there = [torch.empty(tensor.shape, dtype=tensor.dtype, device=device) for tensor in like]
+        self._stream, self._used = torch.cuda.Stream(device), torch.cuda.Event()
+        self._stream.wait_stream(torch.cuda.current_stream(device))  # whose memory it writes to
 
     def send(self, given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Tensors of the shapes wanted; on the GPU they are there for what its current stream does from now on."""
+        """Tensors like the first ones; on the GPU they are there for what its current stream does from now on."""
         self._used.synchronize()
         for here, tensor in zip(self._here, given):
             here.copy_(tensor)
@@ -97,4 +101,4 @@ def describe(batch: Batch | Places) -> tuple[object, ...]:
     """What batches of one feed have in common."""
     if isinstance(batch, Places):
         return id(batch.data), tuple(batch.places.shape)
-    return batch.images.shape, batch.labels.shape
+    return batch.images.shape, batch.images.dtype, batch.labels.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,6 @@ from mxnet_resnet.data.reader import TrainingRecords, ValidationRecords
 from mxnet_resnet.data.stored import StoredImages
 
 SHARE = 16  # of the memory of a GPU: one data set may take one part of so many
-MB = 2**20
 
 
 class ResidentImages:
@@ -114,6 +114,7 @@ class DataSets:
         images = store(records, self.most)
         if images is None:
             return None
-        megabytes = images.pixels.nbytes / MB
-        logging.info("Keeping %s on the device: %d images, %.0f MB", records.path, len(images.labels), megabytes)
+        if isinstance(records, TrainingRecords):
+            images = replace(images, pixels=stored.pad_images(images.pixels, records.pad))
+        logging.info("Keeping %s on the device: %s", records.path, images.describe())
         return ResidentImages(images, records.image_shape[1:], self.device)
