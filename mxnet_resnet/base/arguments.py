@@ -13,6 +13,8 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.places import STDOUT, find_descriptor, is_same
 
 LARGEST_SEED = 2**31 - 1  # MXNet's seeds are C integers
+# Besides 0, for float32, in which nets are computed; --scale-lr may multiply one by a batch.
+LARGEST_NUMBER, SMALLEST_NUMBER = 1e28, 1e-30
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -58,6 +60,9 @@ class Parser(argparse.ArgumentParser):
                 name, theirs = (one.option_strings[0] if one.option_strings else one.dest for one in (action, other))
                 raise UserError(f"{name} {path} would take the place of the file that {theirs} names")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        print(message, end="", file=file)  # argparse would keep silent where the disk is full
+
     def error(self, message: str) -> NoReturn:
         raise UserError(message)
 
@@ -67,9 +72,10 @@ def integers(text: str) -> list[int]:
     if text == "none":
         return []
     parts = text.split(",")
-    if not all(part.isdecimal() for part in parts) or len({int(part) for part in parts}) < len(parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of different whole numbers such as 0,1,2")
-    return [int(part) for part in parts]
+    numbers = [int(part) for part in parts if part.isdecimal() and len(part) <= len(str(LARGEST_SEED))]
+    if len({*numbers}) < len(parts) or max(numbers) > LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a list of different whole numbers such as 0,1,2")
+    return numbers
 
 
 def seeds(text: str) -> list[int]:
@@ -103,8 +109,8 @@ def integer(low: int = 1, high: int = LARGEST_SEED) -> Callable[[str], int]:
     """The kind of flag that is a whole number from ``low`` to ``high``."""
 
     def convert(text: str) -> int:
-        if not text.isdecimal() or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {low} to {high}")
+        if not text.isdecimal() or len(text) > 4000 or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a whole number from {low} to {high}")
         return int(text)
 
     return convert
@@ -117,7 +123,7 @@ def positive(text: str) -> float:
     except argparse.ArgumentTypeError:
         value = 0.0
     if not value:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a number above 0")
     return value
 
 
@@ -130,9 +136,13 @@ def number(low: float, high: float = math.inf, high_included: bool = True) -> Ca
         except ValueError:
             value = math.nan
         inside = low <= value <= high if high_included else low <= value < high
-        if not inside or math.isinf(value):
+        if inside and 0 < value < SMALLEST_NUMBER:
+            raise argparse.ArgumentTypeError(
+                f"{text[:80]!r} is too small to compute with: take 0, or {SMALLEST_NUMBER:g}"
+            )
+        if not inside or value > LARGEST_NUMBER:
             bound = f" to {'' if high_included else 'below '}{high:g}" if high < math.inf else " on"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g}{bound}")
+            raise argparse.ArgumentTypeError(f"{text[:80]!r} is not a number from {low:g}{bound}")
         return value
 
     return convert
@@ -154,7 +164,7 @@ def channels(text: str) -> tuple[float, ...]:
         values = tuple(map(float, text.split(",")))
     except ValueError:
         values = ()
-    if len(values) != 3 or not all(0 <= value < math.inf for value in values):
+    if len(values) != 3 or not all(0 <= value <= LARGEST_NUMBER for value in values):
         raise argparse.ArgumentTypeError(f"{text!r} is not three numbers from 0 on, for R, G and B, of images in 0..1")
     return values
 
@@ -162,6 +172,6 @@ def channels(text: str) -> tuple[float, ...]:
 def deviations(text: str) -> tuple[float, ...]:
     """As `channels`, none of them 0."""
     values = channels(text)
-    if 0 in values:
+    if min(values) < SMALLEST_NUMBER:
         raise argparse.ArgumentTypeError(f"{text!r} has a deviation of 0")
     return values

@@ -38,7 +38,10 @@ def main() -> None:
     rows = [aggregate.row(name, group, arguments.metric) for name, group in groups.items()]
     print(aggregate.markdown(rows, curves.LABELS.get(arguments.metric, arguments.metric)))
     if arguments.csv:
-        with replacing(arguments.csv) as (temporary,), temporary.open("w", newline="", encoding="utf-8") as file:
+        with (
+            replacing(arguments.csv) as (temporary,),
+            temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,  # of any bytes: names
+        ):
             writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)

@@ -17,6 +17,7 @@ from pathlib import Path
 from mxnet_resnet.base.arguments import Parser, integer, output
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import check_picture
+from mxnet_resnet.data import imagebounds
 from mxnet_resnet.data.check import Report, check_file, find_copies, summarize
 from mxnet_resnet.data.checkindex import check_index
 from mxnet_resnet.data.contactsheet import draw_sheet
@@ -60,7 +61,9 @@ def main() -> int:
     parser.add_argument("--seed", type=integer(0), default=0, help="of --sheet, and of the order of --repair")
     parser.add_argument("--repair", type=Path, metavar="OUT", help=mended)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    imagebounds.add_flag(parser)
     arguments = parser.parse_args()
+    imagebounds.allow(arguments.max_pixels)
     for path in arguments.files:
         if not path.is_file():
             raise UserError(f"there is no record file {path}")

@@ -15,6 +15,7 @@ from pathlib import Path
 from mxnet_resnet import engines
 from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data import imagebounds
 from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.runs import checkpoint, ownership
@@ -32,7 +33,9 @@ def main() -> int:
     parser.add_argument("--output", help="the operator whose output is scores, where a graph has several outputs")
     parser.add_argument("--layout", choices=writing.LAYOUTS, help="names in a PyTorch target")
     parser.add_argument("--images", nargs="+", default=[], help="photographs to prove the conversion on (two are here)")
+    imagebounds.add_flag(parser)
     arguments = parser.parse_args()
+    imagebounds.allow(arguments.max_pixels)
 
     check_target(arguments.source, arguments.target, arguments.layout)
     engines.choose("mxnet").load()

@@ -20,6 +20,7 @@ from pathlib import Path
 from mxnet_resnet.base.arguments import Parser, integer, number
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data import imagebounds
 from mxnet_resnet.data.classnames import SYNSET, name_some, read_names
 from mxnet_resnet.data.decoding import silence_opencv
 from mxnet_resnet.data.encoder import Encoder
@@ -122,6 +123,7 @@ def parse() -> argparse.Namespace:
     images.add_argument("--quality", type=integer(0, 100), help="of JPEG, 1-100 (95), or compression of PNG, 0-9 (9)")
     images.add_argument("--encoding", choices=QUALITIES, default=".jpg", help="of the images in the records")
     images.add_argument("--num-workers", "--num-thread", type=integer(1, 1024), default=cores(), help="threads")
+    imagebounds.add_flag(images)
     images.add_argument("--color", type=int, choices=[1], default=1, help="records are for ImageRecordIter: 3 channels")
     if foreign := [word for word in sys.argv[1:] if re.fullmatch(r"[a-z_]+=\S+", word)]:
         name, _, value = foreign[0].partition("=")
@@ -151,6 +153,7 @@ def _checked(arguments: argparse.Namespace) -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
+    imagebounds.allow(arguments.max_pixels)
     silence_opencv()  # what does not decode is in the report
     prefix = arguments.prefix
     report = prefix.with_name(f"{prefix.name}_bad.txt")

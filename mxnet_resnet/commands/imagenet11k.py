@@ -16,6 +16,7 @@ import numpy as np
 from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import check_writable, replacing
+from mxnet_resnet.data import imagebounds
 from mxnet_resnet.data.datasets import DATA_TYPES
 from mxnet_resnet.data.imagenet import VAL_SIZE, choose_held_out, drop_small_classes
 from mxnet_resnet.data.tarrecords import write_records
@@ -56,6 +57,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
+    imagebounds.allow(arguments.max_pixels)
     check_writable(arguments.out / "synset.txt")  # before hours go into what could not be written
     found = find_images(arguments.tar, arguments.out, in_classes=True)
     images = drop_small_classes(found, arguments.min_images)

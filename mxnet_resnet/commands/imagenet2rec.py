@@ -14,10 +14,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.arguments import Parser
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import check_writable, replacing
-from mxnet_resnet.data import imagenet
+from mxnet_resnet.data import imagebounds, imagenet
 from mxnet_resnet.data.datasets import IMAGENET_SYNSET
 from mxnet_resnet.data.tarrecords import write_records
 from mxnet_resnet.data.tars import TarImages, find_images
@@ -41,6 +42,10 @@ def parse() -> argparse.Namespace:
         raise UserError("--val is missing: give the validation tar, or --only train")
     if arguments.only != "train" and not (arguments.devkit or arguments.val_labels):
         raise UserError("the validation images have no labels: give --devkit or --val-labels")
+    of_labels = {"the development kit": arguments.devkit, "the labels": arguments.val_labels}
+    for what, path in [("", arguments.train), ("", arguments.val), *of_labels.items()]:  # before a tar is walked over
+        if path:
+            sources.check_readable(path, what)
     return arguments
 
 
@@ -65,6 +70,7 @@ def write(images: TarImages, name: str, sizes: list[int], arguments: argparse.Na
 
 def main() -> None:
     arguments = parse()
+    imagebounds.allow(arguments.max_pixels)
     check_writable(arguments.out / "synset.txt")  # before hours go into what could not be written
     lines = {line.split()[0]: line for line in IMAGENET_SYNSET.read_text().splitlines()}
     classes = known = sorted(lines)

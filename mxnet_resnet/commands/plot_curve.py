@@ -67,7 +67,7 @@ def draw(arguments: argparse.Namespace) -> None:
     figures.draw(runs, view, arguments.out)
     if arguments.csv:
         with files.replacing(arguments.csv) as (temporary,):
-            temporary.write_text(curves.as_csv(runs, view), encoding="utf-8")
+            temporary.write_text(curves.as_csv(runs, view), encoding="utf-8", errors="backslashreplace")
     if arguments.table:
         print(curves.table(runs, view))
     for found in runs:

@@ -9,7 +9,7 @@ import numpy as np
 
 from mxnet_resnet.base.arguments import Parser, integer, output
 from mxnet_resnet.base.files import check_picture, replacing
-from mxnet_resnet.data import augment
+from mxnet_resnet.data import augment, imagebounds
 from mxnet_resnet.data.transform import check_sides, read_image
 
 STORED = {1: 256, 2: 480, 3: 480}  # short side of the records that ImageNet's levels are for
@@ -23,7 +23,9 @@ def main() -> None:
     parser.add_argument("--out", type=output, default=Path("augment.png"), help="the picture")
     parser.add_argument("--columns", type=integer(high=50), default=8, help="crops of each level")
     parser.add_argument("--seed", type=integer(0), default=0, help="of the augmentation")
+    imagebounds.add_flag(parser)
     arguments = parser.parse_args()
+    imagebounds.allow(arguments.max_pixels)
 
     image = read_image(arguments.image)[:, :, ::-1]
     check_picture(arguments.out)

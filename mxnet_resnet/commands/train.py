@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mxnet_resnet import engines
+from mxnet_resnet.data import imagebounds
 from mxnet_resnet.settings.run import parse_runs
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 def main() -> None:
     runs = parse_runs()  # before what trains is imported, so that a wrong flag is told at once
     settings = runs[0]
+    imagebounds.allow(settings.data.max_pixels)
     engine = engines.choose(settings.devices.engine, settings.devices.gpus, settings.devices.cpus)
     if settings.eval_only:
         from mxnet_resnet.use import evaluate

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base import sources
 from mxnet_resnet.data.check import Finding, Report, find_repeats
 
 
 def check_index(report: Report) -> None:
     """Compare the .idx beside a record file with its records; what is damaged there is not told again."""
     path = report.path.with_suffix(".idx")
-    if not path.is_file():
+    if not path.exists():
         report.notes.append(f"there is no {path.name} beside it")
         return
     lines, keys, offsets = _read_index(report, path)
@@ -59,16 +59,12 @@ def _check_keys(report: Report, path: Path, lines: np.ndarray, keys: np.ndarray,
 def _read_index(report: Report, path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The line, key and offset of each entry."""
     entries = []
-    try:
-        with path.open("rb") as file:
-            for line, text in enumerate(file, 1):
-                fields = text.split()
-                if len(fields) == 2 and all(field.isdigit() and len(field) <= 18 for field in fields):
-                    entries.append((line, int(fields[0]), int(fields[1])))
-                elif fields:
-                    report.add_finding(Finding(str(path), None, None, f"{text[:40]!r} is no key and offset", line))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    for line, text in enumerate(sources.read(path, "", sources.LARGEST_TEXT).splitlines(keepends=True), 1):
+        fields = text.split()
+        if len(fields) == 2 and all(field.isdigit() and len(field) <= 18 for field in fields):
+            entries.append((line, int(fields[0]), int(fields[1])))
+        elif fields:
+            report.add_finding(Finding(str(path), None, None, f"{text[:40]!r} is no key and offset", line))
     lines, keys, offsets = np.array(entries, np.int64).reshape(-1, 3).T
     return lines, keys, offsets
 

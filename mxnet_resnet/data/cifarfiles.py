@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-import lzma
-import pickle
-import tarfile
-import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base.pickles import CarefulUnpickler
+from mxnet_resnet.data import tarwalk
 from mxnet_resnet.data.cifar import MEBIBYTE, CifarImages, Dataset
 
 PIXELS = 3 * 32 * 32
@@ -50,7 +49,7 @@ class _PickledType:
         pass
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(CarefulUnpickler):
     """Reads containers, numbers, strings and NumPy arrays, and calls nothing that a pickle names."""
 
     NAMES = {  # noqa: RUF012
@@ -62,7 +61,7 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> type:
         if (module, name) not in self.NAMES:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+            return super().find_class(module, name)
         return self.NAMES[module, name]
 
 
@@ -79,10 +78,10 @@ def read_pickle(data: bytes, count: int, dataset: Dataset, where: str) -> CifarI
     """A file of the Python version. Raises UserError."""
     try:
         batch = _Unpickler(io.BytesIO(data), encoding="bytes").load()
-        labels = np.array(batch[dataset.label_key])
-        if labels.dtype.kind != "i" or (labels.size and not 0 <= labels.min() <= labels.max() <= 255):
+        labels = batch[dataset.label_key]
+        if not isinstance(labels, list) or not all(type(label) is int and 0 <= label <= 255 for label in labels):
             raise ValueError("the labels are no whole numbers from 0 on")
-        images = CifarImages(labels.astype(np.uint8), batch[b"data"].array())
+        images = CifarImages(np.array(labels, np.uint8), batch[b"data"].array())
     except Exception as error:  # a damaged pickle can raise any
         raise UserError(f"{where} is not a pickled CIFAR batch: {error!s:.200}") from error
     if images.labels.shape != (count,) or images.pixels.shape != (count, PIXELS):
@@ -152,16 +151,11 @@ def _walk(source: Path, names: set[str]) -> Iterator[tuple[str, bytes, str]]:
 
 def _walk_tar(path: Path, names: set[str]) -> Iterator[tuple[str, bytes, str]]:
     """As ``_walk``, from a tar file; nothing is unpacked."""
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                name, where = member.name.rpartition("/")[2], f"{path}, {member.name}"
-                if member.isfile() and name in names:
-                    file = cast(IO[bytes], archive.extractfile(member))
-                    yield name, _read_bounded(file.read, member.size, where), where
-    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        reason = str(error).partition("\n")[0].rstrip(":")
-        raise UserError(f"{path} is not a whole tar file (.tar.gz, .tar.xz): {reason}") from error
+    with tarwalk.opened(path) as (archive, end):
+        for member in tarwalk.walk_members(archive, path, 0, end):
+            name, where = member.name.rpartition("/")[2], f"{path}, {member.name}"
+            if name in names:
+                yield name, _read_bounded(partial(tarwalk.read_member, archive, member), member.size, where), where
 
 
 def _read_bounded(read: Callable[[], bytes], size: int, where: str) -> bytes:

@@ -16,15 +16,10 @@ import cv2
 import numpy as np
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data.imageheader import (
-    explain_refusal,
-    find_format,
-    has_more_samples,
-    read_chunks,
-    read_orientation,
-)
+from mxnet_resnet.data.imageheader import explain_refusal, find_format, has_more_samples
+from mxnet_resnet.data.imageparts import cut_gif, drop_texts, read_chunks, read_orientation
 
-STRIP = 256  # rows put on white at a time: few enough to bound the memory
+STRIP = 256  # rows made of three colours at a time: few enough to bound the memory
 _PILLOW = threading.Lock()  # its settings are those of the process
 
 
@@ -71,7 +66,7 @@ def looks_plain(data: bytes) -> bool:
 
 def _imdecode(data: bytes, flags: int) -> np.ndarray | None:
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        return cv2.imdecode(np.frombuffer(drop_texts(data) if find_format(data) == "PNG" else data, np.uint8), flags)
     except cv2.error:
         return None
 
@@ -83,38 +78,41 @@ def _decode_layers(data: bytes) -> np.ndarray | None:
     """
     name = find_format(data)
     if name in ("GIF", "TIFF"):
-        layers = _decode_with_pillow(data)
-        return None if layers is None else _put_on_white(layers)
+        return _decode_with_pillow(cut_gif(data)[0] if name == "GIF" else data)
     layers = _imdecode(data, cv2.IMREAD_UNCHANGED)
     if layers is None or layers.dtype not in (np.uint8, np.uint16):
         return None
-    if layers.ndim == 2:
-        layers = _separate_transparent_grey(data, layers)
-    if layers.dtype == np.uint16:
-        layers = (layers >> 8).astype(np.uint8)
-    image = _put_on_white(layers) if layers.shape[2] == 4 else layers
+    through = _find_transparent_grey(data, layers) if layers.ndim == 2 and name == "PNG" else None
+    image = np.empty((*layers.shape[:2], 3), np.uint8)
+    for top in range(0, len(image), STRIP):
+        image[top : top + STRIP] = _as_colours(layers[top : top + STRIP], through)
     return _turn_upright(image, 1 if name == "BMP" else read_orientation(data))
 
 
-def _separate_transparent_grey(data: bytes, grey: np.ndarray) -> np.ndarray:
-    """Grey (H, W) as BGR (H, W, 3), or as BGRA where a PNG names a grey that shows through, which OpenCV leaves out."""
-    chunks = read_chunks(data)[0] if find_format(data) == "PNG" else {}
+def _find_transparent_grey(png: bytes, grey: np.ndarray) -> int | None:
+    """The grey that a PNG says shows through, in the values of ``grey``: OpenCV leaves that out. None without one."""
+    chunks = read_chunks(png)[0]
     if len(chunks.get(b"tRNS", b"")) != 2:
-        return cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
-    bits, most = chunks[b"IHDR"][8], np.iinfo(grey.dtype).max
-    through = int.from_bytes(chunks[b"tRNS"], "big") * (most // ((1 << bits) - 1))
-    return np.dstack([grey, grey, grey, np.where(grey == through, 0, most).astype(grey.dtype)])
+        return None
+    most = np.iinfo(grey.dtype).max
+    return int.from_bytes(chunks[b"tRNS"], "big") * (int(most) // ((1 << chunks[b"IHDR"][8]) - 1))
 
 
-def _put_on_white(layers: np.ndarray) -> np.ndarray:
-    """BGRA (H, W, 4), uint8, as it looks on white: (H, W, 3)."""
-    image = np.ascontiguousarray(layers[:, :, :3])
-    if layers[:, :, 3].min() == 255:
-        return image
-    for top in range(0, len(image), STRIP):
-        colours, alpha = image[top : top + STRIP], layers[top : top + STRIP, :, 3:].astype(np.uint16)
-        colours[:] = (colours * alpha + 255 * (255 - alpha) + 127) // 255
-    return image
+def _as_colours(layers: np.ndarray, through: int | None = None) -> np.ndarray:
+    """Grey (H, W), of which ``through`` is transparent, BGR (H, W, 3) or BGRA (H, W, 4), of 8 or 16 bits, as 8-bit BGR
+    (H, W, 3) on white.
+    """
+    if layers.ndim == 2 and through is None:
+        layers = cv2.cvtColor(layers, cv2.COLOR_GRAY2BGR)
+    elif layers.ndim == 2:
+        alpha = np.where(layers == through, 0, np.iinfo(layers.dtype).max).astype(layers.dtype)
+        layers = np.dstack([layers, layers, layers, alpha])
+    if layers.dtype == np.uint16:
+        layers = (layers >> 8).astype(np.uint8)
+    if layers.shape[2] == 3 or layers[:, :, 3].min() == 255:
+        return layers[:, :, :3]
+    colours, alpha = layers[:, :, :3], layers[:, :, 3:].astype(np.uint16)
+    return ((colours * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def _turn_upright(image: np.ndarray, orientation: int) -> np.ndarray:
@@ -125,7 +123,7 @@ def _turn_upright(image: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _decode_with_pillow(data: bytes) -> np.ndarray | None:
-    """The first picture of a GIF or a TIFF as BGRA (H, W, 4), uint8, upright; None where it does not decode.
+    """The first picture of a GIF or a TIFF as BGR (H, W, 3), uint8, upright, on white; None where it does not decode.
 
     OpenCV reads GIF from version 4.12 on, and multiplies a TIFF's colours by its transparency.
     """
@@ -133,7 +131,12 @@ def _decode_with_pillow(data: bytes) -> np.ndarray | None:
 
     try:
         with _strict_pillow(), Image.open(io.BytesIO(data), formats=("GIF", "TIFF")) as first:
-            return cv2.cvtColor(np.array(ImageOps.exif_transpose(first).convert("RGBA")), cv2.COLOR_RGBA2BGRA)
+            ImageOps.exif_transpose(first, in_place=True)
+            image = np.empty((first.height, first.width, 3), np.uint8)
+            for top in range(0, len(image), STRIP):
+                strip = first.crop((0, top, first.width, min(top + STRIP, first.height))).convert("RGBA")
+                image[top : top + STRIP] = _as_colours(cv2.cvtColor(np.array(strip), cv2.COLOR_RGBA2BGRA))
+            return image
     except Exception:  # Pillow has many kinds for damaged files
         return None
 

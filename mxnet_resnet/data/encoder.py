@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.data.decoding import ImageError, decode_bgr
 from mxnet_resnet.data.transform import LARGEST_SIDE, sides_for
 
@@ -65,6 +66,7 @@ class Encoder:
 
 def explain_no_file(path: Path) -> str:
     """Why nothing can be read from ``path``, or nothing. A pipe would be waited for without end."""
+    most = sources.LARGEST_IMAGE // sources.MEBIBYTE
     if os.path.isfile(path):  # where Path.is_file raises (a name too long), this is False
-        return ""
+        return f"more than {most} MiB" if os.path.getsize(path) > sources.LARGEST_IMAGE else ""
     return "a folder" if os.path.isdir(path) else "not a file" if os.path.exists(path) else "no such file"

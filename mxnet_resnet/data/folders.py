@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,8 @@ from mxnet_resnet.data.classnames import MOST_NAMED, name_some, number_folders, 
 from mxnet_resnet.data.encoder import explain_no_file
 from mxnet_resnet.data.imageheader import EXTENSIONS
 from mxnet_resnet.data.lists import ListLine, Skipped
+
+MOST_WAYS = 10  # into a folder, by links
 
 
 class Listing(NamedTuple):
@@ -41,6 +43,7 @@ class _Walk:
         others: counts of the endings of other files, by their folders; hidden files do not count.
         bare: folders that may have been meant as classes, and have no image.
         unvisited: subfolders that are not looked into.
+        passed: folders that links lead to once too often.
     """
 
     images: dict[str, list[str]] = field(default_factory=dict)
@@ -48,6 +51,7 @@ class _Walk:
     bare: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     unvisited: int = 0
+    passed: list[str] = field(default_factory=list)
 
 
 def list_folder(root: Path, extensions: Collection[str], recursive: bool, synset: Path | None = None) -> Listing:
@@ -95,7 +99,7 @@ def _walk(root: Path, extensions: Collection[str], recursive: bool) -> _Walk:
     def note_unreadable(error: OSError) -> None:
         walk.skipped.append(Skipped(os.path.relpath(error.filename, root), str(error.strerror)))
 
-    for folder, folders, files in os.walk(root, onerror=note_unreadable, followlinks=True):
+    for folder, folders, files in walk_folders(root, note_unreadable, walk.passed):
         inner = os.path.relpath(folder, root)
         listed = {file for file in (*folders, *files) if _ending(file) in extensions}
         for file in sorted(listed):
@@ -107,7 +111,7 @@ def _walk(root: Path, extensions: Collection[str], recursive: bool) -> _Walk:
         others = Counter(_ending(file) for file in files if file not in listed and not file.startswith("."))
         if others:
             walk.others[inner] = others
-        inside = sorted(one for one in folders if _ending(one) not in extensions and not leads_back(folder, one))
+        inside = sorted(one for one in folders if _ending(one) not in extensions)
         if inner not in walk.images and (listed or not inside or others.keys() & EXTENSIONS):
             walk.bare.append(inner)
         walk.unvisited += 0 if recursive else len(inside)
@@ -150,6 +154,8 @@ def _note_rest(root: Path, walk: _Walk, extensions: Collection[str]) -> list[str
         notes.append(f"{len(walk.bare) - MOST_NAMED:,} folders more are no classes")
     if rest := sum(walk.others.values(), Counter()):
         notes.append(f"left out, as --exts ({' '.join(sorted(extensions))}) does not name them: {count_endings(rest)}")
+    if walk.passed:
+        notes.append(describe_passed(walk.passed))
     if walk.unvisited:
         notes.append(f"{walk.unvisited:,} subfolders are not looked into without --recursive")
     return notes
@@ -177,6 +183,36 @@ def _unlistable(path: str, root: Path) -> str:
     except UnicodeEncodeError:
         return "a list cannot hold its name: not UTF-8"
     return explain_no_file(root / path)
+
+
+def walk_folders(
+    root: str | Path, note: Callable[[OSError], None], passed: list[str]
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As os.walk, through links too; but not back, and into no folder more than MOST_WAYS: links to folders of links
+    would multiply. The paths of those that are passed over then go to ``passed``.
+    """
+    ways: Counter[tuple[int, int]] = Counter()
+
+    def is_new(folder: str, name: str) -> bool:
+        try:
+            found = os.stat(os.path.join(folder, name))
+        except OSError:
+            return True  # os.walk tells
+        ways[found.st_dev, found.st_ino] += 1
+        if ways[found.st_dev, found.st_ino] > MOST_WAYS:
+            passed.append(os.path.join(folder, name))
+            return False
+        return True
+
+    for folder, folders, files in os.walk(root, onerror=note, followlinks=True):
+        folders[:] = [name for name in folders if not leads_back(folder, name) and is_new(folder, name)]
+        yield folder, folders, files
+
+
+def describe_passed(passed: Sequence[str]) -> str:
+    """A sentence on what `walk_folders` has passed over."""
+    first = f"{passed[0]}, and {len(passed) - 1:,} more" if len(passed) > 1 else passed[0]
+    return f"links lead to folders in more than {MOST_WAYS} ways, which are not followed further: {first}"
 
 
 def leads_back(folder: str, name: str) -> bool:

@@ -6,6 +6,9 @@ import re
 import struct
 from collections.abc import Callable
 
+from mxnet_resnet.data.imagebounds import explain_size
+from mxnet_resnet.data.imageparts import SCAN, cut_gif, read_chunks, read_tags, walk_jpeg, walk_tags
+
 # The formats that are read, by their first bytes. A decoder is given nothing else, whatever a file is called: that of
 # JPEG 2000 in OpenCV has had holes.
 FORMATS = {
@@ -33,19 +36,20 @@ OTHERS = {
 EXTENSIONS = frozenset(
     (".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
 )
-# Pixels of an image, and of each of its bytes (a PNG of one bit a pixel comes near): flipped bits can claim gigabytes.
-LARGEST_IMAGE, DENSEST_IMAGE = 1 << 28, 10_000
+MOST_SCANS = 100  # of a JPEG, as libtiff has it: each takes time for all pixels
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # JPEG markers that tell the size
-ALONE = {0x01, *range(0xD0, 0xDA)}  # JPEG markers that no length follows
-# Tags of TIFF, and of EXIF data, which are one.
-WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION, SAMPLES, SAMPLE_FORMAT = 256, 257, 258, 262, 274, 277, 339
+PNM_HEADER = 1 << 16  # bytes that it may have, comments included
+# Tags of TIFF.
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES = 256, 257, 258, 259, 262, 277
+TILE_WIDTH, TILE_HEIGHT, SAMPLE_FORMAT = 322, 323, 339
+COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)  # none, fax, LZW, JPEG, Deflate, PackBits
 WHOLE_NUMBERS, SIGNED, FLOATS = 1, 2, 3  # values of SAMPLE_FORMAT
 COLOURS = {2: 3, 5: 4, 6: 3, 8: 3}  # samples that a pixel has without transparency, by PHOTOMETRIC, where more than 1
-SHORT, LONG = 3, 4  # kinds of values of tags
 
 _ANY_FORMAT = re.compile(b"|".join(b"(%b)" % first for first in (*FORMATS.values(), *OTHERS.values())), re.DOTALL)
 _NAMES = (*FORMATS, *OTHERS)
-_PNM_SIZE = re.compile(rb"P\d(?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})")
+_BETWEEN = rb"(?:\s|#[^\r\n]*[\r\n])+"
+_PNM_SIZE = re.compile(rb"P\d%b0*(\d{1,9})%b0*(\d{1,9})(?!\d)" % (_BETWEEN, _BETWEEN))
 
 
 def find_format(image: bytes) -> str:
@@ -63,23 +67,33 @@ def explain_refusal(image: bytes) -> str:
         kinds = ", ".join(FORMATS)
         return f"it is {name}, and what is read is {kinds}" if name else f"it is not an image of a format read: {kinds}"
     width, height, _ = stored_shape(image)
-    if width * height > min(LARGEST_IMAGE, DENSEST_IMAGE * len(image)):
-        return (
-            f"its {len(image):,} bytes claim {width}x{height} pixels, and {LARGEST_IMAGE:,} are the most that are "
-            f"read, {DENSEST_IMAGE:,} a byte"
-        )
-    if name == "TIFF" and (reason := _explain_tiff(image)):
+    if reason := explain_size(width, height, len(image)) or (_explain_tiff(image) if name == "TIFF" else ""):
         return reason
-    return "" if _is_whole(image, name) else "it is cut short"
+    if not _is_whole(image, name):
+        return "it is cut short"
+    if width <= 0 or height <= 0:
+        return "it does not say how large it is"
+    if name == "JPEG" and _has_many_scans(image):
+        return f"it has more than {MOST_SCANS} scans, each of which takes time: save it again"
+    return ""
 
 
 def _explain_tiff(image: bytes) -> str:
-    """Why the values of a TIFF are no colours, or nothing."""
+    """Why a TIFF is not decoded, or nothing: its values are no colours, or its tags claim what takes memory or time."""
+    numbers = [tag.number for tag in walk_tags(image)]
+    if len(set(numbers)) < len(numbers):
+        return "it is a TIFF that has a tag twice"
+    if sum(tag.size for tag in walk_tags(image)) > len(image):
+        return "it is a TIFF whose tags claim more bytes than it has"
     tags = read_tags(image)
+    if reason := explain_size(tags.get(TILE_WIDTH, 0), tags.get(TILE_HEIGHT, 0), len(image)):
+        return f"in a tile, {reason}"
+    if tags.get(COMPRESSION, 1) not in COMPRESSIONS:
+        return f"it is a TIFF of the compression {tags[COMPRESSION]}: save it with LZW or Deflate"
     bits, kind = tags.get(BITS, 1), tags.get(SAMPLE_FORMAT, WHOLE_NUMBERS)
     if kind in (SIGNED, FLOATS) or bits > 16:
         values = {SIGNED: "signed numbers", FLOATS: "fractions"}.get(kind, "whole numbers")
-        return f"its values are {values} of {bits} bits: save it with whole numbers of 8 or 16 bits"
+        return f"its values are {values} of {bits} bits: save it with whole numbers of 8 or 16"
     if bits == 16 and tags.get(SAMPLES, 1) == 2:
         return "it is a TIFF of 16-bit grey with transparency: save it with 8 bits, or as a PNG"
     return ""
@@ -98,14 +112,10 @@ def _no_shape(image: bytes) -> tuple[int, int, int]:
 
 
 def _shape_of_jpeg(image: bytes) -> tuple[int, int, int]:
-    at = 2
-    while 0 <= (at := image.find(b"\xff", at)) <= len(image) - 10:
-        marker = image[at + 1]
+    for marker, at in walk_jpeg(image):
         if marker in FRAMES:
             height, width, channels = struct.unpack_from(">HHB", image, at + 5)
             return width, height, channels
-        length = 0 if marker in ALONE else int.from_bytes(image[at + 2 : at + 4], "big")
-        at += 1 if marker in (0x00, 0xFF) else 2 + length
     return 0, 0, 3
 
 
@@ -115,7 +125,8 @@ def _shape_of_png(image: bytes) -> tuple[int, int, int]:
 
 
 def _shape_of_gif(image: bytes) -> tuple[int, int, int]:
-    return (*struct.unpack_from("<HH", image, 6), 3)
+    _, width, height = cut_gif(image)
+    return width, height, 3
 
 
 def _shape_of_bmp(image: bytes) -> tuple[int, int, int]:
@@ -142,7 +153,7 @@ def _shape_of_tiff(image: bytes) -> tuple[int, int, int]:
 
 
 def _shape_of_pnm(image: bytes) -> tuple[int, int, int]:
-    found = _PNM_SIZE.match(image)
+    found = _PNM_SIZE.match(image[:PNM_HEADER])
     return (int(found[1]), int(found[2]), 3 if image[1:2] in b"36" else 1) if found else (0, 0, 3)
 
 
@@ -157,59 +168,10 @@ _SHAPES: dict[str, Callable[[bytes], tuple[int, int, int]]] = {
 }
 
 
-def read_tags(data: bytes) -> dict[int, int]:
-    """The tags of the first directory of a TIFF, or of EXIF data, whose values are whole numbers: the first of each."""
-    tags: dict[int, int] = {}
-    order = "<" if data.startswith(b"II") else ">"
-    try:
-        (at,) = struct.unpack_from(f"{order}I", data, 4)
-        (count,) = struct.unpack_from(f"{order}H", data, at)
-        for entry in range(at + 2, at + 2 + 12 * count, 12):
-            tag, kind, values = struct.unpack_from(f"{order}HHI", data, entry)
-            if kind in (SHORT, LONG):
-                inside = values * (2 if kind == SHORT else 4) <= 4
-                place = entry + 8 if inside else struct.unpack_from(f"{order}I", data, entry + 8)[0]
-                (tags[tag],) = struct.unpack_from(f"{order}{'H' if kind == SHORT else 'I'}", data, place)
-    except struct.error:
-        pass  # what was read before counts
-    return tags
-
-
-def read_orientation(image: bytes) -> int:
-    """How a PNG or a WebP lies, as EXIF numbers it from 1, which is upright, to 8."""
-    png = find_format(image) == "PNG"
-    exif = read_chunks(image)[0].get(b"eXIf", b"") if png else _find_in_webp(image, b"EXIF")
-    found = read_tags(exif[6:] if exif.startswith(b"Exif\0\0") else exif).get(ORIENTATION, 1)
-    return found if 1 <= found <= 8 else 1
-
-
-def read_chunks(png: bytes) -> tuple[dict[bytes, bytes], bool]:
-    """The chunks of a PNG before its pixels, by their names, and whether the file has all that its chunks claim."""
-    chunks: dict[bytes, bytes] = {}
-    at, kind, seen = 8, b"", False
-    while kind != b"IEND" and at < len(png):
-        length, kind = int.from_bytes(png[at : at + 4], "big"), png[at + 4 : at + 8]
-        seen |= kind == b"IDAT"
-        if not seen:
-            chunks.setdefault(kind, png[at + 8 : at + 8 + length])
-        at += 12 + length
-    return chunks, kind == b"IEND" and at <= len(png)
-
-
 def has_more_samples(tiff: bytes) -> bool:
     """Whether the pixels of a TIFF have more than their colours: transparency, or what nobody knows."""
     tags = read_tags(tiff)
     return tags.get(SAMPLES, 1) > COLOURS.get(tags.get(PHOTOMETRIC, 1), 1)
-
-
-def _find_in_webp(image: bytes, name: bytes) -> bytes:
-    at = 12
-    while at + 8 <= len(image):
-        length = int.from_bytes(image[at + 4 : at + 8], "little")
-        if image[at : at + 4] == name:
-            return image[at + 8 : at + 8 + length]
-        at += 8 + length + length % 2
-    return b""
 
 
 def _is_whole(image: bytes, name: str) -> bool:
@@ -226,11 +188,10 @@ def _is_whole(image: bytes, name: str) -> bool:
 
 def _first_scan(jpeg: bytes) -> int:
     """Where the pixels of a JPEG begin, behind the header, which can hold a thumbnail; its length where they do not."""
-    at = 2
-    while 0 <= (at := jpeg.find(b"\xff", at)) <= len(jpeg) - 4:
-        marker = jpeg[at + 1]
-        if marker == 0xDA:
-            return at
-        length = 0 if marker in ALONE else int.from_bytes(jpeg[at + 2 : at + 4], "big")
-        at += 1 if marker in (0x00, 0xFF) else 2 + length
-    return len(jpeg)
+    return next((at for marker, at in walk_jpeg(jpeg) if marker == SCAN), len(jpeg))
+
+
+def _has_many_scans(jpeg: bytes) -> bool:
+    if jpeg.count(b"\xff\xda") <= MOST_SCANS:  # quick, but thumbnails and what follows the end count
+        return False
+    return sum(marker == SCAN for marker, _ in walk_jpeg(jpeg)) > MOST_SCANS

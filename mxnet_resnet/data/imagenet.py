@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
+import struct
 import zlib
 from pathlib import Path
-from typing import IO, cast
 
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.data import tarwalk
+from mxnet_resnet.data.matfile import read_structures
 from mxnet_resnet.data.tars import TarImages
 
 VAL_SIZE = 256  # pixels of the short side of validation images
 PUBLISHED = {"train": 1281167, "val": 50000}  # images
+LARGEST_FILE = 1 << 24  # bytes of a file of the development kit
 META, GROUND_TRUTH = "data/meta.mat", "data/ILSVRC2012_validation_ground_truth.txt"
 
 
@@ -49,17 +51,17 @@ def read_wordnet_ids(val: TarImages, known: list[str], devkit: Path | None, labe
 
 def _read_devkit(path: Path) -> tuple[dict[str, str], list[list[str]]]:
     """The WordNet id of each number of the development kit, and the lines of its ground truth."""
+    files: dict[str, bytes] = {}
     try:
-        with tarfile.open(path) as devkit:
-            files = {
-                wanted: cast(IO[bytes], devkit.extractfile(member)).read()
-                for member in devkit
-                for wanted in (META, GROUND_TRUTH)
-                if member.isfile() and member.name.endswith(wanted)
-            }
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        reason = getattr(error, "strerror", None) or "it is no tar, or cut short"
-        raise UserError(f"cannot read the development kit {path}: {reason}") from error
+        with tarwalk.opened(path) as (devkit, end):
+            for member in tarwalk.walk_members(devkit, path, 0, end):
+                for wanted in (META, GROUND_TRUTH):
+                    if member.name.endswith(wanted):
+                        if member.size > LARGEST_FILE:
+                            raise UserError(f"{member.name} has {member.size:,} bytes, too many for one")
+                        files[wanted] = tarwalk.read_member(devkit, member)
+    except UserError as error:
+        raise UserError(f"cannot read the development kit: {error}") from error
     for wanted in (META, GROUND_TRUTH):
         if wanted not in files:
             raise UserError(f"{path} is not the development kit of ILSVRC 2012 (task 1 and 2): it has no {wanted}")
@@ -68,22 +70,16 @@ def _read_devkit(path: Path) -> tuple[dict[str, str], list[list[str]]]:
 
 def _read_meta(data: bytes, path: Path) -> dict[str, str]:
     """The WordNet id of each number in ``meta.mat``."""
-    from scipy.io import loadmat
-
     try:
-        synsets = np.atleast_1d(loadmat(io.BytesIO(data), squeeze_me=True)["synsets"])
-        return {str(int(row["ILSVRC2012_ID"])): str(row["WNID"]) for row in synsets}
-    except Exception as error:  # loadmat raises whatever its parsing meets
+        return {str(int(row["ILSVRC2012_ID"])): str(row["WNID"]) for row in read_structures(data, "synsets")}
+    except (ValueError, KeyError, OverflowError, struct.error, zlib.error) as error:
         raise UserError(f"{META} of {path} does not tell the ILSVRC2012_ID and WNID of synsets") from error
 
 
 def _read_lines(path: Path) -> list[list[str]]:
     """The words of each line of a ground-truth list: a label, or a file and its label."""
-    try:
-        lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise UserError(f"cannot read the labels {path}: {reason}") from error
+    text = sources.read_text(path, "the labels", sources.LARGEST_TEXT)
+    lines = [line.split() for line in text.splitlines() if line.strip()]
     for number, words in enumerate(lines, 1):
         if len(words) != len(lines[0]) or len(words) > 2:
             raise UserError(f"{path}, line {number}: neither a label nor a file and its label, as line 1 would have it")

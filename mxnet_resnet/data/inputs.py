@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import io
 import os
@@ -17,7 +18,7 @@ import numpy as np
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import lists, recordio
-from mxnet_resnet.data.folders import count_endings, leads_back
+from mxnet_resnet.data.folders import count_endings, describe_passed, walk_folders
 from mxnet_resnet.data.imageheader import EXTENSIONS
 from mxnet_resnet.data.survey import Damage, survey
 from mxnet_resnet.data.transform import photograph, read_bytes
@@ -72,7 +73,7 @@ def _find(source: str, root: Path | None) -> Iterator[Input]:
     elif os.path.isdir(source):
         yield from _in_folder(source)
     elif not os.path.exists(source) and glob.has_magic(source):
-        found = sorted(glob.glob(source, recursive=True))
+        found = sorted(_glob(source))
         if not found:
             raise UserError(f"nothing is called {source}")
         # ** finds folders and what is in them
@@ -84,6 +85,36 @@ def _find(source: str, root: Path | None) -> Iterator[Input]:
         yield from _in_records(Path(source))
     else:
         yield Input(source, partial(read_bytes, source))
+
+
+def _glob(pattern: str) -> Iterator[str]:
+    """What fits a pattern, as glob has it; below a ``**`` folders are walked through as all others."""
+    parts = pattern.split(os.sep)
+    if "**" not in parts:
+        yield from glob.iglob(pattern)
+        return
+    at = parts.index("**")
+    above = os.sep.join(parts[:at]) + os.sep if at else ""
+    passed: list[str] = []
+    for root in glob.iglob(above) if above else [""]:
+        for folder, folders, files in walk_folders(root or os.curdir, lambda error: None, passed):
+            inner = os.path.relpath(folder, root or os.curdir)
+            names = [] if inner == os.curdir else inner.split(os.sep)
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for name in (*folders, *files):
+                if _fits([*names, name], parts[at:]):
+                    yield os.path.join(root, *names, name)
+    if passed:
+        _note(describe_passed(passed))
+
+
+def _fits(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    if not patterns or not names:
+        return not names and all(pattern == "**" for pattern in patterns)
+    hidden = names[0].startswith(".") and not patterns[0].startswith(".")
+    if patterns[0] == "**":
+        return _fits(names, patterns[1:]) or (not hidden and _fits(names[1:], patterns))
+    return not hidden and fnmatch.fnmatch(names[0], patterns[0]) and _fits(names[1:], patterns[1:])
 
 
 def _in_lines(lines: TextIO, root: Path | None) -> Iterator[Input]:
@@ -103,8 +134,8 @@ def _in_folder(folder: str) -> Iterator[Input]:
     """The images in a folder and those below it; what of these folders cannot be read is an Input that raises."""
     paths: list[str] = []
     others, unread = Counter[str](), list[OSError]()
-    for inner, folders, names in os.walk(folder, onerror=unread.append, followlinks=True):
-        folders[:] = [name for name in folders if not leads_back(inner, name)]
+    passed: list[str] = []
+    for inner, _, names in walk_folders(folder, unread.append, passed):
         for name in names:
             ending = os.path.splitext(name)[1].lower()
             if ending in EXTENSIONS:
@@ -113,6 +144,8 @@ def _in_folder(folder: str) -> Iterator[Input]:
                 others[ending] += 1
     if others:
         _note(f"{count_endings(others)} in {folder} passed over: not images, by the ending of the name")
+    if passed:
+        _note(describe_passed(passed))
     for error in unread:
         yield Input(str(error.filename), partial(_fail, UserError(f"cannot read {error.filename}: {error.strerror}")))
     if not paths and not unread:

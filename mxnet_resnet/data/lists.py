@@ -98,7 +98,7 @@ def divide(prefix: Path, lines: Sequence[ListLine], division: Division) -> dict[
     if division.seed is not None:
         random.Random(division.seed).shuffle(shuffled)
     lists = {}
-    for place, chunk in enumerate(chunks(shuffled, division.chunks)):
+    for place, chunk in enumerate(chunks(shuffled, min(division.chunks, len(lines) + 1))):  # one is empty then
         name = prefix.name if division.chunks == 1 else f"{prefix.name}_{place}"
         for ending, part in split(chunk, division.train, division.test).items():
             lists[prefix.with_name(f"{name}{ending}.lst")] = part

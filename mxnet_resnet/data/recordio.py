@@ -14,12 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.ahead import compute_ahead
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import read_at
 from mxnet_resnet.data.decoding import ImageError, decode_bgr, looks_plain
-from mxnet_resnet.data.imageheader import find_format
+from mxnet_resnet.data.imagebounds import explain_size
+from mxnet_resnet.data.imageheader import find_format, stored_shape
 
 # dmlc-core, include/dmlc/recordio.h: magic, then 3 bits of continuation flag and 29 of length, then the data to the
 # next multiple of 4. MXNet puts an image header before the data: flag, label, two ids.
@@ -34,6 +36,7 @@ FOLLOWING = {
     MIDDLE_PART: (MIDDLE_PART, LAST_PART),
     LAST_PART: (WHOLE, FIRST_PART),
 }
+HEAD = 1024  # bytes in which most JPEGs tell their size
 DECODED_AHEAD = 256  # records: few enough to bound the memory
 READ_WHOLE = 1 << 28  # bytes of a file that is known again by all of them; a larger one by
 SAMPLED = 2000  # of its records, in which one that is exchanged in 500 is missed once in 50 times
@@ -146,13 +149,20 @@ def _explain_image(record: Record) -> str:
 
 
 def check_plain(path: Path, summary: Summary, reader: str) -> None:
-    """Raise UserError for an image that ``reader``, which looks at colours alone, sees otherwise than `decode_bgr`."""
+    """Raise UserError for an image that ``reader``, which looks at colours alone, sees otherwise than `decode_bgr`, and
+    for one that claims too many pixels.
+    """
     records = RecordFile(path, summary.offsets)
     with mapped(path) as data:
+        ends = [*summary.offsets[1:].tolist(), len(data)]
         for number, offset in enumerate(summary.offsets.tolist()):
             start = offset + RECORD_HEADER.size
             _, begin = _label(data[start : start + IMAGE_HEADER.size + 4], LARGEST_PIECE, "")
-            if find_format(data[start + begin : start + begin + 16]) == "JPEG":  # not read: these can be many
+            head = data[start + begin : start + begin + HEAD]
+            if find_format(head) == "JPEG":
+                whole = head if stored_shape(head)[0] else records.read(number).image  # mostly not: these can be many
+                if reason := explain_size(*stored_shape(whole)[:2], ends[number] - start - begin):
+                    raise RecordError(f"{path}, record {number}, byte {offset}", f"the image does not decode: {reason}")
                 continue
             record = records.read(number)
             if not looks_plain(record.image):
@@ -180,7 +190,7 @@ class RecordFile:
 
     def __init__(self, path: Path, offsets: Sequence[int] | np.ndarray):
         self.path, self.offsets = path, offsets
-        self._file = path.open("rb")
+        self._file = sources.open_file(path, "records")
         self._size = path.stat().st_size
 
     def read(self, number: int) -> Record:
@@ -226,7 +236,7 @@ def mapped(path: Path) -> Iterator[mmap.mmap]:
         raise UserError(f"there is no record file {path}: make it, with tools/ or im2rec, or check --data-dir")
     if not path.stat().st_size:
         raise UserError(f"{path} holds no records: make it again, with tools/ or im2rec")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with sources.open_file(path, "records") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         yield data
 
 

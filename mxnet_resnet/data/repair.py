@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import check_writable
 from mxnet_resnet.data.check import Report, find_repeats
@@ -35,9 +36,10 @@ def repair(report: Report, prefix: Path, seed: int) -> str:
 
 def _read_names(path: Path) -> dict[str, str]:
     """The file names that a .lst has for its keys; none where there is no list."""
-    if not path.is_file():
+    if not path.exists():
         return {}
-    rows = (line.split("\t") for line in path.read_text(errors="replace").splitlines())
+    text = sources.read(path, "the list", sources.LARGEST_TEXT).decode(errors="replace")
+    rows = (line.split("\t") for line in text.splitlines())
     return {row[0].strip(): row[-1] for row in rows if len(row) > 2}
 
 

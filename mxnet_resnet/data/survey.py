@@ -13,7 +13,15 @@ import cv2
 from mxnet_resnet.data import recordio
 from mxnet_resnet.data.decoding import ImageError, decode
 from mxnet_resnet.data.imageheader import stored_shape
-from mxnet_resnet.data.recordio import FIRST_PART, IMAGE_HEADER, LAST_PART, RECORD_HEADER, SPLIT_AT, WHOLE
+from mxnet_resnet.data.recordio import (
+    FIRST_PART,
+    IMAGE_HEADER,
+    LARGEST_PIECE,
+    LAST_PART,
+    RECORD_HEADER,
+    SPLIT_AT,
+    WHOLE,
+)
 
 
 class Found(NamedTuple):
@@ -42,6 +50,11 @@ def survey(data: mmap.mmap, path: Path) -> Iterator[Found | Damage]:
     counts as one record.
     """
     number = offset = 0
+    if len(data) > LARGEST_PIECE and data.find(SPLIT_AT, 0, LARGEST_PIECE) < 0:  # of any size: it is not searched
+        offset = len(data)
+        yield Damage(
+            0, 0, offset, 0, f"no record begins in the first {LARGEST_PIECE >> 20} MiB: this is no record file"
+        )
     while offset < len(data):
         item = _record_or_damage(data, path, number, offset)
         yield item
@@ -97,7 +110,7 @@ def _next_record(data: mmap.mmap, at: int) -> int:
 
 def _end_of_piece(data: mmap.mmap, at: int) -> int:
     """Where the header at ``at`` says that its piece ends."""
-    length = RECORD_HEADER.unpack_from(data, at)[1] & recordio.LARGEST_PIECE
+    length = RECORD_HEADER.unpack_from(data, at)[1] & LARGEST_PIECE
     return at + RECORD_HEADER.size + (length + 3) // 4 * 4
 
 

@@ -107,17 +107,17 @@ def _report(images: TarImages, file: BinaryIO, prefix: Path, size: int) -> None:
             left_out[int(line.split(b"\t", 1)[0])] = False
     numbers = np.flatnonzero(left_out).tolist()
     report = prefix.with_name(f"{prefix.name}.unreadable.txt")
-    reasons = [_explain_image(images.read(file, number), size) for number in numbers]
+    reasons = [_explain_image(images, file, number, size) for number in numbers]
     with replacing(report) as (path,):
         path.write_text("".join(f"{images.name(number)}\t{reason}\n" for number, reason in zip(numbers, reasons)))
     left = f", {len(numbers):,} left out: see {report}" if numbers else ""
     print(f"{prefix}.rec: {len(images) - len(numbers):,} images{left}")
 
 
-def _explain_image(data: bytes, size: int) -> str:
+def _explain_image(images: TarImages, file: BinaryIO, number: int, size: int) -> str:
     """Why there is no record of an image."""
     try:
-        decode(data)
+        decode(images.read(file, number))
     except ImageError as error:
         return str(error)
     return f"is too narrow to be {size} pixels wide"

@@ -8,19 +8,20 @@ from __future__ import annotations
 import os
 import re
 import tarfile
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import read_at, replacing
 from mxnet_resnet.base.progress import progress
+from mxnet_resnet.data.decoding import ImageError
+from mxnet_resnet.data.tarwalk import open_tar, walk_members
 
 INDEX_VERSION = 1
 LONGEST_NAME = 100  # names are kept in an array as wide as the longest
@@ -58,8 +59,10 @@ class TarImages:
         return self.table["name"][number].decode(errors="replace")
 
     def read(self, file: BinaryIO, number: int) -> bytes:
-        """The encoded image; threads may share the open tar."""
+        """The encoded image; threads may share the open tar. Raises ImageError where it is too large for one."""
         offset, size = int(self.table["offset"][number]), int(self.table["size"][number])
+        if size > sources.LARGEST_IMAGE:
+            raise ImageError(f"does not decode: it has {size:,} bytes, more than an image")
         try:
             data = read_at(file, size, offset)
         except OSError as error:
@@ -77,7 +80,7 @@ def find_images(tar: Path, out: Path, in_classes: bool) -> TarImages:
     """
     cache = out / f".{tar.name}.index.npz"
     try:
-        with tar.open("rb") as file:
+        with sources.open_file(tar, "") as file:
             state = os.fstat(file.fileno())
             key = f"{INDEX_VERSION} {in_classes} {state.st_size} {state.st_mtime_ns}"
             if kept := _read_index(cache, tar, key):
@@ -94,16 +97,16 @@ def find_images(tar: Path, out: Path, in_classes: bool) -> TarImages:
 
 def _read_index(cache: Path, tar: Path, key: str) -> TarImages | None:
     """What ``find_images`` kept, unless it is of another tar or damaged."""
-    with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error), np.load(cache) as kept:
+    with suppress(Exception), np.load(cache) as kept:  # NumPy raises many kinds; what is damaged is made again
         if str(kept["key"]) == key:
             return TarImages(tar, kept["classes"].tolist(), kept["table"])
     return None
 
 
 def _walk_classes(file: BinaryIO, tar: Path) -> TarImages:
-    with _opened(file, tar) as opened:
+    with open_tar(file, tar) as opened:
         inner: dict[str, tarfile.TarInfo] = {}
-        for member in _members(opened, tar, 0, os.fstat(file.fileno()).st_size):
+        for member in walk_members(opened, tar, 0, os.fstat(file.fileno()).st_size):
             named = CLASS_TAR.fullmatch(os.path.basename(member.name))
             if not named or named[1] in inner:
                 wrong = "the second tar of its class" if named else "no tar of a class (n########.tar)"
@@ -113,46 +116,16 @@ def _walk_classes(file: BinaryIO, tar: Path) -> TarImages:
         found = []
         for label, wordnet_id in enumerate(progress(classes, f"index of {tar.name}", len(classes), unit="classes")):
             begin, size = inner[wordnet_id].offset_data, inner[wordnet_id].size
-            members = _members(opened, f"{tar}, {wordnet_id}.tar", begin, begin + size) if size else ()
+            members = walk_members(opened, f"{tar}, {wordnet_id}.tar", begin, begin + size) if size else ()
             found.append(_table(members, label, f"{wordnet_id}/"))
     return TarImages(tar, classes, np.concatenate(found)) if found else TarImages(tar, [], _table((), -1, ""))
 
 
 def _walk_images(file: BinaryIO, tar: Path) -> TarImages:
-    with _opened(file, tar) as opened:
-        members = _members(opened, tar, 0, os.fstat(file.fileno()).st_size)
+    with open_tar(file, tar) as opened:
+        members = walk_members(opened, tar, 0, os.fstat(file.fileno()).st_size)
         table = _table(progress(members, f"index of {tar.name}"), -1, "")
     return TarImages(tar, [], table[np.argsort(table["name"], kind="stable")])
-
-
-def _opened(file: BinaryIO, tar: Path) -> tarfile.TarFile:
-    try:
-        return tarfile.TarFile(fileobj=file)
-    except (tarfile.TarError, ValueError) as error:
-        raise UserError(f"{tar} is no tar, or a compressed one, which must be unpacked before ({error})") from error
-
-
-def _members(opened: tarfile.TarFile, where: Path | str, begin: int, end: int) -> Iterator[tarfile.TarInfo]:
-    """The files of the tar that lies between two bytes of the opened one.
-
-    ``TarFile.next`` takes damage for the end of the tar. Here the end is the mark that says so.
-    """
-    position = begin
-    while True:
-        if position + tarfile.BLOCKSIZE > end:
-            raise UserError(f"{where}, byte {position}: the tar ends without its end mark: it is cut short")
-        cast(BinaryIO, opened.fileobj).seek(position)
-        try:
-            member = tarfile.TarInfo.fromtarfile(opened)
-        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
-            return
-        except (tarfile.TarError, ValueError) as error:
-            raise UserError(f"{where}, byte {position}: no header of a tar stands here ({error})") from error
-        if not position < opened.offset <= end:
-            raise UserError(f"{where}, byte {position}: the tar ends inside of {member.name}: it is cut short")
-        if member.isreg():
-            yield member
-        position = opened.offset
 
 
 def _table(members: Iterable[tarfile.TarInfo], label: int, folder: str) -> np.ndarray:

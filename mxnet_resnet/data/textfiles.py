@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
@@ -12,10 +13,7 @@ MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM
 
 def read_text(path: Path, what: str) -> str:
     """The text of a file in UTF-8, or in what the mark at its beginning says. Raises UserError, which says ``what``."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {what} {path}: {error.strerror}") from error
+    data = sources.read(path, what, sources.LARGEST_TEXT, streams=True)
     encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
     try:
         return data.decode(encoding)

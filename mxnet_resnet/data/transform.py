@@ -6,13 +6,13 @@ Short side to ``short_side`` (bilinear, the long side rounded down), then the ce
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.decoding import ImageError, decode
 
@@ -98,13 +98,8 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The bytes of an image file. Raises UserError where there is none; a pipe would be waited for without end."""
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise UserError(f"cannot read image {path}: not a file")
-    try:
-        return Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read image {path}: {getattr(error, 'strerror', None) or error}") from error
+    """The bytes of an image file. Raises UserError where there is none."""
+    return sources.read(path, "image", sources.LARGEST_IMAGE)
 
 
 def photograph(data: bytes, name: str | Path) -> np.ndarray:

@@ -8,11 +8,15 @@ from collections.abc import Sequence
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.plans.architecture import DATA_NORMS, SHORTCUT_NAMES, Architecture
 
+MOST_UNITS, MOST_PLANES = 10_000, 1 << 20
+
 
 def check_plan(plan: Architecture, classes: int | None, bn_momentum: float = 0.9) -> None:
     """Raise UserError for a plan, a number of classes or a momentum of BatchNorms that mean nothing."""
     check_arguments(plan.dimensions, 3, plan.drop_rate, plan.data_norm)
     check_whole("width", plan.width)
+    if not isinstance(plan.epsilon, (int, float)) or not 0 <= plan.epsilon < 1:
+        raise UserError(f"epsilon {plan.epsilon!r} is not in [0, 1)")
     if classes is not None:
         check_whole("classes", classes)
     check_momentum(bn_momentum)
@@ -27,7 +31,10 @@ def check_arguments(
     if len(pairs) < 2 or any(len(pair) != 2 for pair in pairs) or pairs[0][0] != 1:
         raise UserError(f"dimensions {list(dimensions)} are not (1, channels), then (units, planes) of each stage")
     for number in (value for pair in pairs for value in pair):
-        check_whole("units and planes", number)
+        if check_whole("units and planes", number) > MOST_PLANES:
+            raise UserError(f"{number} units or planes are more than any net has: {MOST_PLANES:,} are the most")
+    if sum(units for units, _ in pairs) > MOST_UNITS:
+        raise UserError(f"a net of more than {MOST_UNITS:,} units is none that can be made")
     check_whole("in_planes", in_planes)
     if not isinstance(drop_rate, (int, float)) or not 0 <= drop_rate < 1:
         raise UserError(f"drop rate {drop_rate!r} is not in [0, 1)")

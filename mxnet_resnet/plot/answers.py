@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple, TextIO
 
 import numpy as np
+
+from mxnet_resnet.base.names import let_be_printed
 
 FORMATS = ("text", "csv", "jsonl")
 
@@ -34,8 +35,8 @@ class Writer:
     def __init__(self, kind: str, titled: bool, out: TextIO | None = None):
         self._write = {"text": self._text, "csv": self._csv, "jsonl": self._json_line}[kind]
         self._titled, self._out = titled, out or sys.stdout
-        if kind != "jsonl" and isinstance(self._out, io.TextIOWrapper):
-            self._out.reconfigure(errors="surrogateescape")  # names of files may be any bytes
+        if kind != "jsonl":
+            let_be_printed(self._out)
         self._table = csv.writer(self._out, lineterminator="\n")
         self._begun = False
 
@@ -62,15 +63,18 @@ class Writer:
 
     def _json_line(self, image: str, label: int | None, found: Sequence[Answer]) -> None:
         top = [{"class": a.label, "name": a.name, "probability": round(a.probability, 6)} for a in found]
-        print(
-            json.dumps({"image": image, "label": label, "top": top}, ensure_ascii=not _is_text(image)), file=self._out
-        )
+        content = {"image": image, "label": label, "top": top}
+        line = json.dumps(content, ensure_ascii=False)
+        print(line if self._takes(line) else json.dumps(content), file=self._out)
+
+    def _takes(self, line: str) -> bool:
+        """Whether all of a line can be written as it is; JSON has escapes for the rest."""
+        return _is_text(line, getattr(self._out, "encoding", None) or "utf-8")
 
 
-def _is_text(name: str) -> bool:
-    """Whether the bytes of a name are UTF-8; JSON has escapes for others."""
+def _is_text(text: str, encoding: str) -> bool:
     try:
-        name.encode()
+        text.encode(encoding)
     except UnicodeEncodeError:
         return False
     return True

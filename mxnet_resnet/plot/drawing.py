@@ -85,14 +85,14 @@ def save(figure: Figure, out: Path) -> None:
 
 def _show(axes: Axes, image: np.ndarray, title: str) -> None:
     axes.imshow(image, interpolation="nearest" if max(image.shape) < 100 else "antialiased")
-    axes.set_title(title, fontsize=8, parse_math=False)
+    axes.set_title(figures.printable(title), fontsize=8, parse_math=False)
 
 
 def _bars(axes: Axes, answers: Sequence[Answer]) -> None:
     places = range(len(answers))
     axes.barh(places, [answer.probability for answer in answers], color="C0", alpha=0.4, height=0.8)
     for place, answer in enumerate(answers):
-        text = f"{answer.probability:.1%} {_short(answer.name)}"
+        text = figures.printable(f"{answer.probability:.1%} {_short(answer.name)}")
         axes.text(0.01, place, text, fontsize=8, va="center", parse_math=False)
     axes.set(xlim=(0, 1), ylim=(len(answers) - 0.5, -0.5))
 

@@ -45,7 +45,7 @@ def draw(runs: Sequence[Run], view: View, out: Path) -> None:
     if suffix == "html":
         text = page(runs, view).to_html(include_plotlyjs=True, config={"displaylogo": False, "responsive": True})
         with replacing(out) as (temporary,):
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
     else:
         drawn = figure(runs, view)
         with replacing(out) as (temporary,):
@@ -62,6 +62,7 @@ def write(drawn: Figure, path: Path, form: str, dpi: int) -> None:
 
 def figure(runs: Sequence[Run], view: View) -> Figure:
     """A panel a metric: training dashed, validation solid, one colour a log, the legend below."""
+    import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -73,15 +74,31 @@ def figure(runs: Sequence[Run], view: View) -> Figure:
         grey.append(Line2D([], [], color="0.4", marker="v", linestyle="", label="learning rate changes"))
     if any(run.deviations for run in runs):
         grey.append(Patch(color="0.4", alpha=2 * BAND, linewidth=0, label="± standard deviation"))
-    logs = [Line2D([], [], color=c, linewidth=2.5, label=run.name) for run, c in zip(runs, curves.colours(len(runs)))]
+    logs = [
+        Line2D([], [], color=c, linewidth=2.5, label=_shown(run.name))
+        for run, c in zip(runs, curves.colours(len(runs)))
+    ]
     columns = _columns([*logs, *grey], width)
     rows = -(-(len(logs) + len(grey)) // columns)
     tall = TALL + LEGEND_ROW * max(0, rows - LEGEND_ROWS)
-    drawn = Figure(figsize=(width, tall), layout="constrained")
-    for axes, metric in zip(drawn.subplots(1, panels, squeeze=False)[0], view.metrics):
-        _panel(axes, runs, metric, view)
-    drawn.legend(handles=[*logs, *grey], loc="outside lower center", ncols=columns, fontsize="small", frameon=False)
+    with matplotlib.rc_context({"text.parse_math": False}):  # names may have $ in them
+        drawn = Figure(figsize=(width, tall), layout="constrained")
+        for axes, metric in zip(drawn.subplots(1, panels, squeeze=False)[0], view.metrics):
+            _panel(axes, runs, metric, view)
+        place = {"loc": "outside lower center", "ncols": columns, "fontsize": "small", "frameon": False}
+        drawn.legend(handles=[*logs, *grey], **place)
     return drawn
+
+
+def printable(name: str) -> str:
+    """A name, which may be of any bytes, as text that fonts have."""
+    return name.encode(errors="backslashreplace").decode()
+
+
+def _shown(name: str) -> str:
+    """A name as a legend shows it: one that begins with _ would be left out."""
+    text = printable(name)
+    return f" {text}" if text.startswith("_") else text
 
 
 def _columns(handles: list, width: float) -> int:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 
 _CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b\n]{0,1000}(?:\x07|\x1b\\)")  # colours, titles
@@ -60,13 +61,7 @@ def read_lines(path: Path) -> tuple[list[tuple[int, str]], list[str]]:
 
     Colour codes and escapes are taken away. Raises UserError where the file cannot be read.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read log {path}: {error.strerror}") from error
-    except ValueError as error:  # a name with a null byte
-        raise UserError(f"cannot read log {str(path)!r}: {error}") from error
-    text, told = _cut(_decode(data))
+    text, told = _cut(_decode(sources.read(path, "log", sources.LARGEST_TEXT, streams=True)))
     text = _ESCAPED.sub(lambda match: chr(int(match[1], 8)), text)
     for spelt in _ESCAPES:
         text = text.replace(spelt, "\x1b[")

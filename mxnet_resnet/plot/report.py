@@ -99,7 +99,7 @@ def write(folder: Path, subject: Subject, records: RecordFile, confusions: Confu
     ]
     with replacing(folder / "curve.png", folder / "report.html") as (picture, page):
         drawn.savefig(picture, dpi=150, format="png")
-        page.write_text(_page(run.name, subject.title, "\n".join(parts)), encoding="utf-8")
+        page.write_text(_page(run.name, subject.title, "\n".join(parts)), encoding="utf-8", errors="backslashreplace")
     logging.info('Saved report to "%s"', folder / "report.html")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.runs import graph, graphcheck, ledger, params
@@ -146,10 +147,9 @@ def load_graph(prefix: str) -> graph.Graph:
         there = ", ".join(_prefixes(path.parent))
         reason = f"the prefixes there are {there}" if there else "the prefix of a checkpoint is its path up to it"
         raise UserError(f"there is no graph {path}: {reason}")
+    data = sources.read(path, "the graph")
     try:
-        if path.stat().st_size > graphcheck.LARGEST_FILE:
-            raise ValueError(f"it has more than {graphcheck.LARGEST_FILE:,} bytes")
-        found = graph.parse(path.read_text(encoding="utf-8"))
+        found = graph.parse(data.decode())
         graphcheck.check(found)
     except (ValueError, OSError) as error:
         raise UserError(f"{path} is damaged or not a graph that is read here: {_say(error)}") from error

@@ -11,7 +11,6 @@ from mxnet_resnet.runs.graph import VARIABLE, Graph, Node, Output, read_graph
 from mxnet_resnet.runs.kinds import Kind, is_true, read_row
 from mxnet_resnet.runs.operators import NOTES, OPERATORS, Operator
 
-LARGEST_FILE = 2**26  # bytes of a graph; those of the largest nets have 2 million
 MOST_NODES = 20_000
 MOST_SIDES = 3  # of a window
 WINDOW = ("kernel", "stride", "dilate", "pad", "adj", "target_shape")

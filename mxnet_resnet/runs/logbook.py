@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import explaining_refusals, name_by_date
 from mxnet_resnet.base.interruption import Interrupted
@@ -56,7 +57,7 @@ class Log:
     """The log of a run, open: a file, and the terminal, where its lines begin with ``title``."""
 
     def __init__(self, path: Path, title: str):
-        self._file, self._terminal = _File(path), _Terminal(sys.stderr)
+        self._file, self._terminal = _File(path, encoding="utf-8", errors="backslashreplace"), _Terminal(sys.stderr)
         self._file.setFormatter(logging.Formatter(logging.BASIC_FORMAT))
         self._terminal.setFormatter(logging.Formatter(title + logging.BASIC_FORMAT))
 
@@ -129,8 +130,8 @@ def _name_owner(folder: Path, prefix: str) -> str:
 def _read_owner(folder: Path) -> str | None:
     """Whose a folder of logs is; None of one that is not there, or is of before."""
     try:
-        return (folder / OWNER).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
+        return os.fsdecode(sources.read(folder / OWNER, "")).strip()
+    except UserError:
         return None
 
 
@@ -144,7 +145,7 @@ def opening(path: Path, append: bool, title: str = "", prefix: str | None = None
     with explaining_refusals(f"the log {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         if prefix is not None and _read_owner(path.parent) is None:
-            (path.parent / OWNER).write_text(f"{_name_owner(path.parent, prefix)}\n", encoding="utf-8")
+            (path.parent / OWNER).write_bytes(os.fsencode(f"{_name_owner(path.parent, prefix)}\n"))
         if not append:
             set_aside(path)
         log = Log(path, title)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import explaining_refusals, name_by_date
 from mxnet_resnet.runs import checkpoint, identity, ledger
@@ -111,7 +112,7 @@ def _is_our_graph(prefix: str, graph: str) -> bool:
     if not path.exists() or ledger.knows_run(prefix):
         return True
     with explaining_refusals(path):
-        return path.read_bytes() == graph.encode()
+        return sources.read(path, "the graph") == graph.encode()
 
 
 def _find_difference(

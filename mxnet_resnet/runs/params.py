@@ -18,6 +18,7 @@ from typing import IO, NoReturn
 
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 
 FILE_MAGIC = 0x112
@@ -39,10 +40,16 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Raises UserError where the file is cut short, none of MXNet's, or holds what is no dense array with a name.
     """
     try:
-        with path.open("rb") as file:
+        with sources.open_file(path, "") as file:
             return _Reader(path, file).read_file()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def begins_well(path: Path) -> bool:
+    """Whether a file begins as those of MXNet do, which is known at once, however large it is."""
+    with sources.open_file(path, "") as file:
+        return file.read(8) == FILE_MAGIC.to_bytes(8, "little")
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -9,15 +9,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.files import replacing
 
 DIGEST = "digest"
 
 
 def read_pointer(path: Path) -> dict[str, Any]:
-    """What a pointer says; nothing where it is missing or damaged. Older clones wrote no digest."""
-    with suppress(OSError, ValueError, RecursionError):
-        content = json.loads(path.read_text(encoding="utf-8"))
+    """What a pointer says; nothing where it is missing or damaged. Older clones wrote no digest. Raises UserError where
+    it cannot be read.
+    """
+    if not path.exists():
+        return {}
+    data = sources.read(path, "")
+    with suppress(ValueError, RecursionError):
+        content = json.loads(data.decode())
         if isinstance(content, dict) and content.pop(DIGEST, found := _digest(content)) == found:
             return content
     return {}

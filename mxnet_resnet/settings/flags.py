@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mxnet_resnet.base.arguments import Parser, integer, integers, number, positive, seeds, shape
+from mxnet_resnet.data import imagebounds
 from mxnet_resnet.data.datasets import BACKENDS, DATA_TYPES
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.settings.listing import Listing, list_networks, list_recipes
@@ -102,12 +103,13 @@ def _add_data(data: argparse._ArgumentGroup) -> None:
     )
     data.add_argument("--data-backend", choices=BACKENDS, default=BACKENDS[0], help="who decodes")
     data.add_argument("--data-nthreads", type=integer(high=1024), help="threads that decode (one a core)")
+    imagebounds.add_flag(data)
 
 
 def _add_network(net: argparse._ArgumentGroup) -> None:
-    net.add_argument("--depth", type=int, help="layers of a ResNet-v2: 50 for imagenet, 164 for cifar10")
+    net.add_argument("--depth", type=integer(), help="layers of a ResNet-v2: 50 for imagenet, 164 for cifar10")
     net.add_argument("--network", help="another net instead, by its name: preact_resnet20 (--list-networks)")
-    net.add_argument("--width", type=integer(), help="factor on the channels of the 3x3 convolutions")
+    net.add_argument("--width", type=integer(high=1024), help="factor on the channels of the 3x3 convolutions")
     net.add_argument(
         "--drop-rate", type=number(0, 1, high_included=False), help="dropout in basic units, from 0 to below 1"
     )

@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass, fields
 
 from mxnet_resnet.base.arguments import Parser, channels, deviations, epoch, integer, shape
+from mxnet_resnet.data import imagebounds
 from mxnet_resnet.data.transform import CROPS, ImageShape
 from mxnet_resnet.settings.flags import add_engine
 
@@ -37,7 +38,8 @@ class NetChoice:
 
 
 def read(arguments: argparse.Namespace) -> NetChoice:
-    """What the flags of `add` say."""
+    """What the flags of `add` say; the bound on images holds from now on."""
+    imagebounds.allow(arguments.max_pixels)
     return NetChoice(**{field.name: getattr(arguments, field.name) for field in fields(NetChoice)})
 
 
@@ -56,6 +58,7 @@ def add(parser: Parser) -> None:
     )
     net.add_argument("--std", type=deviations, help="the deviation that goes with --mean")
     net.add_argument("--output", help="the operator whose output is scores of classes, where the graph does not tell")
+    imagebounds.add_flag(parser)
     net.add_argument("--synset", help="class names, a line each (predict/synset.txt for 1000 classes, else numbers)")
 
 

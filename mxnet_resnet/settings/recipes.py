@@ -8,11 +8,12 @@ from typing import Any
 
 import yaml
 
-from mxnet_resnet.base import nearest
+from mxnet_resnet.base import nearest, sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.settings import flags
 from mxnet_resnet.settings.listing import FOLDER
 
+LARGEST = 1 << 16  # bytes of a recipe
 # What says where a run begins or is kept is not part of a result.
 OF_A_RUN = {
     "recipe",
@@ -29,13 +30,21 @@ OF_A_RUN = {
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would take the last."""
+    """Refuses a key that stands twice, of which YAML would take the last, and aliases, of which a few lines can stand
+    for billions.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise UserError("a recipe has no aliases (*NAME): write out what they stand for")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise UserError(f"the key {key!r} stands there twice")
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise UserError(f"the key {key.value!r} stands there twice")
+            seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
 
@@ -46,14 +55,15 @@ def load(name: str) -> flags.Flags:
         known = sorted(file.stem for file in FOLDER.glob("*.yaml"))
         near = nearest.describe_nearest(nearest.find_nearest(name, known)) or " (--list-recipes has those that are)"
         raise UserError(f"there is no recipe {name}{near}")
+    data = sources.read(path, "the recipe")
+    if len(data) > LARGEST:
+        raise UserError(f"{path} has more than {LARGEST:,} bytes, and a recipe has a few lines")
     try:
-        content = yaml.load(path.read_text(), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not YAML") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        content = yaml.load(data.decode(), _Loader)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError, LookupError, AttributeError) as error:
+        raise UserError(f"{path} is not YAML") from error  # PyYAML makes numbers and dates of what looks like them
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a recipe: its lines are KEY: VALUE, and the keys are flags of train_resnet.py")
     allowed = {name.replace("_", "-") for name in vars(flags.parse({}))} - OF_A_RUN

@@ -6,6 +6,7 @@ import argparse
 
 from mxnet_resnet.base.arguments import Parser, integer, integers
 from mxnet_resnet.base.environment import cores
+from mxnet_resnet.data import imagebounds
 
 
 def add(parser: Parser) -> None:
@@ -14,6 +15,7 @@ def add(parser: Parser) -> None:
     parser.add_argument("--quality", type=integer(1, 100), default=90, help="of the JPEGs")
     parser.add_argument("--num-workers", type=integer(1, 1024), default=cores(), help="threads that decode and encode")
     parser.add_argument("--seed", type=integer(0), default=0, help="of the order of the records")
+    imagebounds.add_flag(parser)
 
 
 def _sizes(text: str) -> list[int]:

@@ -204,6 +204,7 @@ def _data(options: argparse.Namespace, data_type: DataType) -> DataSettings:
         mixup=options.mixup,
         backend=options.data_backend,
         threads=options.data_nthreads,
+        max_pixels=options.max_pixels,
     )
 
 

@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mxnet_resnet.base.arguments import SMALLEST_NUMBER
+
 WARMUPS = ("constant", "linear")
 STEPS = "steps"  # the way that --lr-steps and --lr-iterations are for; the others end with the run
 
@@ -59,6 +61,10 @@ class Schedule:
         return self.begin + self.warmup_steps
 
     def __call__(self, step: int) -> float:
+        rate = self._compute(step)
+        return rate if rate >= SMALLEST_NUMBER else 0.0
+
+    def _compute(self, step: int) -> float:
         if step < self.warmed_up:
             done = max(step - self.begin, 0) / self.warmup_steps if self.warmup_mode == "linear" else 0
             return self.warmup_lr + (self.lr - self.warmup_lr) * done

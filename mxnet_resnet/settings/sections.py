@@ -32,6 +32,7 @@ class DataSettings:
         mixup: pairs are mixed in shares from Beta(mixup, mixup); 0: they are not.
         backend: who reads the training records, one of datasets.BACKENDS.
         threads: that decode; None: one a core.
+        max_pixels: of an image; None is the bound of `imagebounds`.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class DataSettings:
     mixup: float
     backend: str
     threads: int | None
+    max_pixels: int | None
 
     def is_later(self, epoch: int) -> bool:
         """Whether the augmentation is off in an epoch."""

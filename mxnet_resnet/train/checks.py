@@ -77,7 +77,6 @@ def note_records(settings: RunSettings, summaries: Summaries) -> list[str]:
         stages.append((data.later_train, data.augmentation(data.aug_off_epoch)))
     for path, preset in dict.fromkeys(stages):
         notes += pairing.compare_scales(path, summaries[path], data.image_shape, preset, data.pad)
-    for path in dict.fromkeys((data.train, data.later_train, data.val)):
-        if path is not None:
-            notes += recordio.describe_sampling(path, summaries[path])
+    for path, summary in summaries.items():
+        notes += recordio.describe_sampling(path, summary)
     return notes

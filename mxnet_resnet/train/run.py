@@ -12,7 +12,7 @@ from mxnet_resnet.base.interruption import Wish
 from mxnet_resnet.data import recordio
 from mxnet_resnet.engines.base import Engine, Group, Session
 from mxnet_resnet.plot import report
-from mxnet_resnet.runs import ledger, logbook, metrics
+from mxnet_resnet.runs import ledger, logbook, metrics, ownership
 from mxnet_resnet.runs.logbook import Log
 from mxnet_resnet.runs.metrics import MetricsFile
 from mxnet_resnet.settings.sections import RunSettings
@@ -55,8 +55,13 @@ def train_alone(plan: Plan, wish: Wish) -> None:
 
 @contextmanager
 def opening(plan: Plan, title: str = "") -> Iterator[Opened]:
-    """The log and the metrics of a run, open; on the terminal its lines begin with ``title``."""
+    """The log and the metrics of a run, open, which is from now on the one to resume; on the terminal its lines begin
+    with ``title``.
+    """
     settings, group = plan.settings, plan.place.group
+    if group.rank == 0:
+        plan.notes.extend(ownership.keep_graph(settings.saving.prefix, plan.model.graph))
+        ledger.note_start(settings.saving.prefix, plan.begin.entry, plan.begin.anew)
     path = log_path(settings, group)
     append = settings.start.retrain or not plan.begin.anew
     folder = None if group.rank else path.parent
@@ -73,7 +78,7 @@ def start(plan: Plan) -> Session:
 
 
 def begin(opened: Opened, session: Session, wish: Wish, bar: bool = True) -> Loop:
-    """The loop of a run, which from now on is the one to resume."""
+    """The loop of a run, for which what only an earlier one could use is removed."""
     plan, place = opened.plan, opened.plan.place
     if place.group.rank == 0:
         ledger.begin(plan.settings.saving.prefix, plan.begin.entry, plan.begin.anew)

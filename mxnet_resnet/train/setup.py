@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mxnet_resnet.base import environment, files, interruption
+from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Wish
 from mxnet_resnet.data.stored import StoredEpochs
 from mxnet_resnet.engines.base import Devices, Engine, Group, Model, TrainingSpec
-from mxnet_resnet.runs import checkpoint, ledger, metrics, ownership
+from mxnet_resnet.runs import checkpoint, metrics
 from mxnet_resnet.runs.start import Start, find_start
 from mxnet_resnet.settings.schedule import Schedule
 from mxnet_resnet.settings.sections import RunSettings
@@ -80,8 +81,6 @@ def planning(runs: Sequence[RunSettings], engine: Engine) -> Iterator[tuple[list
         if group.rank == 0:
             for plan in plans:
                 stack.enter_context(files.locked(Path(f"{plan.settings.saving.prefix}-lock")))
-                plan.notes.extend(ownership.keep_graph(plan.settings.saving.prefix, plan.model.graph))
-                ledger.note_start(plan.settings.saving.prefix, plan.begin.entry, plan.begin.anew)
         yield plans, stack.enter_context(interruption.watching(deadline))
 
 
@@ -98,7 +97,8 @@ def plan_run(settings: RunSettings, place: Place) -> Plan:
     check_same(group, json.dumps([settings_now, begin.entry.name, begin.entry.step, begin.anew]))
     model_notes = model.prepare()
     graph = checkpoint.graph_path(settings.saving.prefix)
-    files.check_writable(graph, f"checkpoints to {graph.parent}")
+    if files.check_writable(graph, f"checkpoints to {graph.parent}").stream:
+        raise UserError(f"cannot write {graph}: it is a pipe or a device")  # which would be waited for
     notes = [note for note in (engine.reason, devices.note) if note]
     notes += [*place.notes, rate.describe(steps_per_epoch), *model_notes, *begin.notes]
     versions = {**environment.versions(), **engine.versions()}

@@ -12,12 +12,14 @@ from typing import Union
 
 import numpy as np
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.transform import ImageShape
 from mxnet_resnet.engines.graphs import images, outputs, recognition
 from mxnet_resnet.engines.net import IMAGENET_MEAN, IMAGENET_STD, TrainedNet, require_plan
 from mxnet_resnet.plans import layouts
 from mxnet_resnet.plans.architecture import Architecture
+from mxnet_resnet.plans.checks import check_plan
 from mxnet_resnet.runs import checkpoint, params
 from mxnet_resnet.runs.checkpoint import Arrays
 from mxnet_resnet.runs.graph import STATISTICS
@@ -26,6 +28,7 @@ from mxnet_resnet.use import graphs
 TORCH, GLUON = "torch", "gluon"
 TORCH_SUFFIXES = (".th", ".pth", ".pt", ".bin", ".safetensors")
 MODULE_CHECKPOINT = re.compile(r"(.+)-(\d{4,})\.params")
+LARGEST_NOTE = 1 << 16  # letters of a note of an architecture
 SMALL_SHAPE, LARGE_SHAPE = (3, 32, 32), (3, 224, 224)
 
 Epoch = Union[int, str, None]  # "best" or "latest"; None is the last one
@@ -134,7 +137,7 @@ def find_kind(path: Path) -> str | None:
     """
     begin = b""
     if path.is_file():
-        with path.open("rb") as file:
+        with sources.open_file(path, "") as file:
             begin = file.read(10)
     if begin.startswith((b"PK\x03\x04", b"\x80")) or begin[8:] == b'{"':
         return TORCH
@@ -241,15 +244,20 @@ def _as_net(path: Path, arrays: Arrays, known: tuple[Architecture, int | None, s
 
 
 def _read_note(path: Path) -> Architecture:
+    data = sources.read(path, "")
     try:
-        return _parse_plan(path, path.read_text())
-    except (OSError, ValueError) as error:
+        return _parse_plan(path, data.decode())
+    except ValueError as error:
         raise UserError(f"{path} is no note of an architecture: remove it, or name the net with --network") from error
 
 
 def _parse_plan(path: Path, text: str) -> Architecture:
     try:
+        if len(text) > LARGEST_NOTE:
+            raise ValueError("it is too long")
         fields = json.loads(text)
-        return Architecture(**{**fields, "dimensions": tuple(map(tuple, fields["dimensions"]))})
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        plan = Architecture(**{**fields, "dimensions": tuple(map(tuple, fields["dimensions"]))})
+        check_plan(plan, None)
+        return plan
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} has no architecture that is known here: name the net with --network") from error

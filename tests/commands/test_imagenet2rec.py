@@ -221,7 +221,7 @@ def test_real_photographs(tmp_path, shared, command, capsys):
     "flag, value, message",
     [
         ("--train", "none.tar", "No such file"),
-        ("--train", ".", "Is a directory"),
+        ("--train", ".", "it is a folder"),
         ("--val", "none.tar", "No such file"),
         ("--devkit", "none.tgz", "cannot read the development kit"),
         ("--devkit", "text", "cannot read the development kit"),

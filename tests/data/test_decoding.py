@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.data import decoding, imageheader, inputs, recordio, stored, survey
+from mxnet_resnet.data import decoding, imageheader, imageparts, inputs, recordio, stored, survey
 from mxnet_resnet.data.augment import LEVELS
 from mxnet_resnet.data.encoder import Encoder
 from mxnet_resnet.data.reader import TrainingRecords, ValidationRecords
@@ -153,7 +153,7 @@ def test_headers_tell_the_size_of_each_kind():
         assert imageheader.stored_shape(data)[:2] == expected.shape[1::-1], kind
         for cut in range(0, min(200, len(data)), 3):
             imageheader.stored_shape(data[:cut])
-            imageheader.read_tags(data[:cut])
+            imageparts.read_tags(data[:cut])
 
 
 def test_one_bound_on_the_size_for_all():

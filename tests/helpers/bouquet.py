@@ -55,12 +55,13 @@ VARIABLES = {  # what an operator reads behind its first input
 }
 LABELLED = ("Output", "Softmax")  # endings of names
 OF_IMAGES = ("_image_normalize", "_image_to_tensor")  # these take images alone
+OF_OTHERS = ("_image_to_tensor", "softmax_cross_entropy")  # of images (N, H, W, C), of scores (N, classes)
 OF_INT8 = ("_contrib_quantize", "_contrib_requantize", "_contrib_dequantize", "_sg_")
 
 
 def list_operators() -> list[str]:
-    """Those that have a graph here: all but those of int8, which real graphs have, and one that takes NHWC."""
-    return [name for name in OPERATORS if not name.startswith(OF_INT8) and name != "_image_to_tensor"]
+    """Those that have a graph here: all but those of int8, which real graphs have, and those of other inputs."""
+    return [name for name in OPERATORS if not name.startswith(OF_INT8) and name not in OF_OTHERS]
 
 
 def write(name: str) -> str:

@@ -143,8 +143,6 @@ def test_the_form_of_a_file_is_bounded(tmp_path, monkeypatch):
     assert refuse(tmp_path, {**graph("relu", {}), "attrs": {"mxnet_version": ["int", -1]}}).endswith("MXNet -1")
     monkeypatch.setattr(graphcheck, "MOST_NODES", 1)
     assert refuse(tmp_path, graph("relu", {})) == "it has 2 operators and variables, where 1 are the most"
-    monkeypatch.setattr(graphcheck, "LARGEST_FILE", 10)
-    assert refuse(tmp_path, graph("relu", {})) == "it has more than 10 bytes"
     (tmp_path / "net-symbol.json").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="it is no JSON"):
         checkpoint.load_graph(str(tmp_path / "net"))

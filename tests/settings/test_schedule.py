@@ -4,6 +4,7 @@ import mxnet as mx
 import pytest
 
 from mxnet_resnet.engines.mxnet.optimizer import Scheduler
+from mxnet_resnet.engines.mxnet.serveroptimizer import Rates, tabulate
 from mxnet_resnet.settings.run import parse
 from mxnet_resnet.settings.schedule import Schedule
 
@@ -92,7 +93,8 @@ def test_the_rate_is_scaled_for_the_batch_only_when_asked():
 def test_mxnets_optimizers_ask_from_1_and_servers_count_every_workers_updates():
     rate = Schedule(1, milestones=(3,))
     assert [Scheduler(rate)(update) for update in (1, 3, 4)] == pytest.approx([1, 1, 0.1])
-    assert [Scheduler(rate, 2)(update) for update in (1, 2, 6, 7)] == pytest.approx([1, 1, 1, 0.1])
+    of_two = Rates(tabulate(rate, 0, 9), updates_per_step=2)
+    assert [of_two(update) for update in (1, 2, 6, 7)] == pytest.approx([1, 1, 1, 0.1])
 
 
 def test_a_schedule_is_told_in_a_sentence():

@@ -99,7 +99,7 @@ class KVStoreGroup:
 
     def all_same(self, text: str) -> bool:
         """Whether all workers have the same text."""
-        number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:5], "big")
+        number = int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:5], "big")
         return not self.any_true(self.add_up([number])[0] != number * self.count)
 
     def should_stop(self, told: bool) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 
 SSH_PORT = 22
-MOST_TEXT = 2**20  # characters of a host file
+MOST_TEXT = 2**20  # bytes of a host file
 NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]*"  # of a host, an address of IPv4, or a user: neither a shell's word nor an option
 LINE = re.compile(rf"((?:{NAME}@)?)({NAME})(?::([0-9]{{1,5}}))?((?:\s+[A-Za-z_-]+=[0-9]+)*)")
 COMMENT = re.compile(r"(^|\s)#.*")
@@ -36,14 +37,9 @@ def read_hosts(hostfile: str) -> list[Host]:
     Raises UserError where a line is anything else, and where there is none.
     """
     try:
-        with open(hostfile, encoding="utf-8") as file:
-            text = file.read(MOST_TEXT + 1)
-    except OSError as error:
-        raise UserError(f"cannot read the host file {hostfile}: {error.strerror}") from error
+        text = sources.read(hostfile, "the host file", MOST_TEXT).decode()
     except UnicodeDecodeError as error:
         raise UserError(f"the host file {hostfile} is no text") from error
-    if len(text) > MOST_TEXT:
-        raise UserError(f"the host file {hostfile} is too large: one host a line")
     lines = enumerate((COMMENT.sub("", line).strip() for line in text.split("\n")), 1)
     hosts = [_read_line(line, f"{hostfile}, line {number}") for number, line in lines if line]
     if not hosts:

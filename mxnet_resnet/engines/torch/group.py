@@ -53,7 +53,7 @@ class ProcessGroup:
         """Whether all workers have the same text."""
         if self.alone:
             return True
-        digest = torch.tensor(list(hashlib.sha256(text.encode()).digest()))
+        digest = torch.tensor(list(hashlib.sha256(text.encode(errors="surrogatepass")).digest()))
         digests = [torch.empty_like(digest) for _ in range(self.count)]
         dist.all_gather(digests, digest)
         return all(torch.equal(digest, other) for other in digests)

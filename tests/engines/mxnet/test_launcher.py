@@ -27,6 +27,7 @@ role = os.environ["DMLC_ROLE"]
 names = ("DMLC_PS_ROOT_URI", "DMLC_NODE_HOST", "DMLC_NUM_WORKER", "DMLC_NUM_SERVER", "OMP_NUM_THREADS")
 line = json.dumps([role, os.getcwd(), sys.argv[1:], [os.environ.get(name) for name in names]])
 print(line + "\\n", end="", flush=True)
+time.sleep(2 * (role == "scheduler"))  # which ends last in a job
 """
 WORDS = ["a b", "it's", "", "$HOME", "*", '"q"', "a\\b", "--depth", "é;&|#"]
 
@@ -198,10 +199,11 @@ def test_ssh_passes_signals_on(start, tmp_path):
 
 
 ENVIRONMENT = """
-import json, os, sys
+import json, os, sys, time
 told = {name: os.environ.get(name) for name in sys.argv[2:]}
 with open(f"{sys.argv[1]}/{os.environ['DMLC_ROLE']}{os.getpid()}", "w") as file:
     json.dump([os.environ["DMLC_ROLE"], os.getcwd(), told], file)
+time.sleep(2 * (os.environ["DMLC_ROLE"] == "scheduler"))  # which ends last in a job
 """
 
 
