@@ -131,7 +131,7 @@ class Ring(Mapping):
             return fill_up(images, labels, count)
         begin = self._find(number)
         memory = (ctypes.c_char * self.layout.size).from_buffer(self.memory, begin)
-        weakref.finalize(memory, self.free.append, number).atexit = False  # type: ignore[misc]
+        weakref.finalize(memory, self.free.append, number).atexit = False
         return fill_up(Slot.see(self.layout, memory, 0).images, labels, count)
 
     def close(self) -> None:
