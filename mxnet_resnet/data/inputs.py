@@ -176,13 +176,18 @@ def _in_list(path: Path, root: Path | None) -> Iterator[Input]:
     for note in lists.note_further_labels(path):
         _note(note)
     folders = [folder for folder in (root, path.parent, Path()) if folder is not None]
+    elsewhere: list[Path] = []
     for entry in lists.read_lines(path):
         if isinstance(entry, UserError):
             yield Input(str(path), partial(_fail, entry))
             continue
         places = [folder / entry.path for folder in folders]
         image = next((place for place in places if os.path.exists(place)), places[0])
+        if root is not None and image != places[0]:
+            elsewhere.append(image)
         yield Input(str(image), partial(read_bytes, image), _label(entry.label))
+    if elsewhere:
+        _note(f"{path}: {len(elsewhere)} images are not in {root}; others were taken, such as {elsewhere[0]}")
 
 
 def _label(label: float) -> int | None:

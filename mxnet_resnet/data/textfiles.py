@@ -16,6 +16,6 @@ def read_text(path: Path, what: str) -> str:
     data = sources.read(path, what, sources.LARGEST_TEXT, streams=True)
     encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
     try:
-        return data.decode(encoding)
+        return data.decode(encoding).lstrip("\ufeff")  # a second mark, of text that was marked before it was recoded
     except UnicodeDecodeError as error:
         raise UserError(f"cannot read {what} {path}: byte {error.start} is not UTF-8 text: save it in UTF-8") from error

@@ -79,7 +79,13 @@ def drawable(runs: Sequence[Run], view: View) -> tuple[list[Run], list[str]]:
 
 
 def told_apart(runs: Sequence[Run], paths: Sequence[Path]) -> None:
-    """Put as much of their paths before names that are equal as sets them apart. Changes ``runs``."""
+    """Put as much of their paths before names that are equal as sets them apart, or that of the file behind them where
+    the folder is the same. Changes ``runs``.
+    """
+    placed = [(run.name, path.parent) for run, path in zip(runs, paths)]
+    for run, path, place in zip(runs, paths, placed):
+        if any(other != path for other, same in zip(paths, placed) if same == place):
+            run.name += f" ({path.name})"
     for depth in range(1, max(len(path.resolve().parts) for path in paths)):
         names = [run.name for run in runs]
         if len({*names}) == len(names):

@@ -217,6 +217,10 @@ def test_logs_with_equal_names_are_told_apart(command, capsys, tmp_path):
         path.write_text("INFO:root:Epoch[0] Validation-accuracy=0.5\n")
     _, out, _ = command(capsys, "log/plot_curve.py", f"--logs={paths[0]},{paths[1]}", f"--out={tmp_path}/a.svg")
     assert [line.split(":")[0] for line in out.splitlines()] == ["one/net", "two/net"]
+    (paths[0].parent / "x.log").write_bytes(paths[0].read_bytes())
+    (paths[0].parent / "x.txt").write_bytes(paths[0].read_bytes())
+    _, out, _ = command(capsys, "log/plot_curve.py", f"--logs={paths[0].parent}/x.*", f"--out={tmp_path}/a.svg")
+    assert [line.split(":")[0] for line in out.splitlines()] == ["x (x.log)", "x (x.txt)"]
 
 
 @pytest.mark.parametrize("flag", ["--csv=.", "--out=c.pgf"])

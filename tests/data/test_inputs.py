@@ -63,7 +63,7 @@ def test_records_as_large_as_im2rec_makes_them_are_good(tmp_path):
     assert "claim 20000x20000 pixels" in Encoder().read(tmp_path / "larger.png")
 
 
-def test_the_paths_of_a_list_begin_at_its_root_or_beside_it(tmp_path, monkeypatch):
+def test_the_paths_of_a_list_begin_at_its_root_or_beside_it(tmp_path, monkeypatch, capsys):
     save(tmp_path / "photos/a/0.png")
     save(tmp_path / "lists/b/1.png")
     save(tmp_path / "here/c/2.png")
@@ -72,13 +72,21 @@ def test_the_paths_of_a_list_begin_at_its_root_or_beside_it(tmp_path, monkeypatc
     told = read_all(tmp_path / "lists/x.lst", root=tmp_path / "photos")
     assert told[:3] == ["0", "1", "2"]
     assert told[3] == f"cannot read image {tmp_path}/photos/d/3.png: No such file or directory"
+    others = f"x.lst: 2 images are not in {tmp_path}/photos; others were taken, such as {tmp_path}/lists/b/1.png"
+    assert others in capsys.readouterr().err
     assert "lists/a/0.png" in read_all(tmp_path / "lists/x.lst")[0]
+    assert "are not in" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_names_of_classes_in_the_encodings_that_say_what_they_are(tmp_path, encoding):
     (tmp_path / "names.txt").write_bytes("Flügel\r\nŠkoda\r\n".encode(encoding))
     assert classnames.read_class_names(tmp_path / "names.txt", 2) == ["Flügel", "Škoda"]
+
+
+def test_a_second_mark_is_no_part_of_a_name(tmp_path):
+    (tmp_path / "names.txt").write_text("\ufeffFlügel\n", encoding="utf-16")
+    assert classnames.read_class_names(tmp_path / "names.txt", 1) == ["Flügel"]
 
 
 def test_names_in_another_encoding_are_refused_in_a_sentence(tmp_path):
