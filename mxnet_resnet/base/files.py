@@ -182,7 +182,8 @@ def _lock(path: Path) -> IO[str]:
 
 
 def _warn_of_no_lock(path: Path, reason: str | None) -> None:
-    logging.warning("There is no lock on %s (%s): no other run may write there", path, reason)
+    # By the logger: `logging.warning` gives the terminal a handler where no log is open, and all lines come twice.
+    logging.getLogger().warning("There is no lock on %s (%s): no other run may write there", path, reason)
 
 
 def read_at(file: BinaryIO, size: int, offset: int) -> bytes:

@@ -15,7 +15,7 @@ from tests.helpers.pictures import save_classes
 
 # As on Windows. The commands are then run one after another; each ends by its status.
 ELSEWHERE = """
-import os, runpy, signal, sys
+import logging, os, runpy, signal, sys
 sys.modules.update(dict.fromkeys(["fcntl", "resource", "mxnet", "torch"]))
 for module, names in {os: ["sched_getaffinity", "pread", "O_DIRECTORY", "getppid"], signal: ["SIGHUP"]}.items():
     for name in names:
@@ -33,6 +33,7 @@ assert recordio.RecordFile(Path("x.rec"), offsets).read(7).label == 1
 with files.locked(Path("new/lock")):
     assert not list(files.abandoned(Path("new/net")))
 assert not Path("new/lock").exists()
+assert not logging.getLogger().handlers  # with one, all lines of a run would come twice
 """
 
 
