@@ -18,7 +18,7 @@ from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import explaining_refusals, name_by_date
 from mxnet_resnet.base.interruption import Interrupted
-from mxnet_resnet.base.places import find_descriptor
+from mxnet_resnet.base.places import awaiting_reader, find_descriptor
 
 OWNER = "prefix.txt"  # in the folder of a log: the prefix of its run, from there
 Metrics = Iterable[tuple[str, float]]
@@ -128,11 +128,13 @@ def _name_owner(folder: Path, prefix: str) -> str:
 
 
 def _read_owner(folder: Path) -> str | None:
-    """Whose a folder of logs is; None of one that is not there, or is of before."""
+    """Whose a folder of logs is; None of one that is not there, or is of before; nobody's where that cannot be read."""
+    if not os.path.lexists(folder / OWNER):
+        return None
     try:
         return os.fsdecode(sources.read(folder / OWNER, "")).strip()
     except UserError:
-        return None
+        return ""
 
 
 @contextmanager
@@ -148,7 +150,8 @@ def opening(path: Path, append: bool, title: str = "", prefix: str | None = None
             (path.parent / OWNER).write_bytes(os.fsencode(f"{_name_owner(path.parent, prefix)}\n"))
         if not append:
             set_aside(path)
-        log = Log(path, title)
+        with awaiting_reader(path):
+            log = Log(path, title)
     try:
         with telling():
             yield log

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from mxnet_resnet.base import environment, files, interruption
 from mxnet_resnet.base.errors import UserError
@@ -75,10 +74,10 @@ def planning(runs: Sequence[RunSettings], engine: Engine) -> Iterator[tuple[list
     with engine.join(first.devices.store, devices) as group, ExitStack() as stack:
         shares = [share_batch(settings, group.local_count) for settings in runs]
         place = Place(engine, devices, group, check_records(shares[0], group.count), told)
+        if group.rank == 0:  # before it is looked where a run stands: another command may be about to end it
+            for settings in shares:
+                stack.enter_context(files.locked(checkpoint.lock_path(settings.saving.prefix)))
         plans = [plan_run(settings, place) for settings in shares]
-        if group.rank == 0:
-            for plan in plans:
-                stack.enter_context(files.locked(Path(f"{plan.settings.saving.prefix}-lock")))
         yield plans, stack.enter_context(interruption.watching(deadline))
 
 
