@@ -116,7 +116,16 @@ def find_folder(log_dir: Path, prefix: str) -> Path:
     """
     name = Path(prefix).name
     folders = (log_dir / f"{name}{ending}" for ending in ("", *(f"-{number}" for number in range(2, 10000))))
-    return next(folder for folder in folders if _read_owner(folder) in (None, _name_owner(folder, prefix)))
+    return next(folder for folder in folders if _may_have(folder, prefix))
+
+
+def _may_have(folder: Path, prefix: str) -> bool:
+    """Whether a folder of logs is of the run at ``prefix``, however that is spelt, or of none."""
+    owner = _read_owner(folder)
+    try:
+        return owner is None or os.path.realpath(folder / owner) == os.path.realpath(prefix)
+    except ValueError:  # no name of a file
+        return False
 
 
 def _name_owner(folder: Path, prefix: str) -> str:

@@ -160,9 +160,9 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(places, "READER_SECONDS", 0)
     for name in ("train.log", metrics.NAME):
         os.mkfifo(tmp_path / name)
-    with pytest.raises(UserError, match="train.log: it is a pipe that nobody reads"):
+    with pytest.raises(UserError, match=r"train.log: it is a pipe that nobody reads"):
         logbook.opening(tmp_path / "train.log", append=False).__enter__()
-    with pytest.raises(UserError, match="metrics.jsonl: it is a pipe"):
+    with pytest.raises(UserError, match=r"metrics.jsonl: it is a pipe"):
         metrics.writing(tmp_path, False, False, 0).__enter__()
 
 
