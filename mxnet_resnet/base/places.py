@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
 import stat
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from mxnet_resnet.base.errors import UserError
 
 STDOUT = Path("/dev/stdout")
 MOST_LINKS = 40  # as many as Linux follows
+READER_SECONDS = 10  # that a log waits for the reader of a pipe
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,38 @@ def find_descriptor(path: Path) -> int | None:
     """The open file of this process that a path names, perhaps by links: 1 for ``/dev/stdout``."""
     target = _follow(path)
     return None if target is None else _name_descriptor(target)
+
+
+@contextmanager
+def awaiting_reader(path: Path) -> Iterator[None]:
+    """Within it a pipe at ``path`` has a reader, so that to open it does not wait without end. Raises UserError where
+    none comes within `READER_SECONDS`, and OSError.
+    """
+    with ExitStack() as stack:
+        if path.is_fifo():
+            held = _hold(path)
+            stack.callback(os.close, held)  # not before it is opened again: its reader would be at the end
+        yield
+
+
+def _hold(pipe: Path) -> int:
+    deadline = time.monotonic() + READER_SECONDS
+    while True:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+        if time.monotonic() > deadline:
+            raise UserError(f"cannot write {pipe}: it is a pipe that nobody reads")
+        time.sleep(0.05)
+
+
+def check_no_pipe(*paths: Path) -> None:
+    """Raise UserError where a path is a pipe, for what is written more than once, or that nobody waits for."""
+    for path in paths:
+        if path.is_fifo():
+            raise UserError(f"cannot write {path}: it is a pipe")
 
 
 def is_same(path: Path, other: Path) -> bool:

@@ -15,6 +15,8 @@ from pathlib import Path
 from mxnet_resnet import engines
 from mxnet_resnet.base.arguments import Parser, integer
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base.files import locked
+from mxnet_resnet.base.places import find_place
 from mxnet_resnet.data import imagebounds
 from mxnet_resnet.engines.net import TrainedNet
 from mxnet_resnet.plans import architecture
@@ -66,6 +68,8 @@ def check_target(source: str, target: str, layout: str | None) -> None:
         raise UserError(f"the target {target} would take the place of the source")
     written = (Path(target), reading.note_path(Path(target)), checkpoint.graph_path(target))
     ownership.check_no_checkpoint(*written)
+    if find_place(written[0 if suffix else -1]).stream:
+        raise UserError(f"cannot write {target}: it is a pipe or a device, and what is written is read again")
     if layout and suffix not in writing.TORCH_SUFFIXES:
         raise UserError(f"--layout is for PyTorch targets ({', '.join(writing.TORCH_SUFFIXES)}), not for {target}")
 
@@ -78,4 +82,6 @@ def write(target: str, source: TrainedNet, layout: str | None) -> str:
     if suffix == ".params":
         writing.write_gluon(Path(target), source)
         return f"{target}, for load_parameters of the Gluon net"
-    return f"{target}-symbol.json and {writing.write_module(target, source)}"
+    with locked(checkpoint.lock_path(target), "give another target"):  # a run may begin there now, or have begun
+        ownership.check_no_checkpoint(checkpoint.graph_path(target))
+        return f"{target}-symbol.json and {writing.write_module(target, source)}"

@@ -11,6 +11,7 @@ from mxnet_resnet.base.arguments import Parser, integer, integers, output
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data import inputs
 from mxnet_resnet.plot import answers, drawing
+from mxnet_resnet.runs import ownership
 from mxnet_resnet.settings import netflags
 from mxnet_resnet.use import chosen, predict
 
@@ -36,6 +37,7 @@ def main() -> int:
     net = chosen.load_net(choice, engine)
     names = chosen.name_classes(net, choice)
     drawing.check_target(arguments.out)
+    ownership.check_no_checkpoint(arguments.out)
     if len(arguments.classes or ()) > MOST_CLASSES:
         raise UserError(f"--classes takes at most {MOST_CLASSES}")
     for label in arguments.classes or ():

@@ -17,6 +17,7 @@ from mxnet_resnet import engines
 from mxnet_resnet.base.arguments import Parser, integer, number
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.engines.net import TrainedNet
+from mxnet_resnet.runs.ownership import check_no_checkpoint
 from mxnet_resnet.settings import netflags
 from mxnet_resnet.use import chosen, writing
 from mxnet_resnet.use import export as exporting
@@ -88,7 +89,9 @@ def check_flags(arguments: argparse.Namespace) -> None:
     suffixes = SUFFIXES[arguments.to]
     if suffixes and Path(arguments.out).suffix not in suffixes:
         raise UserError(f"--to {arguments.to} writes a file {' or '.join(suffixes)}, not {arguments.out}")
-    if not suffixes:
+    if suffixes:
+        check_no_checkpoint(Path(arguments.out))
+    else:
         check_prefix(arguments)
     if (arguments.to == "int8") != (arguments.calib is not None) or (arguments.val and not arguments.calib):
         raise UserError("int8 needs records to calibrate on: --calib data.rec, which like --val is for int8 alone")

@@ -20,6 +20,7 @@ from pathlib import Path
 from mxnet_resnet.base.arguments import Parser, integer, number
 from mxnet_resnet.base.environment import cores
 from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.base.files import locked
 from mxnet_resnet.data import imagebounds
 from mxnet_resnet.data.classnames import SYNSET, name_some, read_names
 from mxnet_resnet.data.decoding import silence_opencv
@@ -157,6 +158,13 @@ def main() -> None:
     silence_opencv()  # what does not decode is in the report
     prefix = arguments.prefix
     report = prefix.with_name(f"{prefix.name}_bad.txt")
+    with locked(report.with_name(f".{report.name}.lock"), "these records are being made, wait until they are there"):
+        make(arguments, report)
+
+
+def make(arguments: argparse.Namespace, report: Path) -> None:
+    """Make what is asked for: lists, or the records of lists, and the ``report`` of what is left out."""
+    prefix = arguments.prefix
     listing = SkippedFile(report.with_name(f".{report.name}.part"), "listing")
     if arguments.list:
         make_lists(arguments, arguments.recursive, listing)

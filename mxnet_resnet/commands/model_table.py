@@ -14,6 +14,7 @@ from mxnet_resnet.base.arguments import Parser, output
 from mxnet_resnet.base.files import replacing
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.plans.architecture import Architecture
+from mxnet_resnet.runs.ownership import check_no_checkpoint
 
 if TYPE_CHECKING:
     from mxnet_resnet.engines.mxnet.models import PreActResNet, ResNet
@@ -124,6 +125,7 @@ def main() -> None:
     parser.add_argument("--out", type=output, default=Path("docs/models.md"), help="the page")
     arguments = parser.parse_args()
 
+    check_no_checkpoint(arguments.out)
     engines.choose("mxnet").load()
     with replacing(arguments.out) as (temporary,):
         temporary.write_text(page(), encoding="utf-8")

@@ -103,6 +103,7 @@ def _state(log: Path) -> tuple[int, int] | None:
 def main() -> None:
     arguments = parse()
     figures.check_format(arguments.out)
+    ownership.check_no_checkpoint(arguments.out)
     if arguments.csv:
         files.check_writable(arguments.csv)
         ownership.check_no_checkpoint(arguments.csv)

@@ -11,6 +11,7 @@ from mxnet_resnet.base.arguments import Parser, integer, output
 from mxnet_resnet.base.files import check_picture, replacing
 from mxnet_resnet.data import augment, imagebounds
 from mxnet_resnet.data.transform import check_sides, read_image
+from mxnet_resnet.runs.ownership import check_no_checkpoint
 
 STORED = {1: 256, 2: 480, 3: 480}  # short side of the records that ImageNet's levels are for
 CROP = 224
@@ -29,6 +30,7 @@ def main() -> None:
 
     image = read_image(arguments.image)[:, :, ::-1]
     check_picture(arguments.out)
+    check_no_checkpoint(arguments.out)
     picture = cv2.imencode(".png", sheet(image, arguments.columns, arguments.seed))[1]
     with replacing(arguments.out) as (temporary,):
         temporary.write_bytes(picture.tobytes())

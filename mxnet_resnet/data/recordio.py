@@ -124,7 +124,8 @@ def _digest_content(path: Path, offsets: np.ndarray, key: int) -> str:
             digest.update(data)
         return digest.hexdigest()
     records = RecordFile(path, offsets)
-    for number in np.sort(np.random.default_rng(key).choice(len(offsets), SAMPLED)).tolist():
+    some = np.random.default_rng(key).choice(len(offsets), min(SAMPLED, len(offsets)), replace=False)
+    for number in np.sort(some).tolist():
         offset, end = map(int, records.find(number))
         digest.update(read_at(records.file, end - offset, offset))
     return digest.hexdigest()
@@ -132,7 +133,7 @@ def _digest_content(path: Path, offsets: np.ndarray, key: int) -> str:
 
 def describe_sampling(path: Path, summary: Summary) -> list[str]:
     """A sentence on what a large file is known again by; none of one whose bytes are all looked at."""
-    if path.stat().st_size <= READ_WHOLE:
+    if path.stat().st_size <= READ_WHOLE or summary.count <= SAMPLED:
         return []
     return [
         f"{path} is known again by its offsets and labels, and the bytes of {SAMPLED:,} of {summary.count:,} records"

@@ -16,6 +16,7 @@ import cv2
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
+from mxnet_resnet.base.places import check_no_pipe
 from mxnet_resnet.data.classnames import find_names, number_class, read_class_names
 from mxnet_resnet.data.datasets import IMAGENET_SYNSET
 from mxnet_resnet.data.decoding import decode
@@ -84,6 +85,8 @@ def attempt(folder: Path, subject: Subject, records: RecordFile, confusions: Con
 
 def write(folder: Path, subject: Subject, records: RecordFile, confusions: Confusions) -> None:
     """Write the report of the run whose logs lie in ``folder``; ``records`` are those that it was validated on."""
+    picture_path, page_path = folder / "curve.png", folder / "report.html"
+    check_no_pipe(picture_path, page_path)
     run = _read(folder)
     told = {**subject.versions, **{name: f"{mb:,.0f} MB" for name, mb in subject.memory.items()}}
     metrics = curves.choose_metrics([run], None)
@@ -97,10 +100,10 @@ def write(folder: Path, subject: Subject, records: RecordFile, confusions: Confu
         _section("Arguments", _arguments(subject) + "".join(f"<p>{escape(note)}</p>" for note in subject.notes)),
         _section("Environment", _table(told.items())),
     ]
-    with replacing(folder / "curve.png", folder / "report.html") as (picture, page):
+    with replacing(picture_path, page_path) as (picture, page):
         drawn.savefig(picture, dpi=150, format="png")
         page.write_text(_page(run.name, subject.title, "\n".join(parts)), encoding="utf-8", errors="backslashreplace")
-    logging.info('Saved report to "%s"', folder / "report.html")
+    logging.info('Saved report to "%s"', page_path)
 
 
 def _read(folder: Path) -> Run:

@@ -55,6 +55,11 @@ def graph_path(prefix: str) -> Path:
     return Path(f"{prefix}{GRAPH_ENDING}")
 
 
+def lock_path(prefix: str) -> Path:
+    """The file whose lock is that of the prefix, of a run or of another command that writes there."""
+    return Path(f"{prefix}-lock")
+
+
 def save(prefix: str, epoch: int, graph_text: str, parameters: Arrays, statistics: Arrays) -> Path:
     """Write the graph, as MXNet's JSON, and the arrays after ``epoch`` epochs, each file whole or not at all.
 
@@ -132,12 +137,21 @@ def read_params(path: Path) -> tuple[Arrays, Arrays]:
 
 def load_arrays(path: Path) -> Arrays:
     """The named arrays of an MXNet parameter file. Raises UserError where it is missing or damaged, also by what the
-    entry of a run says of it.
+    entry of a run says of it, and where a value is not finite.
     """
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
     ledger.check_written(path)
-    return params.read(path)
+    arrays = params.read(path)
+    check_finite(path, arrays)
+    return arrays
+
+
+def check_finite(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise UserError where a value of a file is nan or inf: MXNet's ReLU makes zeros of nan, and scores hide it."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise UserError(f"{path} has values in {name} that are not finite: take weights from before that")
 
 
 def load_graph(prefix: str) -> graph.Graph:

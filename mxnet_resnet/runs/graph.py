@@ -129,7 +129,7 @@ class Graph:
     def noted_image_shape(self) -> tuple[int, int, int] | None:
         """The (C, H, W) that is noted on the images, or None for a graph from elsewhere."""
         noted = next((node.attrs.get(IMAGE_SHAPE, "") for node in self.nodes if node.name == IMAGES), "")
-        sides = re.fullmatch(r"(\d+),(\d+),(\d+)", noted)
+        sides = re.fullmatch(r"([0-9]{1,5}),([0-9]{1,5}),([0-9]{1,5})", noted)
         return (int(sides[1]), int(sides[2]), int(sides[3])) if sides else None
 
     def first_stride(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -225,7 +226,14 @@ def verify(prefix: str, entry: Entry, *suffixes: str) -> None:
 
 
 def check_written(path: Path) -> None:
-    """Raise UserError where an entry lies beside a file of a checkpoint and vouches for other bytes, or is damaged."""
+    """Raise UserError where an entry lies beside a file of a checkpoint, or beside the one that a link leads to, and
+    vouches for other bytes, or is damaged.
+    """
+    for name in dict.fromkeys((path, Path(os.path.realpath(path)))):
+        _check_written(name)
+
+
+def _check_written(path: Path) -> None:
     entry = path.with_suffix(".json")
     if path.suffix[1:] not in ARRAYS or not re.search(rf"-{NAME}$", path.stem) or not entry.exists():
         return

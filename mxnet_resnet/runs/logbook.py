@@ -18,7 +18,7 @@ from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import explaining_refusals, name_by_date
 from mxnet_resnet.base.interruption import Interrupted
-from mxnet_resnet.base.places import find_descriptor
+from mxnet_resnet.base.places import awaiting_reader, find_descriptor
 
 OWNER = "prefix.txt"  # in the folder of a log: the prefix of its run, from there
 Metrics = Iterable[tuple[str, float]]
@@ -116,7 +116,16 @@ def find_folder(log_dir: Path, prefix: str) -> Path:
     """
     name = Path(prefix).name
     folders = (log_dir / f"{name}{ending}" for ending in ("", *(f"-{number}" for number in range(2, 10000))))
-    return next(folder for folder in folders if _read_owner(folder) in (None, _name_owner(folder, prefix)))
+    return next(folder for folder in folders if _may_have(folder, prefix))
+
+
+def _may_have(folder: Path, prefix: str) -> bool:
+    """Whether a folder of logs is of the run at ``prefix``, however that is spelt, or of none."""
+    owner = _read_owner(folder)
+    try:
+        return owner is None or os.path.realpath(folder / owner) == os.path.realpath(prefix)
+    except ValueError:  # no name of a file
+        return False
 
 
 def _name_owner(folder: Path, prefix: str) -> str:
@@ -128,11 +137,13 @@ def _name_owner(folder: Path, prefix: str) -> str:
 
 
 def _read_owner(folder: Path) -> str | None:
-    """Whose a folder of logs is; None of one that is not there, or is of before."""
+    """Whose a folder of logs is; None of one that is not there, or is of before; nobody's where that cannot be read."""
+    if not os.path.lexists(folder / OWNER):
+        return None
     try:
         return os.fsdecode(sources.read(folder / OWNER, "")).strip()
     except UserError:
-        return None
+        return ""
 
 
 @contextmanager
@@ -148,7 +159,8 @@ def opening(path: Path, append: bool, title: str = "", prefix: str | None = None
             (path.parent / OWNER).write_bytes(os.fsencode(f"{_name_owner(path.parent, prefix)}\n"))
         if not append:
             set_aside(path)
-        log = Log(path, title)
+        with awaiting_reader(path):
+            log = Log(path, title)
     try:
         with telling():
             yield log

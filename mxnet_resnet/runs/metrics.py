@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import explaining_refusals
+from mxnet_resnet.base.places import check_no_pipe
 from mxnet_resnet.runs import logbook
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def writing(folder: Path | None, append: bool, events: bool, epoch: int) -> Iter
         return
     with explaining_refusals(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        check_no_pipe(folder / NAME)
         if not append:
             logbook.set_aside(folder / NAME)
             logbook.set_aside(folder / EVENTS)

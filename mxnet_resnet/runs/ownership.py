@@ -11,6 +11,7 @@ from typing import Any
 from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import explaining_refusals, name_by_date
+from mxnet_resnet.base.places import find_place
 from mxnet_resnet.runs import checkpoint, identity, ledger
 from mxnet_resnet.runs.identity import Identity
 from mxnet_resnet.runs.ledger import Entry
@@ -35,8 +36,9 @@ def check_no_checkpoint(*paths: Path) -> None:
     """Raise UserError where a path is that of a file of a run's checkpoints, for a command that writes other things."""
     ending = re.compile(rf"-(symbol|latest|best|{ledger.NAME})\.(params|state|json)")
     for path in paths:
-        ends = [dash.start() for dash in re.finditer("-", path.name) if ending.fullmatch(path.name, dash.start())]
-        for prefix in (str(path.with_name(path.name[:end])) for end in ends if end):
+        target = find_place(path).target
+        ends = [dash.start() for dash in re.finditer("-", target.name) if ending.fullmatch(target.name, dash.start())]
+        for prefix in (str(target.with_name(target.name[:end])) for end in ends if end):
             if ledger.knows_run(prefix):
                 raise UserError(f"cannot write {path}: it is of the checkpoints of the run {prefix}, give another name")
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from mxnet_resnet.base import environment, files, interruption
 from mxnet_resnet.base.errors import UserError
@@ -84,10 +83,10 @@ def planning(runs: Sequence[RunSettings], engine: Engine) -> Iterator[tuple[list
         crew = stack.enter_context(loading_with(workers))
         told += [f"{workers} processes load the images: --data-workers sets another number"] if workers else []
         place = Place(engine, devices, group, check_records(shares[0], group.count), crew, told)
+        if group.rank == 0:  # before it is looked where a run stands: another command may be about to end it
+            for settings in shares:
+                stack.enter_context(files.locked(checkpoint.lock_path(settings.saving.prefix)))
         plans = [plan_run(settings, place) for settings in shares]
-        if group.rank == 0:
-            for plan in plans:
-                stack.enter_context(files.locked(Path(f"{plan.settings.saving.prefix}-lock")))
         yield plans, stack.enter_context(interruption.watching(deadline))
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from mxnet_resnet import engines
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.base.files import staged
+from mxnet_resnet.base.files import locked, staged
 from mxnet_resnet.engines.net import TrainedNet, require_classes, require_graph
-from mxnet_resnet.runs import checkpoint
+from mxnet_resnet.runs import checkpoint, ownership
 from mxnet_resnet.runs.graph import Graph
 from mxnet_resnet.use import proof, reading, samples, writing
 from mxnet_resnet.use.proof import NotProven
@@ -167,9 +167,11 @@ def write_proven(prefix: str, net: TrainedNet, prove: Callable[[TrainedNet, Grap
     """Write ``PREFIX-symbol.json`` and ``PREFIX-0000.params``, once what was written has passed ``prove``.
 
     ``prove`` gets the net as it is loaded from the files, and the graph in them, to probabilities. Returns what it
-    says; what it raises leaves no file.
+    says; what it raises leaves no file. Raises UserError where a run has the prefix.
     """
-    with staged(checkpoint.graph_path(prefix), checkpoint.params_path(prefix, 0)) as (graph_path, _):
+    paths = checkpoint.graph_path(prefix), checkpoint.params_path(prefix, 0)
+    with locked(checkpoint.lock_path(prefix), "give another --out"), staged(*paths) as (graph_path, _):
+        ownership.check_no_checkpoint(paths[0])
         staging = str(graph_path).removesuffix(checkpoint.GRAPH_ENDING)
         writing.write_probabilities(staging, net)
         graph = checkpoint.load_graph(staging)

@@ -214,6 +214,7 @@ def _read_torch(path: Path, given: Given) -> TrainedNet:
     from mxnet_resnet.engines.torch import nets, state_dict
 
     arrays, noted = state_dict.load(path)
+    checkpoint.check_finite(path, arrays)
     known = layouts.TORCH_LAYOUTS
     if noted:
         plan = _parse_plan(path, noted)

@@ -72,6 +72,28 @@ def test_checkpoints_of_a_run_are_not_written_over(command, capsys, tmp_path, na
     assert (status, "it is of the checkpoints of the run" in err) == (2, True), err
 
 
+@pytest.mark.parametrize(
+    "script, flags, name",
+    [
+        ("log/plot_curve.py", ("--logs", DIGITS, "--out"), "a.png"),
+        ("log/plot_curve.py", ("--logs", DIGITS, "--csv"), "a.csv"),
+        ("tools/aggregate.py", ("--logs", DIGITS, "--csv"), "a.csv"),
+        ("tools/show_augment.py", (REPOSITORY / "docs/predict.png", "--out"), "a.png"),
+        ("tools/model_table.py", ("--out",), "a.md"),
+        ("tools/convert.py", ("none.params",), "a.params"),
+        ("predict/export.py", ("--prefix", "none", "--to", "onnx", "--out"), "a.onnx"),
+        ("predict/export.py", ("--prefix", "none", "--to", "torch", "--out"), "a.pth"),
+    ],
+)
+def test_checkpoints_of_a_run_are_not_written_over_through_a_link(command, capsys, tmp_path, script, flags, name):
+    (tmp_path / "run-latest.json").write_text('{"run": "abc", "checkpoint": "0001"}')
+    (tmp_path / "run-0001.params").write_bytes(b"weights")
+    (tmp_path / name).symlink_to("run-0001.params")
+    status, _, err = command(capsys, script, *flags, tmp_path / name)
+    assert (status, (tmp_path / "run-0001.params").read_bytes()) == (2, b"weights")
+    assert "it is of the checkpoints of the run" in err
+
+
 def test_records_have_one_writer(tmp_path):
     with RecordWriter(tmp_path / "a", {"seed": 0}) as first:
         first.write(0, 0.0, b"image", "0.png")
@@ -129,6 +151,38 @@ def test_a_log_through_a_pipe(tmp_path):
     reader.join(10)
     assert read == ["INFO:root:Epoch[0] Learning rate=0.1\n"]
     assert pipe.is_fifo()
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path, monkeypatch):
+    from mxnet_resnet.base import places
+    from mxnet_resnet.runs import logbook, metrics
+
+    monkeypatch.setattr(places, "READER_SECONDS", 0)
+    for name in ("train.log", metrics.NAME):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match=r"train.log: it is a pipe that nobody reads"):
+        logbook.opening(tmp_path / "train.log", append=False).__enter__()
+    with pytest.raises(UserError, match=r"metrics.jsonl: it is a pipe"):
+        metrics.writing(tmp_path, False, False, 0).__enter__()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link", "large"])
+def test_a_folder_of_logs_whose_owner_cannot_be_read_is_another_s(tmp_path, kind):
+    from mxnet_resnet.runs import logbook
+
+    folder = tmp_path / "log/net"
+    folder.mkdir(parents=True)
+    owner = folder / logbook.OWNER
+    if kind == "pipe":
+        os.mkfifo(owner)
+    elif kind == "folder":
+        owner.mkdir()
+    elif kind == "link":
+        owner.symlink_to("nowhere")
+    else:
+        owner.touch()
+        os.truncate(owner, 2**27)
+    assert logbook.find_folder(tmp_path / "log", str(tmp_path / "net")) == tmp_path / "log/net-2"
 
 
 def test_a_log_behind_a_link_is_kept_where_it_lies(tmp_path):

@@ -41,6 +41,9 @@ def test_weights_are_checked_wherever_they_are_read(ours, tmp_path):
     for load in (lambda: checkpoint.load_params(prefix, 2), lambda: checkpoint.load_named(prefix, "latest")):
         with pytest.raises(UserError, match=r"net-0002.params is damaged: it is not what net-0002.json says"):
             load()
+    (tmp_path / "alias-0001.params").symlink_to(path)
+    with pytest.raises(UserError, match=r"net-0002.params is damaged"):
+        checkpoint.load_params(str(tmp_path / "alias"), 1)
     path.with_suffix(".json").write_text("{")
     with pytest.raises(UserError, match=r"net-0002.json, which tells whether net-0002.params is whole, is damaged"):
         checkpoint.load_params(prefix, 2)

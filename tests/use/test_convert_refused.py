@@ -189,11 +189,12 @@ def test_a_target_that_computes_something_else_is_no_success(torch, whole, conve
     assert re.fullmatch("error: .*out.params does not compute what .*net.pth does\n", err)
 
 
-def test_nan_is_not_the_same(convert, tmp_path):
+@pytest.mark.parametrize("name, value, status", [("fc1_weight", 3e38, 1), ("conv0_weight", np.nan, 2)])
+def test_what_is_not_finite_is_not_the_same(convert, tmp_path, name, value, status):
     source = ours(architecture.find("resnet20"))
-    source.arrays["fc1_bias"][0] = np.nan
+    source.arrays[name][:] = value
     writing.write_module(str(tmp_path / "net"), source)
-    assert convert(tmp_path / "net", tmp_path / "out.params")[0] == 1
+    assert convert(tmp_path / "net", tmp_path / "out.params")[0] == status
 
 
 @pytest.mark.parametrize("kind", ["sparse", "meta", "complex", "scalar"])

@@ -22,7 +22,7 @@ from mxnet_resnet.base.errors import UserError
 
 RESUME = "start the job again with --resume"
 SAID = 2  # the status of a worker that has said why it ended, or knows only that another one did
-STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # of one that was told to stop, and has
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP)  # of one that was told to stop, and has
 LOOPBACK = "lo" if sys.platform == "linux" else "lo0"
 SHUTDOWN_SECONDS = 120  # for a last checkpoint
 
@@ -30,8 +30,8 @@ SHUTDOWN_SECONDS = 120  # for a last checkpoint
 def launch(processes: int, reason: str) -> NoReturn:
     """Run the command of this process in several, wait for them, and end by SystemExit with the status of the job.
 
-    SIGTERM and Ctrl-C go to all of them, which write a checkpoint. When one dies the others are ended. ``reason`` is
-    why PyTorch computes. Raises UserError where a worker died that could not say why itself.
+    SIGTERM, SIGHUP and Ctrl-C go to all of them, which write a checkpoint. When one dies the others are ended.
+    ``reason`` is why PyTorch computes. Raises UserError where a worker died that could not say why itself.
     """
     words = read_command()
     with ExitStack() as stack:
@@ -72,8 +72,11 @@ def _configure(processes: int, folder: Path) -> LaunchConfig:
         monitor_interval=0.2,
         logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
     )
-    # Attributes of newer releases. A closed terminal ends the launcher, which ends the workers after a checkpoint.
-    config.signals_to_handle, config.shutdown_timeout = "SIGTERM,SIGINT", SHUTDOWN_SECONDS
+    heeded = ["SIGTERM", "SIGINT"]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        heeded.append("SIGHUP")
+    # Attributes of newer releases.
+    config.signals_to_handle, config.shutdown_timeout = ",".join(heeded), SHUTDOWN_SECONDS
     return config
 
 
