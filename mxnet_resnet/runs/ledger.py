@@ -25,7 +25,7 @@ from mxnet_resnet.base.files import replacing
 from mxnet_resnet.runs import identity, params
 from mxnet_resnet.runs.pointers import read_pointer, write_pointer
 
-NAME = r"\d{4,}(-\d{5,})?"
+NAME = r"\d{4,9}(-\d{5,9})?"
 ARRAYS = ("params", "state")  # the files of a checkpoint that its entry vouches for
 ENTRY = "entry"
 WRITING = "writing"  # in PREFIX-latest.json: the checkpoint whose files are about to take their places

@@ -17,6 +17,7 @@ import signal
 import struct
 import sys
 import tarfile
+import tempfile
 import traceback
 import zlib
 from collections import Counter
@@ -32,7 +33,10 @@ from mxnet_resnet.data.cifar import DATASETS
 from mxnet_resnet.data.cifarfiles import read_pickle
 from mxnet_resnet.data.matfile import read_structures
 from mxnet_resnet.plans.architecture import MODELS
+from mxnet_resnet.plot import curves, logreader
+from mxnet_resnet.runs import checkpoint, ledger, params
 from mxnet_resnet.settings import recipes
+from tests.helpers import REPOSITORY
 from tests.helpers.kinds import encode_kinds
 
 SECONDS, MOST_MEMORY = 20, 1 << 30  # a case
@@ -198,12 +202,61 @@ def read_state_dict(path: Path) -> None:
     state_dict.load(path)
 
 
+def sample_logs() -> list[bytes]:
+    head = (REPOSITORY / "log/digits.log").read_bytes()[:6000]
+    figures = (REPOSITORY / "log/results/cifar10-fast-seed1/metrics.jsonl").read_bytes()[:3000]
+    workers = b"".join(b"INFO:root:Node[%d] Epoch[%d] Train-accuracy=0.%d\n" % (n % 3, n // 9, n) for n in range(90))
+    gluoncv = b"INFO:root:[Epoch 7] train=0.75 val=0.5 loss=1.25 time: 16.5\n" * 20
+    return [head, figures, workers, gluoncv, head.decode().encode("utf-16"), head.replace(b"\n", b"\r\n")]
+
+
+def read_log(path: Path) -> None:
+    data, found = path.read_bytes(), []
+    for name in ("a.log", "metrics.jsonl"):
+        path.with_name(name).write_bytes(data)
+        with contextlib.suppress(UserError):
+            found += logreader.read_all(path.with_name(name))
+    if not found:
+        raise UserError("no run is told")
+    metrics = curves.choose_metrics(found, None)
+    runs, _ = curves.drawable(found, curves.View(metrics))
+    assert runs and curves.table(runs, curves.View(metrics))
+    for error in (value for run in runs for value in curves.curve(run, "validation", "top1", curves.View(metrics)).y):
+        assert 0 <= error <= 100 or error != error, error
+
+
+def sample_checkpoints() -> list[bytes]:
+    entry = ledger.Entry(
+        "run", 1, arguments={"lr": "0.1"}, validation={"0": {"accuracy": 0.5}}, digests={"params": "a"}
+    )
+    pointer = {"run": "run", "checkpoint": "0001", "arguments": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        params.write(Path(folder, "a"), {"arg:conv0_weight": np.ones((4, 3, 3, 3), np.float32)})
+        return [Path(folder, "a").read_bytes(), *(json.dumps(one).encode() for one in (vars(entry), pointer))]
+
+
+def read_checkpoint(path: Path) -> None:
+    """The same bytes as parameters, as an entry and as both pointers."""
+    prefix, data = str(path.with_name("net")), path.read_bytes()
+    for name in ("0001.params", "0001.json", "latest.json", "best.json"):
+        path.with_name(f"net-{name}").write_bytes(data)
+    for read in (ledger.names, ledger.latest, ledger.best, ledger.arguments, checkpoint.find_latest):
+        with contextlib.suppress(UserError):
+            read(prefix)
+    with contextlib.suppress(UserError):
+        ledger.read(prefix, "0001")
+    path.with_name("net-0001.json").unlink()
+    checkpoint.load_arrays(path.with_name("net-0001.params"))
+
+
 DOORS = {
     "images": Door(sample_images, read_image),
     "archives": Door(sample_archives, read_archive),
     "texts": Door(sample_texts, read_text),
     "records": Door(sample_records, read_records),
     "state_dicts": Door(sample_state_dicts, read_state_dict),
+    "logs": Door(sample_logs, read_log),
+    "checkpoints": Door(sample_checkpoints, read_checkpoint),
 }
 
 

@@ -6,10 +6,11 @@ import io
 import zipfile
 
 import pytest
-import torch
 
-from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.engines.torch import state_dict
+torch = pytest.importorskip("torch")
+
+from mxnet_resnet.base.errors import UserError  # noqa: E402
+from mxnet_resnet.engines.torch import state_dict  # noqa: E402
 
 
 def packed(content, kind: int = zipfile.ZIP_STORED, pickled: bytes | None = None) -> bytes:
