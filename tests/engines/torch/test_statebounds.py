@@ -7,10 +7,12 @@ import zipfile
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from mxnet_resnet.base.errors import UserError  # noqa: E402
-from mxnet_resnet.engines.torch import state_dict  # noqa: E402
+import torch
+
+from mxnet_resnet.base.errors import UserError
+from mxnet_resnet.engines.torch import state_dict
 
 
 def packed(content, kind: int = zipfile.ZIP_STORED, pickled: bytes | None = None) -> bytes:
