@@ -160,7 +160,8 @@ def locked(path: Path, advice: str = "give this one another --model-prefix") -> 
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(PermissionError):  # another user's, whose folder lets that one alone remove it
+                path.unlink(missing_ok=True)
 
 
 def _lock(path: Path) -> IO[str]:
