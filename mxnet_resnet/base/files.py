@@ -146,7 +146,25 @@ def locked(path: Path, advice: str = "give this one another --model-prefix") -> 
     Where the system or the file system knows no locks, a line in the log says so.
     """
     with explaining_refusals(path):
+        made = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _holding(path, advice):
+            yield
+    finally:
+        _remove_empty(made)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Remove folders, the innermost first, in which nothing was written."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+@contextmanager
+def _holding(path: Path, advice: str) -> Iterator[None]:
+    """As `locked`, in a folder that is there."""
     if fcntl is None:
         _warn_of_no_lock(path, "not on this system")
         yield
@@ -160,7 +178,8 @@ def locked(path: Path, advice: str = "give this one another --model-prefix") -> 
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(PermissionError):  # another user's, whose folder lets that one alone remove it
+                path.unlink(missing_ok=True)
 
 
 def _lock(path: Path) -> IO[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.base.files import check_writable, replacing
+from mxnet_resnet.base.files import check_writable, locked, replacing
 
 
 def test_a_place_that_can_be_written_is_left_as_it_was(tmp_path, monkeypatch):
@@ -56,3 +56,13 @@ def test_a_folder_of_others_is_told(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match=r"^cannot write \S+: Permission denied$"):
         check_writable(tmp_path / "file")
+
+
+def test_a_lock_that_another_user_made_stays(tmp_path, monkeypatch):
+    def refuse(path, missing_ok=False):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(type(tmp_path), "unlink", refuse)
+    with locked(tmp_path / "run-lock"):
+        pass
+    assert (tmp_path / "run-lock").exists()
