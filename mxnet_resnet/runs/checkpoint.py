@@ -18,7 +18,7 @@ import numpy as np
 from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import replacing
-from mxnet_resnet.runs import graph, graphcheck, ledger, params
+from mxnet_resnet.runs import entries, graph, graphcheck, ledger, params
 
 Arrays = dict[str, np.ndarray]
 Shape = tuple[int, ...]
@@ -72,33 +72,33 @@ def save(prefix: str, epoch: int, graph_text: str, parameters: Arrays, statistic
     return target
 
 
-def save_run(prefix: str, entry: ledger.Entry, graph_text: str, snapshot: Snapshot) -> None:
+def save_run(prefix: str, entry: entries.Entry, graph_text: str, snapshot: Snapshot) -> None:
     """Write all of a checkpoint, its entry last, so that it counts only when it is whole.
 
     The entry gets the snapshot's loss scale. Raises UserError where the system refuses, or the disk is full.
     """
     scale = None if snapshot.loss_scale is None else list(snapshot.loss_scale)
     entry = dataclasses.replace(entry, loss_scale=scale)
-    paths = [graph_path(prefix), *(ledger.file(prefix, entry.name, suffix) for suffix in ledger.ARRAYS)]
+    paths = [graph_path(prefix), *(entries.file(prefix, entry.name, suffix) for suffix in entries.ARRAYS)]
     with replacing(*paths) as (graph_file, *ready):
         graph_file.write_text(graph_text)
         params.write(ready[0], _prefixed(snapshot.params, snapshot.statistics))
         params.write(ready[1], snapshot.momentum)
-        entry = ledger.announce(prefix, entry, dict(zip(ledger.ARRAYS, ready)))
+        entry = ledger.announce(prefix, entry, dict(zip(entries.ARRAYS, ready)))
     ledger.write(prefix, entry)
 
 
-def load_run(prefix: str, entry: ledger.Entry) -> Snapshot:
+def load_run(prefix: str, entry: entries.Entry) -> Snapshot:
     """What `save_run` wrote. Raises UserError where a file of it is missing or damaged."""
-    ledger.verify(prefix, entry)
-    parameters, statistics = read_params(ledger.file(prefix, entry.name, "params"))
+    entries.verify(prefix, entry)
+    parameters, statistics = read_params(entries.file(prefix, entry.name, "params"))
     scale = None if entry.loss_scale is None else (entry.loss_scale[0], int(entry.loss_scale[1]))
     return Snapshot(parameters, statistics, load_state(prefix, entry.name), scale)
 
 
 def load_state(prefix: str, name: str) -> Arrays:
     """The momentum of the checkpoint called ``name``. Raises UserError where it is missing or damaged."""
-    return load_arrays(ledger.file(prefix, name, "state"))
+    return load_arrays(entries.file(prefix, name, "state"))
 
 
 def digest(*several: Mapping[str, np.ndarray]) -> str:
@@ -141,7 +141,7 @@ def load_arrays(path: Path) -> Arrays:
     """
     if not path.is_file():
         raise UserError(f"there is no checkpoint {path}")
-    ledger.check_written(path)
+    entries.check_written(path)
     arrays = params.read(path)
     check_finite(path, arrays)
     return arrays
@@ -207,7 +207,7 @@ def find_latest(prefix: str) -> Path:
     known. Raises UserError where there is none.
     """
     for name in ledger.names(prefix):
-        path = ledger.file(prefix, name, "params")
+        path = entries.file(prefix, name, "params")
         if path.is_file():
             return path
     return params_path(prefix, last_epoch(prefix))
@@ -221,7 +221,7 @@ def load_named(prefix: str, which: str) -> tuple[Arrays, Arrays]:
     name = ledger.best(prefix) if which == "best" else ledger.latest(prefix)
     if name is None:
         raise UserError(f"{prefix}-{which}.json is not there or names no checkpoint: {_there(prefix)}")
-    return read_params(ledger.file(prefix, name, "params"))
+    return read_params(entries.file(prefix, name, "params"))
 
 
 def _there(prefix: str) -> str:

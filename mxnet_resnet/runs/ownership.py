@@ -12,9 +12,9 @@ from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.files import explaining_refusals, name_by_date
 from mxnet_resnet.base.places import find_place
-from mxnet_resnet.runs import checkpoint, identity, ledger
+from mxnet_resnet.runs import checkpoint, entries, identity, ledger
+from mxnet_resnet.runs.entries import Entry
 from mxnet_resnet.runs.identity import Identity
-from mxnet_resnet.runs.ledger import Entry
 
 ELSEWHERE = "give this run another --model-prefix"
 FROM_SEED = "random weights"
@@ -25,16 +25,16 @@ def find_strangers(prefix: str) -> list[str]:
 
     They are those of Module.fit, of other programs, and of ours that were copied without their ``.json``.
     """
-    pattern = re.compile(re.escape(Path(prefix).name) + rf"-({ledger.NAME})\.params")
+    pattern = re.compile(re.escape(Path(prefix).name) + rf"-({entries.NAME})\.params")
     folder = Path(prefix).parent
     matches = map(pattern.fullmatch, (path.name for path in folder.iterdir())) if folder.is_dir() else ()
     names = [match[1] for match in matches if match]
-    return sorted((name for name in names if not ledger.vouches(prefix, name)), key=ledger.order)
+    return sorted((name for name in names if not ledger.vouches(prefix, name)), key=entries.order)
 
 
 def check_no_checkpoint(*paths: Path) -> None:
     """Raise UserError where a path is that of a file of a run's checkpoints, for a command that writes other things."""
-    ending = re.compile(rf"-(symbol|latest|best|{ledger.NAME})\.(params|state|json)")
+    ending = re.compile(rf"-(symbol|latest|best|{entries.NAME})\.(params|state|json)")
     for path in paths:
         target = find_place(path).target
         ends = [dash.start() for dash in re.finditer("-", target.name) if ending.fullmatch(target.name, dash.start())]
@@ -45,11 +45,11 @@ def check_no_checkpoint(*paths: Path) -> None:
 
 def check_ahead(prefix: str, epoch: int, last: int) -> None:
     """Raise UserError where a run that goes on after ``epoch`` epochs would write over checkpoints of strangers."""
-    ahead = [name for name in find_strangers(prefix) if epoch < ledger.order(name)[0] <= last]
+    ahead = [name for name in find_strangers(prefix) if epoch < entries.order(name)[0] <= last]
     if ahead:
         raise UserError(
             f"{_describe_strangers(prefix, ahead)}, and would be written over: start from the last of them, with "
-            f"--retrain --model-load-epoch {ledger.order(ahead[-1])[0]}, or move them away"
+            f"--retrain --model-load-epoch {entries.order(ahead[-1])[0]}, or move them away"
         )
 
 
@@ -70,11 +70,11 @@ def check_free(prefix: str, settings: Identity, epochs: int, graph: str, argumen
             raise UserError(f"{path} is there, and not known to be of this program: {ELSEWHERE}")
         return []
     try:
-        entries = [ledger.read_found(prefix, name) for name in names]
+        there = [entries.read_found(prefix, name) for name in names]
     except UserError as error:
         raise UserError(f"{error}, and this run would write over it: {ELSEWHERE}") from error
-    if problem := _find_difference(entries, settings, epochs, arguments):
-        latest = "it" if len({entry.run for entry in entries}) == 1 else "the latest of them"
+    if problem := _find_difference(there, settings, epochs, arguments):
+        latest = "it" if len({entry.run for entry in there}) == 1 else "the latest of them"
         goes_on = f"; --resume goes on with {latest}" if ledger.names(prefix) else ""
         anew = f"to begin anew, {ELSEWHERE}, or remove {'them' if len(names) > 1 else 'it'}"
         raise UserError(f"{prefix} has {count(names)} of {problem}{goes_on}; {anew}")
@@ -85,10 +85,10 @@ def describe_superseded(prefix: str, entry: Entry, last: int) -> list[str]:
     """A sentence for the log of a run that trains from ``entry`` to the epoch ``last``, where checkpoints of another
     run of ours lie ahead.
     """
-    later = [name for name in ledger.all_names(prefix)[::-1] if ledger.order(name) > [entry.epoch, entry.batch]]
+    later = [name for name in ledger.all_names(prefix)[::-1] if entries.order(name) > [entry.epoch, entry.batch]]
     ahead = [name for name in later if not ledger.is_of(prefix, name, entry.run)]
-    over = [name for name in ahead if "-" not in name and ledger.order(name)[0] <= last]
-    stay = [name for name in ahead if "-" not in name and ledger.order(name)[0] > last]
+    over = [name for name in ahead if "-" not in name and entries.order(name)[0] <= last]
+    stay = [name for name in ahead if "-" not in name and entries.order(name)[0] > last]
     within = [name for name in ahead if "-" in name]
     told = ((over, "will be written over"), (within, "will be removed"), (stay, "will stay"))
     some = [f"{count(names)} {will}" for names, will in told if names]
@@ -118,13 +118,13 @@ def _is_our_graph(prefix: str, graph: str) -> bool:
 
 
 def _find_difference(
-    entries: Sequence[Entry], settings: Identity, epochs: int, arguments: Mapping[str, Any]
+    there: Sequence[Entry], settings: Identity, epochs: int, arguments: Mapping[str, Any]
 ) -> str | None:
     """What is at a prefix, the newest first, in place of the finished run of these settings; None: nothing else."""
-    newest = entries[0]
+    newest = there[0]
     if changes := identity.compare(newest.settings, settings):
         return f"another run ({'; '.join(map(identity.describe, changes))})"
-    if len({entry.run for entry in entries}) > 1:
+    if len({entry.run for entry in there}) > 1:
         return "several runs of these settings"
     began = _describe_beginning(newest.arguments)
     if began != _describe_beginning(arguments):
@@ -154,7 +154,7 @@ def _describe_strangers(prefix: str, names: Sequence[str]) -> str:
 def count(names: Iterable[str]) -> str:
     """``"the checkpoints 0001 to 0003 and 0007"``, of names in either order."""
     spans: list[list[str]] = []
-    for name in sorted(names, key=ledger.order):
+    for name in sorted(names, key=entries.order):
         if spans and "-" not in name + spans[-1][-1] and int(name) == int(spans[-1][-1]) + 1:
             spans[-1][1:] = [name]
         else:

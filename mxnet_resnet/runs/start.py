@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.runs import checkpoint, identity, ledger, ownership
+from mxnet_resnet.runs import checkpoint, entries, identity, ledger, ownership
 from mxnet_resnet.runs.checkpoint import Snapshot
+from mxnet_resnet.runs.entries import Entry, LaterVersionError
 from mxnet_resnet.runs.identity import Identity
-from mxnet_resnet.runs.ledger import Entry, LaterVersionError
 
 # With other values of these an epoch has other steps: a schedule begins where the epoch does.
 OF_STEPS = {"batch_size", "data.train"}
@@ -119,7 +119,7 @@ def _resume(wanted: Wanted, settings: Identity) -> Start | None:
     names = ledger.names(prefix)
     for name in names:
         try:
-            entry = ledger.read_found(prefix, name)
+            entry = entries.read_found(prefix, name)
             snapshot = checkpoint.load_run(prefix, entry)
         except LaterVersionError:  # to go on from an older one would write over it
             raise
@@ -173,13 +173,13 @@ def _retrain(wanted: Wanted, settings: Identity, steps_per_epoch: int) -> Start:
     path, snapshot = checkpoint.params_path(prefix, epoch), Snapshot(*checkpoint.load_params(prefix, epoch))
     start, before = Start(begun, snapshot), None
     try:
-        before = ledger.read(prefix, begun.name)
+        before = entries.read(prefix, begun.name)
     except UserError as error:
         start.notes.append(f"Nothing but parameters is taken from checkpoint {begun.name}: {error}")
     if before is None:
         start.notes.append(f"Starting from {path}, without momentum")
         return start
-    ledger.verify(prefix, before, "params")
+    entries.verify(prefix, before, "params")
     begun.validation = before.validation
     changes = identity.compare(before.settings, settings)
     if not wanted.new_rate and not OF_STEPS & {change.key for change in changes}:
@@ -198,7 +198,7 @@ def _take_momentum(start: Start, snapshot: Snapshot, before: Entry, wanted: Want
         start.notes.append("The momentum starts from zero, as asked")
         return
     try:
-        ledger.verify(wanted.prefix, before, "state")
+        entries.verify(wanted.prefix, before, "state")
         momentum = checkpoint.load_state(wanted.prefix, before.name)
     except UserError as error:
         start.notes.append(f"The momentum starts from zero: {error}")

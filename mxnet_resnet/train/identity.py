@@ -10,7 +10,7 @@ from typing import Any
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.data.recordio import Summary
 from mxnet_resnet.engines.base import Devices, Engine, Group, Model
-from mxnet_resnet.runs import identity, ledger
+from mxnet_resnet.runs import entries, identity, ledger
 from mxnet_resnet.runs.identity import Identity
 from mxnet_resnet.settings.schedule import Schedule
 from mxnet_resnet.settings.sections import RunSettings
@@ -73,6 +73,6 @@ def read_threads(prefix: str) -> int | None:
     """The threads that a device of the latest run at a prefix had; None where there is none, or it does not tell."""
     for name in ledger.names(prefix):
         with suppress(UserError):  # whoever goes on with the run tells what is wrong
-            told = str(ledger.read_found(prefix, name).settings.get("machine.threads"))
+            told = str(entries.read_found(prefix, name).settings.get("machine.threads"))
             return int(told) if told.isdecimal() else None
     return None

@@ -20,7 +20,7 @@ from mxnet_resnet.data.reader import Waiting
 from mxnet_resnet.data.stored import StoredEpochs
 from mxnet_resnet.data.targets import mixed
 from mxnet_resnet.engines.base import Engine, Group, Pending, Session
-from mxnet_resnet.runs import checkpoint, ledger, logbook, meters
+from mxnet_resnet.runs import checkpoint, entries, ledger, logbook, meters
 from mxnet_resnet.runs.meters import Confusions, Diverged, Meter
 from mxnet_resnet.runs.metrics import MetricsFile
 from mxnet_resnet.runs.start import Start
@@ -94,7 +94,7 @@ class Loop:
             self._validate()
         errors = position.errors
         last, best = position.epoch - 1, min(errors, key=errors.__getitem__)
-        path = ledger.file(self.settings.saving.prefix, position.best, "params")
+        path = entries.file(self.settings.saving.prefix, position.best, "params")
         told = "Finished: top-1 error %.2f%% (best %.2f%%, Epoch[%d]: %s)"
         logging.info(told, errors[last], errors[best], best, path)
 
@@ -223,7 +223,7 @@ class Loop:
             prefix = self.settings.saving.prefix
             checkpoint.save_run(prefix, position, self.graph, snapshot)
             ledger.prune(prefix, position, keep=None)  # of the epochs some may go when this one is known to be good
-            path = ledger.file(prefix, position.name, "params")
+            path = entries.file(prefix, position.name, "params")
             logging.info('Saved checkpoint to "%s"', path)
 
     def _interrupted(self) -> Interrupted:

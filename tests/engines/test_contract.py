@@ -10,7 +10,7 @@ import pytest
 
 from mxnet_resnet.base.interruption import Interrupted
 from mxnet_resnet.plot import logreader
-from mxnet_resnet.runs import checkpoint, ledger
+from mxnet_resnet.runs import checkpoint, entries
 from mxnet_resnet.settings.run import parse
 from mxnet_resnet.train.run import train
 from tests.helpers import REPOSITORY
@@ -48,11 +48,11 @@ def test_its_runs_stop_and_go_on_to_the_bit(digits, tmp_path, monkeypatch, more)
     with pytest.raises(Interrupted):
         train(parse(arguments(digits, tmp_path / "cut", *given)), ToyEngine())
     train(parse(arguments(digits, tmp_path / "cut", "--resume")), ToyEngine())
-    whole, cut = (checkpoint.load_run(prefix, ledger.read(prefix, "0003")) for prefix in
+    whole, cut = (checkpoint.load_run(prefix, entries.read(prefix, "0003")) for prefix in
                   (f"{tmp_path}/{name}/model/net" for name in ("whole", "cut")))  # fmt: skip
     np.testing.assert_array_equal(whole.params["fc1_weight"], cut.params["fc1_weight"])
     np.testing.assert_array_equal(whole.momentum["momentum:fc1_weight"], cut.momentum["momentum:fc1_weight"])
-    assert ledger.read(f"{tmp_path}/cut/model/net", "0003").settings["machine.engine"] == "toy"
+    assert entries.read(f"{tmp_path}/cut/model/net", "0003").settings["machine.engine"] == "toy"
 
 
 def test_an_engine_is_told_the_threads_of_a_run_that_goes_on(digits, tmp_path, monkeypatch):

@@ -34,7 +34,7 @@ from mxnet_resnet.data.cifarfiles import read_pickle
 from mxnet_resnet.data.matfile import read_structures
 from mxnet_resnet.plans.architecture import MODELS
 from mxnet_resnet.plot import curves, logreader
-from mxnet_resnet.runs import checkpoint, ledger, params
+from mxnet_resnet.runs import checkpoint, entries, ledger, params
 from mxnet_resnet.settings import recipes
 from tests.helpers import REPOSITORY
 from tests.helpers.kinds import encode_kinds
@@ -226,7 +226,7 @@ def read_log(path: Path) -> None:
 
 
 def sample_checkpoints() -> list[bytes]:
-    entry = ledger.Entry(
+    entry = entries.Entry(
         "run", 1, arguments={"lr": "0.1"}, validation={"0": {"accuracy": 0.5}}, digests={"params": "a"}
     )
     pointer = {"run": "run", "checkpoint": "0001", "arguments": {}}
@@ -244,7 +244,7 @@ def read_checkpoint(path: Path) -> None:
         with contextlib.suppress(UserError):
             read(prefix)
     with contextlib.suppress(UserError):
-        ledger.read(prefix, "0001")
+        entries.read(prefix, "0001")
     path.with_name("net-0001.json").unlink()
     checkpoint.load_arrays(path.with_name("net-0001.params"))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mxnet_resnet import engines
-from mxnet_resnet.runs import checkpoint, ledger
+from mxnet_resnet.runs import checkpoint, entries
 from mxnet_resnet.settings.run import parse
 from mxnet_resnet.settings.schedule import Schedule
 from mxnet_resnet.train import run as training
@@ -88,7 +88,7 @@ def assert_same_run(folder, other, name="0004") -> None:
     """Two runs ended with the same parameters, running statistics and momentum, to the bit."""
     for suffix in ("params", "state"):
         found, expected = (
-            checkpoint.load_arrays(ledger.file(f"{path}/model/net", name, suffix)) for path in (folder, other)
+            checkpoint.load_arrays(entries.file(f"{path}/model/net", name, suffix)) for path in (folder, other)
         )
         assert found.keys() == expected.keys()
         assert len(found) > 20

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from mxnet_resnet.plot import curves, logreader
-from mxnet_resnet.runs import ledger
+from mxnet_resnet.runs import entries, ledger
 from tests.helpers import REPOSITORY
 
 LOGS = REPOSITORY / "log"
@@ -42,4 +42,4 @@ def test_logs_and_checkpoints_are_small_and_whole():
     for pointer in pointers:
         prefix = str(pointer).removesuffix("-latest.json")
         for name in ledger.names(prefix):
-            ledger.verify(prefix, ledger.read(prefix, name))
+            entries.verify(prefix, entries.read(prefix, name))

@@ -25,7 +25,7 @@ WITH_NUMPY_ALONE = """
 from pathlib import Path
 from mxnet_resnet.data import augment, recordio
 from mxnet_resnet.data.reader import TrainingRecords
-from mxnet_resnet.runs import ledger, params
+from mxnet_resnet.runs import entries, ledger, params
 
 path = Path("animals.rec")
 records = TrainingRecords(path, recordio.scan(path), (3, 16, 16), 4, augment.LEVELS[2], 0, True, 0)
@@ -34,7 +34,7 @@ assert all(batch.images.shape == (4, 3, 16, 16) and batch.images.std() > 10 for 
 assert sorted(label for batch in batches for label in batch.labels) == [0] * 5 + [1] * 7
 
 prefix = "{repository}/log/results/cifar10-fast-seed1/cifar10-fast-seed1"
-entry = ledger.read(prefix, ledger.best(prefix))
+entry = entries.read(prefix, ledger.best(prefix))
 assert (entry.epoch, entry.step, entry.arguments["data-type"]) == (19, 7429, "cifar10")
 
 source, copy = Path(prefix + "-0019.params"), Path("copy.params")

@@ -10,14 +10,14 @@ import pytest
 
 from mxnet_resnet.base import files
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.runs import checkpoint, ledger
+from mxnet_resnet.runs import checkpoint, entries, ledger
 from tests.helpers import REPOSITORY
 from tests.helpers.runs import arguments, assert_same_run, copy, run
 
 
 def test_a_checkpoint_tells_all_that_it_is(three_epochs):
     prefix = f"{three_epochs}/model/net"
-    entry = ledger.read(prefix, "0003")
+    entry = entries.read(prefix, "0003")
     assert (entry.epoch, entry.batch, entry.step) == (3, 0, 3 * 12)
     assert entry.arguments["epochs"] == "3"
     assert entry.settings["data.train"]["images"] == 360
@@ -28,13 +28,13 @@ def test_a_checkpoint_tells_all_that_it_is(three_epochs):
     momentum = checkpoint.load_state(prefix, "0003")
     args, _ = checkpoint.load_params(prefix, 3)
     assert momentum.keys() == {f"momentum:{name}" for name in args}
-    ledger.verify(prefix, entry)
+    entries.verify(prefix, entry)
 
 
 @pytest.mark.parametrize("suffix", ["params", "state", "json"])
 def test_a_damaged_checkpoint_is_passed_over(three_epochs, digits, tmp_path, suffix):
     folder = copy(three_epochs, tmp_path / "run")
-    path = ledger.file(f"{folder}/model/net", "0003", suffix)
+    path = entries.file(f"{folder}/model/net", "0003", suffix)
     path.write_bytes(path.read_bytes()[:-100])
     run(digits, folder, "--resume")
     log = (folder / "log/net/train.log").read_text()
@@ -54,19 +54,19 @@ def test_without_a_whole_checkpoint_there_is_nothing_to_resume(three_epochs, dig
 def test_the_best_checkpoint_is_kept_without_its_pointer(three_epochs, tmp_path):
     folder = copy(three_epochs, tmp_path / "run")
     prefix = f"{folder}/model/net"
-    entry = ledger.read(prefix, "0003")
+    entry = entries.read(prefix, "0003")
     entry.validation = {str(epoch): {"accuracy": 0.9 - epoch / 10} for epoch in range(3)}
-    ledger.file(prefix, "best", "json").unlink()
+    entries.file(prefix, "best", "json").unlink()
     ledger.prune(prefix, entry, keep=1)
     assert ledger.names(prefix) == ["0003", "0001"]
 
 
 def test_a_changed_entry_is_damaged(three_epochs, tmp_path):
     folder = copy(three_epochs, tmp_path / "run")
-    path = ledger.file(f"{folder}/model/net", "0003", "json")
+    path = entries.file(f"{folder}/model/net", "0003", "json")
     path.write_text(path.read_text().replace('"step": 36', '"step": 37'))
     with pytest.raises(UserError, match="is damaged"):
-        ledger.read(f"{folder}/model/net", "0003")
+        entries.read(f"{folder}/model/net", "0003")
 
 
 def test_what_a_killed_run_left_is_removed_and_what_others_write_is_not(three_epochs, digits, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.plot import logreader
-from mxnet_resnet.runs import identity, ledger
+from mxnet_resnet.runs import entries, identity
 from mxnet_resnet.runs.identity import FIELDS, Change, Field
 from tests.helpers import REPOSITORY
 from tests.helpers.runs import train
@@ -65,7 +65,7 @@ def test_a_run_of_an_older_version_is_not_resumed_as_another(old, more, message)
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
 def test_the_entries_of_published_results_are_read(path):
     prefix, _, name = str(path.with_suffix("")).rpartition("-")
-    entry = ledger.read(prefix, name)
+    entry = entries.read(prefix, name)
     assert entry.settings.keys() <= FIELDS.keys()
     required = {key for key in FIELDS if FIELDS[key].default is identity.REQUIRED and not key.startswith("machine.")}
     assert required <= entry.settings.keys()
@@ -73,7 +73,7 @@ def test_the_entries_of_published_results_are_read(path):
 
 
 def test_one_more_field_with_the_old_behaviour_as_default_changes_no_run(monkeypatch):
-    before = ledger.read(f"{OLD}/net", "0002").settings
+    before = entries.read(f"{OLD}/net", "0002").settings
     monkeypatch.setitem(FIELDS, "data.blur", Field("blur", 0))
     assert identity.compare(before, {**before, "data.blur": 0}) == []
     changes = identity.compare(before, {**before, "data.blur": 3})
@@ -90,10 +90,10 @@ source = Path(sys.argv[1]).read_text()
 assert source.count("Field(\\"") > 30
 import mxnet_resnet.runs.identity as identity
 exec(compile(source.replace("Field(\\"", "Field(\\"another "), "reworded", "exec"), vars(identity))
-from mxnet_resnet.runs import ledger
+from mxnet_resnet.runs import entries
 for path in sys.argv[2:]:
     prefix, _, name = path.rpartition("-")
-    entry = ledger.read(prefix, name)
+    entry = entries.read(prefix, name)
     assert identity.compare(entry.settings, dict(entry.settings)) == []
     print(identity.describe(identity.Change("seed", 0, 1)))
 """
@@ -106,7 +106,7 @@ for path in sys.argv[2:]:
 
 
 def test_the_machine_may_be_another_one():
-    before = ledger.read(f"{OLD}/net", "0002").settings
+    before = entries.read(f"{OLD}/net", "0002").settings
     changes = identity.compare(before, {**before, "machine.devices": 2, "machine.engine": "torch", "seed": 1})
     assert {change.key: change.of_machine for change in changes} == {
         "seed": False,
@@ -139,4 +139,4 @@ def test_settings_of_no_version_are_damaged(tmp_path, broken):
     del content["digests"]["entry"]
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"net-0002\.json is damaged"):
-        ledger.read(f"{tmp_path}/model/net", "0002")
+        entries.read(f"{tmp_path}/model/net", "0002")

@@ -12,7 +12,7 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import watching
 from mxnet_resnet.data import recordio
 from mxnet_resnet.data.writer import RecordWriter
-from mxnet_resnet.runs import checkpoint, identity, ledger, logbook
+from mxnet_resnet.runs import checkpoint, entries, identity, ledger, logbook
 from tests.helpers.runs import copy
 from tests.runs.test_ownership import train_toy
 
@@ -54,7 +54,7 @@ def test_weights_are_checked_wherever_they_are_read(ours, tmp_path):
 @pytest.mark.parametrize("name", ["../other/net-0001", "/etc/passwd", 7, None, "0001/../0002"])
 def test_a_pointer_leads_nowhere_else(ours, tmp_path, name):
     prefix = str(copy(ours, tmp_path / "run") / "model/net")
-    ledger.file(prefix, "best", "json").write_text(json.dumps({"run": "a", "checkpoint": name}))
+    entries.file(prefix, "best", "json").write_text(json.dumps({"run": "a", "checkpoint": name}))
     assert ledger.best(prefix) is None
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.runs import ledger
+from mxnet_resnet.runs import entries, ledger
 from mxnet_resnet.settings import recipes
 from mxnet_resnet.settings.run import parse
 from tests.helpers.runs import model_of
@@ -46,7 +46,7 @@ def test_a_given_schedule_wins_over_that_of_a_recipe(recipe):
 def test_a_resumed_run_remembers_the_batch_of_its_recipe(recipe, tmp_path):
     prefix = f"{tmp_path}/net"
     begun = parse(["--recipe", str(recipe), "--batch-size", "64", "--model-prefix", prefix])
-    ledger.begin(prefix, ledger.Entry("run", arguments=begun.start.arguments), anew=True)
+    ledger.begin(prefix, entries.Entry("run", arguments=begun.start.arguments), anew=True)
     resumed = parse(["--resume", "--model-prefix", prefix])
     assert (resumed.batch_size, resumed.rate.batch, resumed.net.depth) == (64, 32, 20)
 
@@ -54,7 +54,7 @@ def test_a_resumed_run_remembers_the_batch_of_its_recipe(recipe, tmp_path):
 def test_flags_beside_resume_are_those_of_the_run_but_for_its_own(tmp_path):
     prefix = f"{tmp_path}/net"
     begun = parse(["--data-type", "digits", "--depth", "8", "--model-prefix", prefix, "--lr", "0.2"])
-    ledger.begin(prefix, ledger.Entry("run", arguments=begun.start.arguments), anew=True)
+    ledger.begin(prefix, entries.Entry("run", arguments=begun.start.arguments), anew=True)
     resumed = parse(["--resume", "--model-prefix", prefix, "--depth", "8"])
     assert (resumed.data.kind, resumed.net.depth, resumed.rate.lr) == ("digits", 8, 0.2)
     assert "lr" in resumed.given and "lr" in begun.given and "resume" not in begun.given

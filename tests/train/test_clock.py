@@ -12,7 +12,7 @@ import pytest
 
 from mxnet_resnet.base.interruption import Interrupted
 from mxnet_resnet.plot import logreader
-from mxnet_resnet.runs import checkpoint, ledger
+from mxnet_resnet.runs import checkpoint, entries, ledger
 from mxnet_resnet.settings.run import parse
 from mxnet_resnet.train.loop import Loop
 from mxnet_resnet.train.run import train
@@ -61,7 +61,7 @@ def test_the_same_command_goes_on(digits, tmp_path, monkeypatch, method, batch, 
     assert log.read_text().splitlines()[-1] == f"INFO:root:{end.value}"
     train_toy(digits, tmp_path / "cut", *RUN, *MINUTES)
     np.testing.assert_array_equal(weight(tmp_path / "cut"), weight(tmp_path / "whole"))
-    settings = [ledger.read_found(f"{tmp_path}/{name}/model/net", "0002").settings for name in ("cut", "whole")]
+    settings = [entries.read_found(f"{tmp_path}/{name}/model/net", "0002").settings for name in ("cut", "whole")]
     assert settings[0] == settings[1]
     train_toy(digits, tmp_path / "cut", *RUN, *MINUTES)
     assert log.read_text().splitlines()[-1].startswith("INFO:root:Finished: top-1 error ")
@@ -88,7 +88,7 @@ def test_a_command_comes_further_however_short_its_time(digits, tmp_path):
         with pytest.raises(Interrupted, match=f"Time is up after {place}"):
             train_toy(digits, tmp_path, *one_step, "--max-minutes", "1e-9")
     train_toy(digits, tmp_path, *one_step, "--max-minutes", "1e-9")
-    assert ledger.read_found(f"{tmp_path}/model/net", "0002").validation.keys() == {"0", "1"}
+    assert entries.read_found(f"{tmp_path}/model/net", "0002").validation.keys() == {"0", "1"}
 
 
 def test_a_retrain_goes_on_where_it_is_the_latest_run_and_else_begins(digits, tmp_path, monkeypatch):
@@ -115,11 +115,11 @@ def test_the_figures_of_an_epoch_add_up_over_a_stop(digits, tmp_path, monkeypatc
         stop_time(patch, "_step", 1, batch)
         with pytest.raises(Interrupted):
             train_toy(digits, tmp_path, *RUN, *MINUTES)
-    entry = ledger.read_found(f"{tmp_path}/model/net", f"0001-{batch + 1:05d}")
+    entry = entries.read_found(f"{tmp_path}/model/net", f"0001-{batch + 1:05d}")
     spent = entry.meters["spent"]
     assert spent["batches"] == batch + 1 and spent["seconds"] > spent["wait"] > 0
     entry.meters["spent"].update(seconds=100.0, wait=40.0)
-    ledger._write_entry(ledger.file(f"{tmp_path}/model/net", entry.name, "json"), entry)
+    ledger._write_entry(entries.file(f"{tmp_path}/model/net", entry.name, "json"), entry)
     train_toy(digits, tmp_path, *RUN, *MINUTES)
     lines = map(json.loads, (tmp_path / "log/net/metrics.jsonl").read_text().splitlines())
     (noted,) = [line for line in lines if (line["epoch"], line["phase"]) == (1, "train")]
@@ -132,7 +132,7 @@ def test_the_figures_of_an_epoch_add_up_over_a_stop(digits, tmp_path, monkeypatc
 
 def test_the_end_names_the_file_of_the_best_epoch(digits, tmp_path):
     train_toy(digits, tmp_path, *RUN)
-    errors = ledger.read_found(f"{tmp_path}/model/net", "0002").errors
+    errors = entries.read_found(f"{tmp_path}/model/net", "0002").errors
     best = min(errors, key=errors.get)
     last = (tmp_path / "log/net/train.log").read_text().splitlines()[-2]
     assert last.endswith(f"(best {errors[best]:.2f}%, Epoch[{best}]: {tmp_path}/model/net-{best + 1:04d}.params)")

@@ -17,7 +17,7 @@ from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted
 from mxnet_resnet.engines.mxnet import devices
 from mxnet_resnet.plot import logreader
-from mxnet_resnet.runs import ledger
+from mxnet_resnet.runs import entries, ledger
 from mxnet_resnet.train.loop import Loop
 from tests.helpers import REPOSITORY
 from tests.helpers.runs import arguments, assert_same_run, copy, figures, run, stop
@@ -106,7 +106,7 @@ def test_another_number_of_devices_is_noted(three_epochs, digits, tmp_path):
 
 def test_resume_starts_a_run_that_was_killed_before_its_first_checkpoint(digits, tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
-    ledger.begin(f"{tmp_path}/model/net", ledger.Entry("ours", arguments={"epochs": "3"}), anew=True)
+    ledger.begin(f"{tmp_path}/model/net", entries.Entry("ours", arguments={"epochs": "3"}), anew=True)
     monkeypatch.setattr(Loop, "_train_epoch", lambda loop: sys.exit(loop.position.epoch))
     with pytest.raises(SystemExit) as ended:
         run(digits, tmp_path, "--resume")
@@ -117,7 +117,7 @@ def test_resume_starts_a_run_that_was_killed_before_its_first_checkpoint(digits,
 def test_checkpoints_of_another_run_are_never_begun_over_by_resume(three_epochs, digits, tmp_path):
     """A run was killed before its first checkpoint, where those of an earlier run are."""
     folder = copy(three_epochs, tmp_path / "run")
-    ledger.begin(f"{folder}/model/net", ledger.Entry("another", arguments={"epochs": "3"}), anew=True)
+    ledger.begin(f"{folder}/model/net", entries.Entry("another", arguments={"epochs": "3"}), anew=True)
     before = {path: path.read_bytes() for path in (folder / "model").iterdir()}
     with pytest.raises(UserError, match="there are the checkpoints 0001 to 0003 of another: without --resume"):
         run(digits, folder, "--resume")
@@ -205,8 +205,8 @@ def test_a_signal_ends_the_command_after_the_batch(digits, tmp_path, number, sta
         running.kill()
     assert f"Stopped by {signal.Signals(number).name}" in rest.splitlines()[-1]
     assert "Traceback" not in rest
-    entry = ledger.read(f"{tmp_path}/model/net", ledger.names(f"{tmp_path}/model/net")[0])
-    ledger.verify(f"{tmp_path}/model/net", entry)
+    entry = entries.read(f"{tmp_path}/model/net", ledger.names(f"{tmp_path}/model/net")[0])
+    entries.verify(f"{tmp_path}/model/net", entry)
     assert entry.batch > 0
 
 
@@ -226,7 +226,7 @@ def test_killed_at_fifty_moments_a_run_ends_as_if_it_never_was(digits, tmp_path)
         running.kill()
         running.communicate()
         for name in ledger.names(prefix):
-            ledger.verify(prefix, ledger.read(prefix, name))
+            entries.verify(prefix, entries.read(prefix, name))
     process(arguments(digits, folder, *more, "--resume")).communicate()
     assert_same_run(folder, tmp_path / "whole", "0150")
     assert not [path.name for path in folder.glob("model/.*")]

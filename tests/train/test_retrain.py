@@ -7,7 +7,7 @@ import pytest
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted
 from mxnet_resnet.plot import logreader
-from mxnet_resnet.runs import checkpoint, ledger
+from mxnet_resnet.runs import checkpoint, entries, ledger
 from mxnet_resnet.settings.run import parse
 from tests.helpers.runs import assert_same_run, copy, run, stop
 
@@ -58,14 +58,14 @@ def test_retrain_goes_on_at_the_step_of_the_epoch(digits, tmp_path):
     few = ("--num-examples", "120", "--lr-steps", "2")
     run(digits, tmp_path, "--epochs", "2", *few)
     run(digits, tmp_path, "--epochs", "2", "--retrain", "--model-load-epoch", "1", *few)
-    assert ledger.read(f"{tmp_path}/model/net", "0002").step == 24
+    assert entries.read(f"{tmp_path}/model/net", "0002").step == 24
     assert "Changed: nothing" in (tmp_path / "log/net/train.log").read_text()
 
 
 @pytest.mark.parametrize("suffix", ["state", "json"])
 def test_retrain_needs_nothing_but_parameters(three_epochs, digits, tmp_path, suffix):
     folder = copy(three_epochs, tmp_path / "run")
-    ledger.file(f"{folder}/model/net", "0002", suffix).unlink()
+    entries.file(f"{folder}/model/net", "0002", suffix).unlink()
     run(digits, folder, "--retrain", "--model-load-epoch", "2", "--epochs", "3")
     told = "momentum starts from zero: " if suffix == "state" else "net-0002.params, without momentum"
     assert told in (folder / "log/net/train.log").read_text()
@@ -73,7 +73,7 @@ def test_retrain_needs_nothing_but_parameters(three_epochs, digits, tmp_path, su
 
 def test_retrain_refuses_parameters_that_are_damaged(three_epochs, digits, tmp_path):
     folder = copy(three_epochs, tmp_path / "run")
-    path = ledger.file(f"{folder}/model/net", "0002", "params")
+    path = entries.file(f"{folder}/model/net", "0002", "params")
     content = bytearray(path.read_bytes())
     content[4000:4400] = bytes(byte ^ 1 for byte in content[4000:4400])
     path.write_bytes(content)
@@ -97,5 +97,5 @@ def test_a_loss_that_is_not_finite_stops_the_run(three_epochs, digits, tmp_path)
     ):
         run(digits, folder, "--epochs", "5", "--retrain", "--model-load-epoch", "3", "--lr", "1e18")
     for name in ledger.names(f"{folder}/model/net"):
-        for array in checkpoint.load_arrays(ledger.file(f"{folder}/model/net", name, "params")).values():
+        for array in checkpoint.load_arrays(entries.file(f"{folder}/model/net", name, "params")).values():
             assert np.isfinite(array).all()

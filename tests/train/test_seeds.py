@@ -18,7 +18,7 @@ from mxnet_resnet import engines
 from mxnet_resnet.base import files
 from mxnet_resnet.base.errors import UserError
 from mxnet_resnet.base.interruption import Interrupted
-from mxnet_resnet.runs import checkpoint, ledger
+from mxnet_resnet.runs import checkpoint, entries, ledger
 from mxnet_resnet.runs.meters import Figures
 from mxnet_resnet.settings.run import parse, parse_runs
 from mxnet_resnet.train.loop import Loop
@@ -60,10 +60,10 @@ def read_run(folder: Path, seed: int) -> dict[str, object]:
     prefix = f"{folder}/model/net-seed{seed}"
     found: dict[str, object] = {}
     for name in ledger.names(prefix):
-        entry = vars(ledger.read_found(prefix, name))
+        entry = vars(entries.read_found(prefix, name))
         found[name] = {**entry, "run": None, "digests": {**entry["digests"], "entry": None}}
-        for suffix in ledger.ARRAYS:
-            found[f"{name}.{suffix}"] = ledger.file(prefix, name, suffix).read_bytes()
+        for suffix in entries.ARRAYS:
+            found[f"{name}.{suffix}"] = entries.file(prefix, name, suffix).read_bytes()
     log = folder / f"log/net-seed{seed}"
     found["log"] = re.sub(TIMES, "", (log / "train.log").read_text())
     lines = map(json.loads, (log / "metrics.jsonl").read_text().splitlines())
@@ -184,7 +184,7 @@ def test_the_clock_stops_all_and_the_same_command_goes_on(digits, folder, alone,
     train_several(digits, together, *more)
     for seed in (1, 2, 3):
         np.testing.assert_array_equal(weights(folder, seed), weights(alone, seed))
-    entry = ledger.read_found("model/net-seed1", "0002")
+    entry = entries.read_found("model/net-seed1", "0002")
     assert entry.arguments["seed"] == "1" and not {"seeds", "max-minutes"} & entry.arguments.keys()
     before = [Path(f"model/net-seed{seed}-0002.json").read_text() for seed in (1, 2, 3)]
     train_several(digits, together, *more)  # all of them have finished

@@ -10,7 +10,7 @@ from mxnet_resnet.engines.mxnet import compat, precision
 from mxnet_resnet.engines.mxnet.precision import FIRST_SCALE, LARGEST_SCALE, STEPS_BEFORE_DOUBLING, LossScaler
 from mxnet_resnet.engines.mxnet.session import ModuleSession
 from mxnet_resnet.plot import logreader
-from mxnet_resnet.runs import ledger
+from mxnet_resnet.runs import entries
 from mxnet_resnet.settings.run import parse
 from tests.helpers.runs import WELL, model_of, train, train_arguments
 
@@ -113,7 +113,7 @@ def scaled(digits, folder, monkeypatch, *more: str, overflow_at: int | None = No
 def test_a_scaled_loss_gives_the_same_weights(digits, tmp_path, monkeypatch, more):
     """But for rounding: gradients are those of SoftmaxOutput, to which float32 leaves room for the scale."""
     session = scaled(digits, tmp_path / "scaled", monkeypatch, *FEW, *more.split())
-    assert ledger.read(f"{tmp_path}/scaled/model/net", "0001").step == 6
+    assert entries.read(f"{tmp_path}/scaled/model/net", "0001").step == 6
     assert session.scaler.scale == FIRST_SCALE
     train(train_arguments(digits, tmp_path / "plain", "--epochs", "1", *FEW, *more.split()))
     expected = mx.nd.load(str(tmp_path / "plain/model/net-0001.params"))
@@ -125,7 +125,7 @@ def test_a_scaled_loss_gives_the_same_weights(digits, tmp_path, monkeypatch, mor
 
 def test_a_step_whose_gradients_overflow_is_left_out(digits, tmp_path, monkeypatch):
     scaled(digits, tmp_path, monkeypatch, *FEW, overflow_at=2)
-    entry = ledger.read(f"{tmp_path}/model/net", "0001")
+    entry = entries.read(f"{tmp_path}/model/net", "0001")
     assert entry.step == 5
     assert entry.loss_scale == [FIRST_SCALE / 2, 3]
     for array in mx.nd.load(str(tmp_path / "model/net-0001.params")).values():

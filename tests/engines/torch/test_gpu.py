@@ -31,7 +31,7 @@ from mxnet_resnet.engines.torch import precision  # noqa: E402
 from mxnet_resnet.engines.torch.engine import TorchEngine  # noqa: E402
 from mxnet_resnet.engines.torch.group import ProcessGroup  # noqa: E402
 from mxnet_resnet.plans import architecture  # noqa: E402
-from mxnet_resnet.runs import ledger  # noqa: E402
+from mxnet_resnet.runs import entries  # noqa: E402
 from tests.helpers import REPOSITORY, runs  # noqa: E402
 
 pytestmark = pytest.mark.gpu
@@ -317,7 +317,7 @@ def test_the_commands_train_evaluate_and_predict(records, tmp_path):
     assert "Computing on GPU 0 (" in done.stderr
     page = tmp_path / "log/net/report.html"
     assert not page.is_file() or "Memory of GPU 0" in page.read_text()  # there is none without matplotlib
-    error = ledger.read(f"{tmp_path}/model/net", "0006").errors[5]
+    error = entries.read(f"{tmp_path}/model/net", "0006").errors[5]
     assert error < 50
     again = run("train_resnet.py", *flags(records, tmp_path, "--eval-only"))
     assert again.returncode == 0 and abs(float(again.stdout.split("error ")[1].split("%")[0]) - error) < 3
@@ -338,4 +338,4 @@ def test_two_gpus_do_the_work_of_one(records, tmp_path):
         pytest.skip("there is one GPU")
     done = run("train_resnet.py", *flags(records, tmp_path, "--gpus", "0,1"))
     assert done.returncode == 0, done.stderr
-    assert ledger.read(f"{tmp_path}/model/net", "0006").errors[5] < 50
+    assert entries.read(f"{tmp_path}/model/net", "0006").errors[5] < 50

@@ -114,7 +114,7 @@ def test_two_processes_are_one_with_the_halves_normalised_apart(torch, digits, w
     from mxnet_resnet.engines.graphs import emission
     from mxnet_resnet.engines.torch import nets
     from mxnet_resnet.engines.torch.optimizer import MOMENTUM, Momentum
-    from mxnet_resnet.runs import checkpoint, ledger
+    from mxnet_resnet.runs import checkpoint, entries
 
     settings = setup.share_batch(parse(arguments(digits, tmp_path)), 2)
     summaries = setup.check_records(settings, 2)
@@ -149,7 +149,7 @@ def test_two_processes_are_one_with_the_halves_normalised_apart(torch, digits, w
                     second[name].copy_(first[name])
     torch.set_num_threads(threads)
 
-    found = checkpoint.load_run(f"{whole}/model/net", ledger.read(f"{whole}/model/net", f"{EPOCHS:04d}"))
+    found = checkpoint.load_run(f"{whole}/model/net", entries.read(f"{whole}/model/net", f"{EPOCHS:04d}"))
     expected = {name: first[name] for name in params}
     expected |= {name: (first[name] + second[name]) / 2 for name in statistics}
     expected |= {f"momentum:{name}": optimizer.state[first[name]][MOMENTUM] for name in params}

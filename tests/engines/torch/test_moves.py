@@ -17,7 +17,7 @@ from mxnet_resnet.base.interruption import Interrupted
 from mxnet_resnet.engines.base import TrainingSpec
 from mxnet_resnet.plans import architecture
 from mxnet_resnet.plot import logreader
-from mxnet_resnet.runs import checkpoint, ledger
+from mxnet_resnet.runs import checkpoint, entries
 from tests.helpers import REPOSITORY
 from tests.helpers.runs import copy, figures, run, stop, train
 
@@ -40,7 +40,7 @@ def measure(folder, other, suffix) -> float:
 
     Those are all parameters, or all momentum.
     """
-    paths = (ledger.file(f"{path}/model/net", "0003", suffix) for path in (folder, other))
+    paths = (entries.file(f"{path}/model/net", "0003", suffix) for path in (folder, other))
     found, expected = map(checkpoint.load_arrays, paths)
     assert found.keys() == expected.keys()
     names = [name for name in expected if not name.startswith(checkpoint.STATISTIC)]
@@ -83,12 +83,12 @@ def test_retraining_keeps_the_momentum_of_the_other_engine(undisturbed, digits, 
 def test_a_run_in_float16_stays_where_there_is_float16(digits, tmp_path):
     """The CPU of PyTorch has it, with the scale of the loss in the checkpoint; that of MXNet has not."""
     run(digits, tmp_path, "--engine", "torch", "--epochs", "1", "--dtype", "float16", *CALM)
-    before = ledger.read(f"{tmp_path}/model/net", "0001")
+    before = entries.read(f"{tmp_path}/model/net", "0001")
     assert before.loss_scale == [2.0**16, before.step]
     with pytest.raises(UserError, match="--dtype float16 needs a GPU: on the CPU take bfloat16 or float32"):
         run(digits, tmp_path, "--engine", "mxnet", "--resume", "--epochs", "2")
     run(digits, tmp_path, "--engine", "torch", "--resume", "--epochs", "2")
-    after = ledger.read(f"{tmp_path}/model/net", "0002")
+    after = entries.read(f"{tmp_path}/model/net", "0002")
     assert after.loss_scale == [2.0**16, after.step]
 
 
@@ -113,7 +113,7 @@ def test_a_run_of_an_earlier_version_goes_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train(["--model-prefix", "model/net", "--resume", "--epochs", "3", "--engine", "torch"])
     assert "machine engine was mxnet, is torch" in (tmp_path / "log/net/train.log").read_text()
-    assert ledger.read("model/net", "0003").step == 12
+    assert entries.read("model/net", "0003").step == 12
 
 
 def test_both_begin_with_the_same_values():

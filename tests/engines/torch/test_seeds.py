@@ -10,7 +10,7 @@ pytest.importorskip("torch")
 from mxnet_resnet.base.interruption import Interrupted
 from mxnet_resnet.engines.torch import capture, session
 from mxnet_resnet.engines.torch.engine import TorchEngine
-from mxnet_resnet.runs import ledger
+from mxnet_resnet.runs import entries, ledger
 from mxnet_resnet.settings.run import parse, parse_runs
 from mxnet_resnet.train import loop
 from mxnet_resnet.train.run import train
@@ -57,8 +57,8 @@ def read_runs(prefix):
     found = []
     for seed in SEEDS:
         own = f"{prefix}-seed{seed}"
-        entry = ledger.read_found(own, "0002")
-        files = [ledger.file(own, "0002", suffix).read_bytes() for suffix in ledger.ARRAYS]
+        entry = entries.read_found(own, "0002")
+        files = [entries.file(own, "0002", suffix).read_bytes() for suffix in entries.ARRAYS]
         with open(f"log/{own}/train.log") as file:
             log = re.sub(r"Speed: \S+|(Time cost|Data wait)=\S+|.*Namespace.*", "", file.read()).replace(prefix, "")
         found.append((files, entry.validation, log))
