@@ -85,9 +85,17 @@ def planning(runs: Sequence[RunSettings], engine: Engine) -> Iterator[tuple[list
         place = Place(engine, devices, group, check_records(shares[0], group.count), crew, told)
         if group.rank == 0:  # before it is looked where a run stands: another command may be about to end it
             for settings in shares:
+                check_place(settings.saving.prefix)
                 stack.enter_context(files.locked(checkpoint.lock_path(settings.saving.prefix)))
         plans = [plan_run(settings, place) for settings in shares]
         yield plans, stack.enter_context(interruption.watching(deadline))
+
+
+def check_place(prefix: str) -> None:
+    """Raise UserError where checkpoints cannot be written at a prefix."""
+    graph = checkpoint.graph_path(prefix)
+    if files.check_writable(graph, f"checkpoints to {graph.parent}").stream:
+        raise UserError(f"cannot write {graph}: it is a pipe or a device")  # which would be waited for
 
 
 def plan_run(settings: RunSettings, place: Place) -> Plan:
@@ -102,9 +110,6 @@ def plan_run(settings: RunSettings, place: Place) -> Plan:
     begin = find_start(settings.start, settings_now, model.shapes, steps_per_epoch, model.graph)
     check_same(group, json.dumps([settings_now, begin.entry.name, begin.entry.step, begin.anew]))
     model_notes = model.prepare()
-    graph = checkpoint.graph_path(settings.saving.prefix)
-    if files.check_writable(graph, f"checkpoints to {graph.parent}").stream:
-        raise UserError(f"cannot write {graph}: it is a pipe or a device")  # which would be waited for
     notes = [note for note in (engine.reason, devices.note) if note]
     notes += [*place.notes, rate.describe(steps_per_epoch), *model_notes, *begin.notes]
     versions = {**environment.versions(), **engine.versions()}

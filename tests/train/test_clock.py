@@ -119,7 +119,7 @@ def test_the_figures_of_an_epoch_add_up_over_a_stop(digits, tmp_path, monkeypatc
     spent = entry.meters["spent"]
     assert spent["batches"] == batch + 1 and spent["seconds"] > spent["wait"] > 0
     entry.meters["spent"].update(seconds=100.0, wait=40.0)
-    ledger._write_entry(entries.file(f"{tmp_path}/model/net", entry.name, "json"), entry)
+    entries.write_entry(entries.file(f"{tmp_path}/model/net", entry.name, "json"), entry)
     train_toy(digits, tmp_path, *RUN, *MINUTES)
     lines = map(json.loads, (tmp_path / "log/net/metrics.jsonl").read_text().splitlines())
     (noted,) = [line for line in lines if (line["epoch"], line["phase"]) == (1, "train")]
