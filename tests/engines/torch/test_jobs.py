@@ -136,7 +136,7 @@ def test_two_processes_are_one_with_the_halves_normalised_apart(torch, digits, w
         for batches in zip(*(training_records(settings, summaries, group, epoch).epoch(epoch) for group in groups)):
             for net, batch in zip(halves, batches):
                 net.zero_grad()
-                images = torch.tensor(batch.images).contiguous(memory_format=torch.channels_last)
+                images = torch.tensor(batch.images).float().contiguous(memory_format=torch.channels_last)
                 torch.nn.functional.cross_entropy(net(images), torch.tensor(batch.labels).long()).backward()
             first["bn_data_gamma"].data.fill_(1)  # which has no gradient, but decays until MXNet writes 1 again
             first["bn_data_gamma"].grad = torch.zeros(3)

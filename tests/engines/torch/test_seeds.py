@@ -60,7 +60,8 @@ def read_runs(prefix):
         entry = entries.read_found(own, "0002")
         files = [entries.file(own, "0002", suffix).read_bytes() for suffix in entries.ARRAYS]
         with open(f"log/{own}/train.log") as file:
-            log = re.sub(r"Speed: \S+|(Time cost|Data wait)=\S+|.*Namespace.*", "", file.read()).replace(prefix, "")
+            kept = re.sub(r".*Keeping .* in memory.*\n", "", file.read())  # once for all seeds of a command
+        log = re.sub(r"Speed: \S+|(Time cost|Data wait)=\S+|.*Namespace.*", "", kept).replace(prefix, "")
         found.append((files, entry.validation, log))
     return found
 
