@@ -35,7 +35,7 @@ def read_structures(data: bytes, name: str) -> list[dict[str, Value]]:
             unpacked = unpacker.decompress(element, LARGEST)
             if unpacker.unconsumed_tail:
                 raise ValueError("it unpacks to more than such a file has")
-            kind, element = next(_walk(unpacked, order))
+            kind, element = next(_walk(unpacked, order), (0, b""))
         if kind == MATRIX:
             flags, _, named, *rest = _parts(element, order)
             if named == name.encode() and flags == STRUCTURES:

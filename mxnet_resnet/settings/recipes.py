@@ -66,12 +66,16 @@ def load(name: str) -> flags.Flags:
         raise UserError(f"{path} is not YAML") from error  # PyYAML makes numbers and dates of what looks like them
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a recipe: its lines are KEY: VALUE, and the keys are flags of train_resnet.py")
+    try:
+        texts = {key if isinstance(key, str) else repr(key): flags.as_text(value) for key, value in content.items()}
+    except ValueError as error:  # Python writes no number of so many digits
+        raise UserError(f"{path} has a number that is too large") from error
     allowed = {name.replace("_", "-") for name in vars(flags.parse({}))} - OF_A_RUN
-    for key in content:
+    for key in texts:
         if key not in allowed:
-            near = nearest.describe_nearest(nearest.find_nearest(str(key), sorted(allowed), most=1))
+            near = nearest.describe_nearest(nearest.find_nearest(key, sorted(allowed), most=1))
             raise UserError(f"{path}: {key!r} is no flag that a recipe can have{near}")
-    recipe = {key: flags.as_text(value) for key, value in content.items()}
+    recipe: flags.Flags = dict(texts)
     if "batch-size" in recipe:
         recipe.setdefault("lr-batch", recipe["batch-size"])
     try:

@@ -177,3 +177,17 @@ def test_files_changed_at_random_are_read_or_refused(tmp_path, door):
         counts.update(json.loads(done.stdout.splitlines()[-1]))
     print(f"seed {seed}: {dict(counts)}")
     assert counts["refused"] > CASES // 10 and counts["read"]
+
+
+@pytest.mark.parametrize("line", ["lr: 0x" + "f" * 5000, "? 0x" + "f" * 5000 + "\n: 1"])
+def test_numbers_that_python_does_not_write_are_told(tmp_path, line):
+    (tmp_path / "a.yaml").write_text(line + "\n")
+    with pytest.raises(UserError, match=r"a\.yaml has a number that is too large"):
+        recipes.load(str(tmp_path / "a.yaml"))
+
+
+def test_a_mat_file_whose_part_unpacks_to_nothing_is_told():
+    empty = zlib.compress(b"")
+    data = bytes(126) + b"IM" + struct.pack("<II", 15, len(empty)) + empty
+    with pytest.raises(ValueError, match="it has no structures synsets"):
+        matfile.read_structures(data, "synsets")
