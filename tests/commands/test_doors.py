@@ -160,7 +160,7 @@ def test_notes_of_nets_that_nobody_can_make_are_told(tmp_path, changed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("door", ["images", "archives", "texts", "records", "state_dicts"])
+@pytest.mark.parametrize("door", ["images", "archives", "texts", "records", "state_dicts", "logs", "checkpoints"])
 def test_files_changed_at_random_are_read_or_refused(tmp_path, door):
     """No traceback, no signal, no case of a gigabyte or of 20 seconds."""
     if door == "state_dicts" and not importlib.util.find_spec("torch"):
@@ -176,7 +176,7 @@ def test_files_changed_at_random_are_read_or_refused(tmp_path, door):
         assert done.returncode == 0, told
         counts.update(json.loads(done.stdout.splitlines()[-1]))
     print(f"seed {seed}: {dict(counts)}")
-    assert counts["refused"] > CASES // 10 and counts["read"]
+    assert counts["read"] and (counts["refused"] > CASES // 10 or door == "logs")  # a line in it makes a log
 
 
 @pytest.mark.parametrize("line", ["lr: 0x" + "f" * 5000, "? 0x" + "f" * 5000 + "\n: 1"])
