@@ -82,8 +82,9 @@ class RecordError(UserError):
         return RecordError, (self.where, self.reason)
 
 
-def scan(path: Path, decoding: bool = False) -> Summary:
-    """Walk over a record file, by its headers alone or ``decoding`` every image.
+def scan(path: Path, decoding: bool = False, content: bool = True) -> Summary:
+    """Walk over a record file, by its headers alone or ``decoding`` every image; without ``content`` no digest is made
+    of the bytes, by which a run knows its records again.
 
     What is found of a large file by its headers is kept beside it, and seen to be true in place of the next walk
     (walked.py). Raises UserError where the file is missing, empty, cut short or damaged, or a label is no whole number.
@@ -99,8 +100,8 @@ def scan(path: Path, decoding: bool = False) -> Summary:
     offsets, labels = found
     digest = walked.digest(offsets, labels)
     there = frozenset(np.unique(labels).astype(np.int64).tolist())
-    content = _digest_content(path, offsets, int(digest[:15], 16))
-    return Summary(len(offsets), min(there), max(there), offsets, digest, content, there)
+    of_bytes = _digest_content(path, offsets, int(digest[:15], 16)) if content else ""
+    return Summary(len(offsets), min(there), max(there), offsets, digest, of_bytes, there)
 
 
 def _check_whole(path: Path, offsets: np.ndarray, labels: np.ndarray) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 
 from mxnet_resnet.base import sources
 from mxnet_resnet.base.errors import UserError
-from mxnet_resnet.base.files import replacing
 from mxnet_resnet.runs import identity, params
+from mxnet_resnet.runs.pointers import digest_content, write_content
 
 NAME = r"\d{4,9}(-\d{5,9})?"
 ARRAYS = ("params", "state")  # the files of a checkpoint that its entry vouches for
@@ -128,18 +128,13 @@ def write_entry(path: Path, entry: Entry) -> None:
     """Write an entry with its digest. Raises UserError where the system refuses."""
     content = dataclasses.asdict(entry)
     content["digests"] = {**entry.digests, ENTRY: _digest_entry(content)}
-    _write(path, content)
+    write_content(path, content)
 
 
 def _digest_entry(content: Mapping[str, Any]) -> str:
     """SHA-256 of all that an entry says, but for itself."""
     digests = {suffix: digest for suffix, digest in content["digests"].items() if suffix != ENTRY}
-    return hashlib.sha256(json.dumps({**content, "digests": digests}, sort_keys=True).encode()).hexdigest()
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    with replacing(path) as (temporary,):
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    return digest_content({**content, "digests": digests})
 
 
 def verify(prefix: str, entry: Entry, *suffixes: str) -> None:

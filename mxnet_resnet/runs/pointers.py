@@ -31,11 +31,20 @@ def read_pointer(path: Path) -> dict[str, Any]:
 
 def write_pointer(path: Path, content: Mapping[str, Any]) -> None:
     """Write what `read_pointer` reads. Raises UserError where the system refuses."""
+    write_content(path, {**content, DIGEST: _digest(content)})
+
+
+def write_content(path: Path, content: Mapping[str, Any]) -> None:
+    """Write what a file of a run says. Raises UserError where the system refuses."""
     with replacing(path) as (temporary,):
-        temporary.write_text(json.dumps({**content, DIGEST: _digest(content)}, indent=1) + "\n")
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def digest_content(content: Mapping[str, Any]) -> str:
+    """SHA-256 of what a file of a run says, in whatever order."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(content: Mapping[str, Any]) -> str:
     """SHA-256 of all that a pointer says, but for its digest."""
-    told = {name: value for name, value in content.items() if name != DIGEST}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return digest_content({name: value for name, value in content.items() if name != DIGEST})

@@ -70,7 +70,7 @@ class _Crops:
 
 def take_all(path: Path, classes: int) -> Sample:
     """All records of a file. Raises UserError where it is damaged, or labelled with classes that a net has not."""
-    summary = recordio.scan(path)
+    summary = recordio.scan(path, content=False)
     recordio.check_labels(path, summary, classes)
     return Sample(path, summary, range(summary.count))
 

@@ -127,3 +127,15 @@ def save(figure: Figure, out: Path) -> None:
     """Write a picture, whole or not at all."""
     with replacing(out) as (temporary,):
         figure.savefig(temporary, dpi=150, format="png")
+
+
+def read_memory() -> tuple[float, float]:
+    """MB that this process and its children have, what they share counted once, and how much of it is shared memory."""
+    children = Path("/proc/self/task").glob("*/children")
+    processes = {"self", *(process for file in children for process in file.read_text().split())}
+    texts = [Path(f"/proc/{process}/smaps_rollup").read_text() for process in processes]
+    resident, shared = (
+        sum(int(found[1]) for text in texts if (found := re.search(rf"{name}:\s+(\d+) kB", text)))
+        for name in ("Pss", "Pss_Shmem")
+    )
+    return resident / 1024, shared / 1024

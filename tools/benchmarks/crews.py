@@ -9,13 +9,12 @@ fresh process that does nothing but read.
 from __future__ import annotations
 
 import argparse
-import re
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.common import in_process, table
+from benchmarks.common import in_process, read_memory, table
 from benchmarks.io import WORKLOADS, Workload, image_files, write_records
 from mxnet_resnet.base.arguments import integer, integers
 from mxnet_resnet.base.environment import cores
@@ -85,15 +84,3 @@ def measure_memory(path: Path, workload: Workload, way: str, batch_size: int, nu
     with Processes(number) as processes:
         records = training(path, workload, batch_size, number, processes if way == "processes" else None)
         return [max(read_memory() for _ in records.epoch(epoch)) for epoch in range(EPOCHS)]
-
-
-def read_memory() -> tuple[float, float]:
-    """MB that this process and its children have, what they share counted once, and how much of it is shared memory."""
-    children = Path("/proc/self/task").glob("*/children")
-    processes = {"self", *(process for file in children for process in file.read_text().split())}
-    texts = [Path(f"/proc/{process}/smaps_rollup").read_text() for process in processes]
-    resident, shared = (
-        sum(int(found[1]) for text in texts if (found := re.search(rf"{name}:\s+(\d+) kB", text)))
-        for name in ("Pss", "Pss_Shmem")
-    )
-    return resident / 1024, shared / 1024

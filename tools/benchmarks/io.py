@@ -10,7 +10,6 @@ that does nothing but read, and how long a ResNet-18 that trains on this machine
 from __future__ import annotations
 
 import argparse
-import re
 import statistics
 import tempfile
 import time
@@ -134,19 +133,8 @@ def measure_memory(workload: Workload, path: Path, threads: int) -> list[tuple[f
     """The most MB, resident and shared, in each of some epochs of our reader, of this process and those it started."""
     reader, found = io_readers.make_ours(workload, path, threads), []
     for _ in range(EPOCHS):
-        found.append(max(read_memory() for number, _ in enumerate(reader()) if number % WATCHED == 0))
+        found.append(max(common.read_memory() for number, _ in enumerate(reader()) if number % WATCHED == 0))
     return found
-
-
-def read_memory() -> tuple[float, float]:
-    """MB that this process and its children have, what they share counted once, and how much of it is /dev/shm's."""
-    children = Path("/proc/self/task").glob("*/children")
-    processes = {"self", *(process for file in children for process in file.read_text().split())}
-    texts = [Path(f"/proc/{process}/smaps_rollup").read_text() for process in processes]
-    resident, shared = (
-        sum(int(re.search(rf"{name}:\s+(\d+) kB", text).group(1)) for text in texts) for name in ("Pss", "Pss_Shmem")
-    )
-    return resident / 1024, shared / 1024
 
 
 def limit(path: Path, summary: recordio.Summary, threads: int) -> float:
